@@ -1,0 +1,1 @@
+//! An MQTT client as a pure state machine.

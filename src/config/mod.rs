@@ -1,0 +1,1 @@
+//! Every setting and every limit, parsed once.

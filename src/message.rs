@@ -1,0 +1,1 @@
+//! The ApplicationMessage: shared and immutable.

@@ -1,0 +1,1 @@
+//! MQTT packets: wire types, properties, topics, reason codes, frames.

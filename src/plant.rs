@@ -1,0 +1,82 @@
+//! Deliberate bugs, for the simulation to find.
+//!
+//! Each [`Bug`] is the obvious version of something that was found broken in design. With the feature `planted-bugs` a
+//! test plants one for its own thread and must see the simulation fail; without the feature [`planted`] is a constant
+//! `false` and the code behind it is compiled out.
+
+/// A deliberate bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A slot is freed and its descriptor closed before its last completion is in.
+    SlotFreedEarly,
+    /// Completions are matched to a slot without looking at the generation.
+    GenerationIgnored,
+    /// Before CONNECT is parsed the multishot recv is armed already.
+    MultishotBeforeConnect,
+    /// Bytes pipelined behind CONNECT are dropped in the hand-off.
+    PipelinedBytesLost,
+    /// A CONNECT evicts a session's connection whatever its stamp.
+    ConnectStampIgnored,
+    /// A connection closes without lingering for its last DISCONNECT.
+    CloseWithoutLinger,
+    /// Interest bits are set after the SUBACK was queued, at the end of the turn.
+    InterestBitLate,
+    /// The interest bit is set before the filter is in the trie, and cleared without counting users of the slot.
+    InterestBitUncounted,
+    /// A retained question is answered at once, without the grace period.
+    RetainedNoGrace,
+    /// An older retained answer is delivered although a newer live message was.
+    RetainedOlderAnswer,
+    /// Retained messages are stored in order of arrival, whatever their stamps.
+    RetainedStampIgnored,
+    /// A socket is paused for lasting fullness of a session's queue.
+    PauseForFullQueue,
+    /// Keep-alive goes on while we have paused the connection.
+    KeepAliveWhilePaused,
+    /// One ring carries all ranks of mesh messages.
+    OneRank,
+    /// PUBACK is sent when the publication was handed to the mesh, not when it was taken.
+    AckBeforeTaken,
+    /// Acknowledgements leave in order of completion instead of the order of the PUBLISHes.
+    AckOutOfOrder,
+    /// A packet identifier is reused while the client still holds it.
+    PacketIdentifierReused,
+    /// A QoS 2 PUBLISH received again is delivered again.
+    Qos2DuplicateDelivered,
+    /// What is left of a partial send is forgotten.
+    PartialSendForgotten,
+    /// A connection that met ENOBUFS is not armed again.
+    EnobufsForgotten,
+    /// The member's shard drops a shared message when it has just lost that client.
+    ShareRefusalDropped,
+    /// A Will is published although the client came back within its delay.
+    WillAfterResume,
+    /// A shard goes to sleep without looking at its inbound rings after it said so.
+    SleepWithoutLook,
+}
+
+#[cfg(feature = "planted-bugs")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants `bug` (or none) for everything that runs on this thread.
+#[cfg(feature = "planted-bugs")]
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.with(|planted| planted.set(bug));
+}
+
+/// Whether `bug` is planted on this thread.
+#[cfg(feature = "planted-bugs")]
+#[must_use]
+pub fn planted(bug: Bug) -> bool {
+    PLANTED.with(|planted| planted.get() == Some(bug))
+}
+
+/// Whether `bug` is planted: never, in a build without the feature `planted-bugs`.
+#[cfg(not(feature = "planted-bugs"))]
+#[inline(always)]
+#[must_use]
+pub const fn planted(_bug: Bug) -> bool {
+    false
+}

@@ -1,0 +1,1 @@
+//! Filters, interest, share groups and retained messages.

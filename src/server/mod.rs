@@ -1,0 +1,1 @@
+//! Marries the runtime to the pure rooms.

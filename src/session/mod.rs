@@ -1,0 +1,1 @@
+//! Packet identifiers, windows, aliases, outbox, Will and session.

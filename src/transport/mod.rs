@@ -1,0 +1,1 @@
+//! Bytes in, bytes out: the layers between a socket and MQTT frames.
