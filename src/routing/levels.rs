@@ -1,0 +1,1 @@
+//! Levels of topics and filters, and the plain rule of matching.
