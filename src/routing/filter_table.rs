@@ -4,15 +4,37 @@
 //! has a subscriber; filters are equal when their bytes are // [v3 MQTT-4.7.3-4] [v5 MQTT-4.7.3-4]
 //! Must never do: recurse, or take time in proportion to all filters for one topic.
 
+use ahash::RandomState;
 use smallvec::SmallVec;
 
-use super::{hash::HashKey, subscribers::Subscriber};
+use super::{
+    hash::HashKey,
+    slab::ChunkedSlab,
+    split_table::SplitTable,
+    subscribers::{Subscriber, Subscribers},
+    trie::Trie,
+};
 
 /// A shard's filters and their subscribers.
+///
+/// A filter without a wildcard costs one look-up by the topic's hash, however many there are. The others stand in a trie
+/// by levels, whose compressed paths and iterative walk keep even filters of 65,535 levels cheap.
 #[derive(Debug)]
 pub struct FilterTable<S: Subscriber> {
     key: HashKey,
-    _stub: Vec<S>,
+    /// For the lists of subscribers, whose keys have no place in the outside world.
+    hasher: RandomState,
+    exact: ChunkedSlab<ExactFilter<S>>,
+    exact_by_hash: SplitTable<u32>,
+    exact_text_bytes: usize,
+    wildcards: Trie<S>,
+    subscribers: usize,
+}
+
+#[derive(Debug)]
+struct ExactFilter<S> {
+    text: Box<str>,
+    subscribers: Subscribers<S>,
 }
 
 /// A filter of a table, by number, as long as it has subscribers: four bytes where its text would take sixteen and more.
@@ -43,47 +65,96 @@ pub struct Removed<S> {
 }
 
 impl<S: Subscriber> FilterTable<S> {
-    /// An empty table.
+    /// An empty table. `key` is the one that the topic hashes come from.
     #[must_use]
     pub fn new(key: HashKey) -> Self {
-        Self { key, _stub: Vec::new() }
+        let (one, other) = key.map_seeds();
+        Self {
+            key,
+            hasher: RandomState::with_seeds(one, other, one.rotate_left(32), other.rotate_left(32)),
+            exact: ChunkedSlab::new(),
+            exact_by_hash: SplitTable::new(),
+            exact_text_bytes: 0,
+            wildcards: Trie::new(key),
+            subscribers: 0,
+        }
     }
 
     /// Adds a subscription to `filter`, a valid TopicFilter without its `$share/NAME/`, or replaces the one with its key.
-    pub fn insert(&mut self, _filter: &str, _subscriber: S) -> Inserted<S> {
-        todo!()
+    pub fn insert(&mut self, filter: &str, subscriber: S) -> Inserted<S> {
+        let inserted = if has_wildcard(filter) {
+            let (node, filter_is_new, replaced) = self.wildcards.insert(&self.hasher, filter, subscriber);
+            Inserted { filter: FilterIndex(node | WILDCARD), filter_is_new, replaced }
+        } else {
+            self.insert_exact(filter, subscriber)
+        };
+        self.subscribers += usize::from(inserted.replaced.is_none());
+        inserted
     }
 
     /// Takes the subscription with `subscriber` as its key away from `filter`.
-    pub fn remove(&mut self, _filter: &str, _subscriber: &S::Key) -> Option<Removed<S>> {
-        todo!()
+    pub fn remove(&mut self, filter: &str, subscriber: &S::Key) -> Option<Removed<S>> {
+        self.remove_at(self.index_of(filter)?, subscriber)
     }
 
     /// As [`remove`](Self::remove), for who has kept the filter's number.
-    pub fn remove_at(&mut self, _filter: FilterIndex, _subscriber: &S::Key) -> Option<Removed<S>> {
-        todo!()
+    pub fn remove_at(&mut self, filter: FilterIndex, subscriber: &S::Key) -> Option<Removed<S>> {
+        let (value, filter_is_gone) = match filter.place() {
+            Place::Wildcard(node) => self.wildcards.remove(&self.hasher, node, subscriber)?,
+            Place::Exact(index) => self.remove_exact(index, subscriber)?,
+        };
+        self.subscribers -= 1;
+        Some(Removed { value, filter_is_gone })
     }
 
     /// The subscription of `subscriber` to `filter`.
     #[must_use]
-    pub fn find(&self, _filter: &str, _subscriber: &S::Key) -> Option<&S> {
-        todo!()
+    pub fn find(&self, filter: &str, subscriber: &S::Key) -> Option<&S> {
+        self.subscribers_of(self.index_of(filter)?)?.find(&self.hasher, subscriber)
     }
 
     /// The number of a filter that has subscribers.
     #[must_use]
-    pub fn index_of(&self, _filter: &str) -> Option<FilterIndex> {
-        todo!()
+    pub fn index_of(&self, filter: &str) -> Option<FilterIndex> {
+        if has_wildcard(filter) {
+            return self.wildcards.find(filter).map(|node| FilterIndex(node | WILDCARD));
+        }
+        self.find_exact(filter, self.key.topic(filter).whole).map(FilterIndex)
+    }
+
+    /// The subscribers of a filter.
+    #[must_use]
+    pub fn subscribers_of(&self, filter: FilterIndex) -> Option<&Subscribers<S>> {
+        match filter.place() {
+            Place::Wildcard(node) => self.wildcards.subscribers(node),
+            Place::Exact(index) => self.exact.at(index).map(|exact| &exact.subscribers),
+        }
     }
 
     /// Appends the text of a filter to `text`; false when there is no such filter.
-    pub fn write_filter(&self, _filter: FilterIndex, _text: &mut String) -> bool {
-        todo!()
+    pub fn write_filter(&self, filter: FilterIndex, text: &mut String) -> bool {
+        if self.subscribers_of(filter).is_none_or(Subscribers::is_empty) {
+            return false;
+        }
+        match filter.place() {
+            Place::Wildcard(node) => self.wildcards.write_filter(node, text),
+            Place::Exact(index) => text.push_str(&self.exact[index].text),
+        }
+        true
     }
 
     /// Appends to `found` the subscribers of each filter that matches `topic`, whose whole hash is `topic_hash`.
-    pub fn matches<'a>(&'a self, _topic: &str, _topic_hash: u64, _found: &mut Matches<'a, S>) {
-        todo!()
+    ///
+    /// A fan-out that does not finish at once must copy what is left of the slices: a removal moves the last subscriber
+    /// of a filter to the place of the one that left.
+    #[inline]
+    pub fn matches<'a>(&'a self, topic: &str, topic_hash: u64, found: &mut Matches<'a, S>) {
+        if let Some(index) = self.find_exact(topic, topic_hash) {
+            found.extend(self.exact[index].subscribers.slices());
+        }
+        if self.wildcards.filters() > 0 {
+            self.wildcards.matches(topic, found);
+        }
     }
 
     /// Whether there is no filter.
@@ -95,18 +166,78 @@ impl<S: Subscriber> FilterTable<S> {
     /// How many filters there are.
     #[must_use]
     pub fn filters(&self) -> usize {
-        todo!()
+        self.exact.len() + self.wildcards.filters()
     }
 
     /// How many subscriptions there are.
     #[must_use]
-    pub fn subscribers(&self) -> usize {
-        todo!()
+    pub const fn subscribers(&self) -> usize {
+        self.subscribers
     }
 
-    /// About how many bytes the table has allocated.
+    /// About how many bytes the table has allocated; for a filter's second and further subscribers that is a guess.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        todo!()
+        let further = self.subscribers - self.filters().min(self.subscribers);
+        let exact = self.exact.bytes() + self.exact_by_hash.bytes() + self.exact_text_bytes;
+        exact + self.wildcards.bytes() + further * (size_of::<S>() + FURTHER_SUBSCRIBER_BYTES)
+    }
+
+    fn insert_exact(&mut self, filter: &str, subscriber: S) -> Inserted<S> {
+        let hash = self.key.topic(filter).whole;
+        if let Some(index) = self.find_exact(filter, hash) {
+            let replaced = self.exact[index].subscribers.insert(&self.hasher, subscriber);
+            return Inserted { filter: FilterIndex(index), filter_is_new: false, replaced };
+        }
+        let index = self.exact.insert(ExactFilter { text: filter.into(), subscribers: Subscribers::One(subscriber) });
+        self.exact_by_hash.insert_unique(hash, index);
+        self.exact_text_bytes += filter.len();
+        Inserted { filter: FilterIndex(index), filter_is_new: true, replaced: None }
+    }
+
+    fn remove_exact(&mut self, index: u32, subscriber: &S::Key) -> Option<(S, bool)> {
+        let subscribers = &mut self.exact.at_mut(index)?.subscribers;
+        let removed = subscribers.remove(&self.hasher, subscriber)?;
+        let is_gone = subscribers.is_empty();
+        if is_gone && let Some(gone) = self.exact.remove(index) {
+            let hash = self.key.topic(&gone.text).whole;
+            self.exact_by_hash.remove(hash, |found| *found == index);
+            self.exact_text_bytes -= gone.text.len();
+        }
+        Some((removed, is_gone))
+    }
+
+    #[inline]
+    fn find_exact(&self, filter: &str, hash: u64) -> Option<u32> {
+        self.exact_by_hash.find(hash, |index| *self.exact[*index].text == *filter).copied()
+    }
+
+    #[cfg(test)]
+    fn check_invariants(&self) {
+        assert_eq!(self.exact.len(), self.exact_by_hash.len());
+        assert!(self.exact.iter().all(|(_, exact)| !exact.subscribers.is_empty()));
+        self.wildcards.check_invariants();
     }
 }
+
+impl FilterIndex {
+    const fn place(self) -> Place {
+        if self.0 & WILDCARD != 0 { Place::Wildcard(self.0 & !WILDCARD) } else { Place::Exact(self.0) }
+    }
+}
+
+/// Where a filter stands.
+enum Place {
+    Exact(u32),
+    Wildcard(u32),
+}
+
+fn has_wildcard(filter: &str) -> bool {
+    memchr::memchr2(b'+', b'#', filter.as_bytes()).is_some()
+}
+
+/// Marks the number of a filter that stands in the trie.
+const WILDCARD: u32 = 1 << 31;
+
+/// Beside the subscriber itself: its place in the index, and slack of list and index.
+const FURTHER_SUBSCRIBER_BYTES: usize = 20;

@@ -1,8 +1,19 @@
 //! The share groups that have their home here, and who of their members is next.
+//!
+//! Owns, for each pair of group name and TopicFilter, the members on all shards and what they can take as last heard.
+//! Always holds: a member stands in one list of its group, that of its state; a group exists as long as it has members.
+//! Must never do: take what it heard for what is. A member's shard refuses a message for a client that it has just lost,
+//! and the home picks again with that member among the refused.
 
 use smallvec::SmallVec;
 
-use super::hash::HashKey;
+use super::{
+    filter_table::{FilterTable, Matches},
+    hash::HashKey,
+    slab::ChunkedSlab,
+    split_table::SplitTable,
+    subscribers::{Subscriber, Subscribers},
+};
 
 /// A member of a share group, on whatever shard its session is at home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,44 +80,213 @@ pub struct Left {
 
 /// The share groups of one home.
 #[derive(Debug)]
-pub struct ShareGroups {}
+pub struct ShareGroups {
+    key: HashKey,
+    hasher: ahash::RandomState,
+    groups: ChunkedSlab<Group>,
+    by_names: SplitTable<u32>,
+    by_filter: FilterTable<GroupIdentifier>,
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Group {
+    name: Box<str>,
+    filter: Box<str>,
+    generation: u32,
+    /// The members by state, and for the states that are picked from, whose turn it is.
+    members: [Subscribers<Member>; MemberState::ALL.len()],
+    turns: [u32; MemberState::ALL.len()],
+}
 
 impl ShareGroups {
-    /// No groups yet.
+    /// No groups yet. `key` is the one that the topic hashes come from.
     #[must_use]
-    pub fn new(_key: HashKey) -> Self {
-        todo!()
+    pub fn new(key: HashKey) -> Self {
+        let (one, other) = key.map_seeds();
+        Self {
+            key,
+            hasher: ahash::RandomState::with_seeds(one, other, one.rotate_left(16), other.rotate_left(16)),
+            groups: ChunkedSlab::new(),
+            by_names: SplitTable::new(),
+            by_filter: FilterTable::new(key),
+            generation: 0,
+        }
     }
 
     /// Adds a member to the group of `name` and `filter`, or replaces its entry.
-    pub fn join(&mut self, _name: &str, _filter: &str, _member: Member) -> Joined {
-        todo!()
+    pub fn join(&mut self, name: &str, filter: &str, member: Member) -> Joined {
+        if let Some(group) = self.find(name, filter)
+            && let Some(found) = self.groups.at_mut(group.index)
+        {
+            let replaced = found.remove(&self.hasher, member.session_number);
+            found.insert(&self.hasher, member);
+            return Joined { group, group_is_new: false, filter_is_new: false, replaced };
+        }
+        let (group, filter_is_new) = self.create(name, filter, member);
+        Joined { group, group_is_new: true, filter_is_new, replaced: None }
     }
 
     /// Takes a member out of a group.
-    pub fn leave(&mut self, _name: &str, _filter: &str, _session_number: u64) -> Option<Left> {
-        todo!()
+    pub fn leave(&mut self, name: &str, filter: &str, session_number: u64) -> Option<Left> {
+        let group = self.find(name, filter)?;
+        let found = self.groups.at_mut(group.index)?;
+        let member = found.remove(&self.hasher, session_number)?;
+        let group_is_gone = found.len() == 0;
+        let filter_is_gone = group_is_gone && self.delete(group);
+        Some(Left { member, group_is_gone, filter_is_gone })
     }
 
     /// Notes what a member can take; false when it is no member.
-    pub fn update(&mut self, _name: &str, _filter: &str, _session_number: u64, _state: MemberState) -> bool {
-        todo!()
+    pub fn update(&mut self, name: &str, filter: &str, session_number: u64, state: MemberState) -> bool {
+        self.find(name, filter).is_some_and(|group| self.update_at(group, session_number, state))
     }
 
-    /// Appends the groups whose filter matches `topic`.
-    pub fn matches(&self, _topic: &str, _topic_hash: u64, _found: &mut SmallVec<[GroupIdentifier; 8]>) {
-        todo!()
+    /// As [`update`](Self::update), for who has kept the group's identifier; also false when the group is gone.
+    pub fn update_at(&mut self, group: GroupIdentifier, session_number: u64, state: MemberState) -> bool {
+        let Some(found) = self.groups.at_mut(group.index).filter(|found| found.generation == group.generation) else {
+            return false;
+        };
+        if found.members[state as usize].find(&self.hasher, &session_number).is_some() {
+            return true;
+        }
+        let Some(member) = found.remove(&self.hasher, session_number) else { return false };
+        found.insert(&self.hasher, Member { state, ..member });
+        true
+    }
+
+    /// Appends the groups whose filter matches `topic`, whose whole hash is `topic_hash`.
+    pub fn matches(&self, topic: &str, topic_hash: u64, found: &mut SmallVec<[GroupIdentifier; 8]>) {
+        let mut slices = Matches::new();
+        self.by_filter.matches(topic, topic_hash, &mut slices);
+        found.extend(slices.iter().flat_map(|groups| groups.iter().copied()));
     }
 
     /// Whose turn it is: the next ready member, else the next one asleep, else nobody. Never one whose session number is
-    /// in `refused`.
-    pub fn pick(&mut self, _group: GroupIdentifier, _refused: &[u64]) -> Option<Member> {
-        todo!()
+    /// in `refused`, in which no number stands twice; takes time in proportion to these.
+    pub fn pick(&mut self, group: GroupIdentifier, refused: &[u64]) -> Option<Member> {
+        let found = self.groups.at_mut(group.index).filter(|found| found.generation == group.generation)?;
+        found.next(MemberState::Ready, refused).or_else(|| found.next(MemberState::Asleep, refused))
+    }
+
+    /// The group of `name` and `filter`.
+    #[must_use]
+    pub fn find(&self, name: &str, filter: &str) -> Option<GroupIdentifier> {
+        let is_same = |index: &u32| {
+            let group = &self.groups[*index];
+            *group.name == *name && *group.filter == *filter
+        };
+        let index = *self.by_names.find(self.key.share_group(name, filter), is_same)?;
+        Some(GroupIdentifier { index, generation: self.groups[index].generation })
     }
 
     /// Name and filter of a group.
     #[must_use]
-    pub fn names(&self, _group: GroupIdentifier) -> Option<(&str, &str)> {
-        todo!()
+    pub fn names(&self, group: GroupIdentifier) -> Option<(&str, &str)> {
+        self.at(group).map(|group| (&*group.name, &*group.filter))
+    }
+
+    /// How many members a group has, in all states.
+    #[must_use]
+    pub fn members(&self, group: GroupIdentifier) -> usize {
+        self.at(group).map_or(0, Group::len)
+    }
+
+    /// How many groups there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Whether there is no group.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// All groups, for who lists them.
+    pub fn iter(&self) -> impl Iterator<Item = GroupIdentifier> {
+        self.groups.iter().map(|(index, group)| GroupIdentifier { index, generation: group.generation })
+    }
+
+    fn at(&self, group: GroupIdentifier) -> Option<&Group> {
+        self.groups.at(group.index).filter(|found| found.generation == group.generation)
+    }
+
+    /// Makes a group of one member; also whether its filter is new.
+    fn create(&mut self, name: &str, filter: &str, member: Member) -> (GroupIdentifier, bool) {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let mut group = Group {
+            name: name.into(),
+            filter: filter.into(),
+            generation,
+            members: [const { Subscribers::None }; MemberState::ALL.len()],
+            turns: [0; MemberState::ALL.len()],
+        };
+        group.insert(&self.hasher, member);
+        let index = self.groups.insert(group);
+        self.by_names.insert_unique(self.key.share_group(name, filter), index);
+        let group = GroupIdentifier { index, generation };
+        (group, self.by_filter.insert(filter, group).filter_is_new)
+    }
+
+    /// Removes a group; whether its filter is gone with it.
+    fn delete(&mut self, group: GroupIdentifier) -> bool {
+        let Some(gone) = self.groups.remove(group.index) else { return false };
+        let hash = self.key.share_group(&gone.name, &gone.filter);
+        self.by_names.remove(hash, |index| *index == group.index);
+        self.by_filter.remove(&gone.filter, &group.index).is_some_and(|removed| removed.filter_is_gone)
+    }
+}
+
+impl Group {
+    fn len(&self) -> usize {
+        self.members.iter().map(Subscribers::len).sum()
+    }
+
+    fn insert(&mut self, hasher: &ahash::RandomState, member: Member) {
+        self.members[member.state as usize].insert(hasher, member);
+    }
+
+    fn remove(&mut self, hasher: &ahash::RandomState, session_number: u64) -> Option<Member> {
+        self.members.iter_mut().find_map(|members| members.remove(hasher, &session_number))
+    }
+
+    /// The next member in `state` that has not refused, round robin.
+    fn next(&mut self, state: MemberState, refused: &[u64]) -> Option<Member> {
+        let members = &self.members[state as usize];
+        let turn = &mut self.turns[state as usize];
+        let len = members.len();
+        for step in 0..len.min(refused.len() + 1) {
+            let position = (*turn as usize + step) % len;
+            let member = *members.at(position)?;
+            if !refused.contains(&member.session_number) {
+                *turn = position as u32 + 1;
+                return Some(member);
+            }
+        }
+        None
+    }
+}
+
+impl MemberState {
+    /// All of them, in the order of the lists that members stand in.
+    const ALL: [Self; 4] = [Self::Ready, Self::Full, Self::Asleep, Self::Away];
+}
+
+impl Subscriber for Member {
+    type Key = u64;
+
+    fn key(&self) -> u64 {
+        self.session_number
+    }
+}
+
+impl Subscriber for GroupIdentifier {
+    type Key = u32;
+
+    fn key(&self) -> u32 {
+        self.index
     }
 }

@@ -1,6 +1,6 @@
 //! The subscribers of one filter: one inline, thousands in contiguous chunks.
 
-use std::hash::{BuildHasher, Hash};
+use std::hash::Hash;
 
 use ahash::RandomState;
 
