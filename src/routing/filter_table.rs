@@ -241,3 +241,173 @@ const WILDCARD: u32 = 1 << 31;
 
 /// Beside the subscriber itself: its place in the index, and slack of list and index.
 const FURTHER_SUBSCRIBER_BYTES: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::routing::levels::filter_matches;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    struct Subscription {
+        session: u32,
+        serial: u32,
+    }
+
+    impl Subscriber for Subscription {
+        type Key = u32;
+
+        fn key(&self) -> u32 {
+            self.session
+        }
+    }
+
+    fn table() -> FilterTable<Subscription> {
+        FilterTable::new(HashKey::from_seed(42))
+    }
+
+    fn sub(session: u32) -> Subscription {
+        Subscription { session, serial: 0 }
+    }
+
+    /// The subscriptions of a topic, sorted.
+    fn matching(table: &FilterTable<Subscription>, topic: &str) -> Vec<Subscription> {
+        let mut found = Matches::new();
+        table.matches(topic, table.key.topic(topic).whole, &mut found);
+        assert!(found.iter().all(|slice| !slice.is_empty()));
+        let mut all: Vec<Subscription> = found.iter().flat_map(|slice| slice.iter().copied()).collect();
+        all.sort();
+        all
+    }
+
+    /// Filters of few different levels, so that they share and split paths; now and then deep ones.
+    fn filter() -> impl Strategy<Value = String> {
+        let level = || prop::sample::select(vec!["", "a", "b", "ab", "$x", "+", "+"]);
+        let levels = prop_oneof![9 => prop::collection::vec(level(), 1..6), 1 => prop::collection::vec(level(), 1..40)];
+        (levels, 0..4).prop_map(|(levels, end)| {
+            let text = levels.join("/");
+            match (end, text.is_empty()) {
+                (0, _) => text + "/#",
+                (1, true) => "#".into(),
+                (_, true) => "a".into(),
+                _ => text,
+            }
+        })
+    }
+
+    fn topic() -> impl Strategy<Value = String> {
+        let level = prop::sample::select(vec!["", "a", "b", "ab", "$x", "c"]);
+        prop::collection::vec(level, 1..7)
+            .prop_map(|levels| levels.join("/"))
+            .prop_filter("empty", |text| !text.is_empty())
+    }
+
+    proptest! {
+        #[test]
+        fn a_table_finds_what_the_plain_rule_finds(
+            steps in prop::collection::vec((0_u8..3, filter(), 0_u32..4, any::<prop::sample::Index>()), 1..80),
+            topics in prop::collection::vec(topic(), 1..12),
+        ) {
+            let mut table = table();
+            let mut model: BTreeMap<(String, u32), Subscription> = BTreeMap::new();
+            for (serial, (kind, filter, session, pick)) in steps.into_iter().enumerate() {
+                if kind == 0 && !model.is_empty() {
+                    let (filter, session) = model.keys().nth(pick.index(model.len())).cloned().unwrap_or_default();
+                    let removed = table.remove(&filter, &session);
+                    let value = model.remove(&(filter.clone(), session));
+                    let filter_is_gone = !model.keys().any(|(other, _)| *other == filter);
+                    prop_assert_eq!(removed, value.map(|value| Removed { value, filter_is_gone }));
+                    prop_assert_eq!(table.remove(&filter, &session), None);
+                    prop_assert_eq!(table.index_of(&filter).is_none(), filter_is_gone);
+                } else {
+                    let value = Subscription { session, serial: serial as u32 };
+                    let filter_is_new = !model.keys().any(|(other, _)| *other == filter);
+                    let inserted = table.insert(&filter, value);
+                    let replaced = model.insert((filter.clone(), session), value);
+                    prop_assert_eq!((inserted.filter_is_new, inserted.replaced), (filter_is_new, replaced));
+                    prop_assert_eq!(table.index_of(&filter), Some(inserted.filter));
+                    prop_assert_eq!(table.find(&filter, &session), Some(&value));
+                }
+                table.check_invariants();
+                prop_assert_eq!(table.subscribers(), model.len());
+            }
+            for ((filter, _), _) in &model {
+                let mut text = String::new();
+                let index = table.index_of(filter);
+                prop_assert!(index.is_some_and(|index| table.write_filter(index, &mut text)));
+                prop_assert_eq!(&text, filter);
+            }
+            for topic in &topics {
+                let matches = model.iter().filter(|((filter, _), _)| filter_matches(filter, topic));
+                let mut expected: Vec<Subscription> = matches.map(|(_, value)| *value).collect();
+                expected.sort();
+                prop_assert_eq!(matching(&table, topic), expected, "{}", topic);
+            }
+        }
+    }
+
+    #[test]
+    fn filters_keep_their_numbers_while_others_come_and_go() {
+        let mut table = table();
+        let deep = table.insert("a/b/c/+", sub(1)).filter;
+        table.insert("a/b/+", sub(2));
+        table.insert("a/+", sub(3));
+        assert_eq!(table.index_of("a/b/c/+"), Some(deep));
+        assert!(table.remove("a/b/+", &2).is_some_and(|removed| removed.filter_is_gone));
+        assert!(table.remove("a/+", &3).is_some_and(|removed| removed.filter_is_gone));
+        assert_eq!(table.index_of("a/b/c/+"), Some(deep));
+        assert!(table.remove_at(deep, &9).is_none());
+        assert!(table.remove_at(deep, &1).is_some_and(|removed| removed.filter_is_gone));
+        assert!(table.remove_at(deep, &1).is_none());
+        assert!(!table.write_filter(deep, &mut String::new()));
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn filters_of_all_the_levels_that_fit_are_matched_without_recursion() {
+        let mut table = table();
+        let separators = "/".repeat(65_533);
+        let filters =
+            [format!("{separators}+"), format!("{separators}#"), format!("+{separators}"), separators.clone()];
+        for (session, filter) in filters.iter().enumerate() {
+            table.insert(filter, sub(session as u32));
+        }
+        // Each level as itself and as `+`, a hundred levels of them.
+        for levels in 1..100 {
+            table.insert(&format!("{}#", "/".repeat(levels)), sub(1000 + levels as u32));
+            table.insert(&format!("{}+", "+/".repeat(levels)), sub(2000 + levels as u32));
+        }
+        table.check_invariants();
+        assert_eq!(matching(&table, &separators).len(), 4 + 99);
+        for filter in &filters {
+            assert!(table.find(filter, &0).is_some() || table.index_of(filter).is_some());
+        }
+        for (session, filter) in filters.iter().enumerate() {
+            assert!(table.remove(filter, &(session as u32)).is_some());
+        }
+        table.check_invariants();
+    }
+
+    #[test]
+    fn thousands_of_subscribers_and_of_children_come_and_go() {
+        let mut table = table();
+        for session in 0..20_000 {
+            table.insert("all/+", sub(session));
+            table.insert(&format!("dev/{session}/+"), sub(session));
+            table.insert(&format!("dev/{session}/state"), sub(session));
+        }
+        assert_eq!((table.filters(), table.subscribers()), (40_001, 60_000));
+        assert_eq!(matching(&table, "all/x").len(), 20_000);
+        assert_eq!(matching(&table, "dev/777/state"), [sub(777), sub(777)]);
+        for session in (0..20_000).rev() {
+            assert!(table.remove("all/+", &session).is_some());
+            assert!(table.remove(&format!("dev/{session}/+"), &session).is_some());
+            assert!(table.remove(&format!("dev/{session}/state"), &session).is_some());
+        }
+        assert_eq!((table.filters(), table.subscribers()), (0, 0));
+        table.check_invariants();
+    }
+}

@@ -71,3 +71,67 @@ pub(super) fn common_levels(one: &[u8], other: &[u8]) -> Option<usize> {
     }
     one.get(..same)?.iter().rposition(|byte| *byte == b'/')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_of_matching_is_the_specifications() {
+        let table = [
+            ("a/b", "a/b", true),
+            ("a/b", "a/B", false),
+            ("a/b", "/a/b", false),
+            ("a/+", "a/b", true),
+            ("a/+", "a/", true),
+            ("a/+", "a", false),
+            ("a/+", "a/b/c", false),
+            ("+", "a", true),
+            ("+", "/a", false),
+            ("+/+", "/a", true),
+            ("/+", "/a", true),
+            ("a/#", "a", true),
+            ("a/#", "a/", true),
+            ("a/#", "a/b/c", true),
+            ("a/#", "ab", false),
+            ("a/+/#", "a", false),
+            ("a/+/#", "a/b", true),
+            ("#", "a/b", true),
+            ("#", "/", true),
+            ("#", "$SYS/x", false),
+            ("+/x", "$SYS/x", false),
+            ("$SYS/#", "$SYS/x", true),
+            ("$SYS/+", "$SYS/x", true),
+            ("a/$x/+", "a/$x/y", true),
+            ("+/$x", "a/$x", true),
+            ("+/b/+/d", "a/b/c/d", true),
+            ("a//b", "a/b", false),
+            ("a//b", "a//b", true),
+            ("a/+/b", "a//b", true),
+        ];
+        for (filter, topic, expected) in table {
+            assert_eq!(filter_matches(filter, topic), expected, "{filter} and {topic}");
+        }
+    }
+
+    #[test]
+    fn common_levels_are_whole_levels() {
+        let table = [
+            ("a", "a", Some(1)),
+            ("a", "b", None),
+            ("a", "ab", None),
+            ("a/b", "a", Some(1)),
+            ("a/b", "a/c", Some(1)),
+            ("a/bc", "a/bd", Some(1)),
+            ("", "/x", Some(0)),
+            ("", "", Some(0)),
+            ("/x", "/y", Some(0)),
+            ("a/", "a/", Some(2)),
+            ("a/b/c", "a/b/c/d", Some(5)),
+        ];
+        for (one, other, expected) in table {
+            assert_eq!(common_levels(one.as_bytes(), other.as_bytes()), expected, "{one} and {other}");
+            assert_eq!(common_levels(other.as_bytes(), one.as_bytes()), expected, "{other} and {one}");
+        }
+    }
+}

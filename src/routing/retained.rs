@@ -403,3 +403,210 @@ const FORGET_STEPS: usize = 4;
 
 /// The byte after `/`.
 const AFTER_SLASH: &str = "0";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::routing::levels::filter_matches;
+
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Message(String, u32);
+
+    impl HasTopic for Message {
+        fn topic(&self) -> &str {
+            &self.0
+        }
+
+        fn bytes(&self) -> usize {
+            self.0.len() + 1
+        }
+    }
+
+    fn store() -> RetainedStore<Message> {
+        RetainedStore::new(HashKey::from_seed(42))
+    }
+
+    fn stamp(micros: u64) -> Stamp {
+        Stamp { micros, counter: 0, shard: 0 }
+    }
+
+    fn message(topic: &str, value: u32) -> Message {
+        Message(topic.into(), value)
+    }
+
+    fn scan_all(store: &RetainedStore<Message>, filter: &str, steps: usize, found: usize) -> Vec<String> {
+        let mut topics = Vec::new();
+        let mut cursor = None;
+        loop {
+            let before = topics.len();
+            cursor = store.scan(filter, cursor, steps, found, &mut |_, message| topics.push(message.0.clone()));
+            assert!(topics.len() - before <= found, "a slice finds {found} at most");
+            if cursor.is_none() {
+                return topics;
+            }
+        }
+    }
+
+    fn topic() -> impl Strategy<Value = String> {
+        let level = prop::sample::select(vec!["", "a", "b", "a!", "b0", "$", "$a", "ab"]);
+        prop::collection::vec(level, 1..5)
+            .prop_map(|levels| levels.join("/"))
+            .prop_filter("empty", |text| !text.is_empty())
+    }
+
+    fn filter() -> impl Strategy<Value = String> {
+        let level = prop::sample::select(vec!["", "a", "b", "a!", "b0", "$", "+", "+"]);
+        (prop::collection::vec(level, 0..5), any::<bool>()).prop_map(|(levels, multi)| {
+            let ends = levels.into_iter().chain(multi.then_some("#")).collect::<Vec<_>>().join("/");
+            if ends.is_empty() { "+".into() } else { ends }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_scan_in_slices_finds_what_the_plain_rule_finds(
+            topics in prop::collection::btree_set(topic(), 0..60),
+            filters in prop::collection::vec(filter(), 1..10),
+            steps in 1_usize..6,
+            found in 1_usize..4,
+        ) {
+            let mut store = store();
+            for topic in &topics {
+                store.put(stamp(1), message(topic, 0));
+            }
+            for filter in &filters {
+                let expected: Vec<String> = topics.iter().filter(|topic| filter_matches(filter, topic)).cloned().collect();
+                prop_assert_eq!(scan_all(&store, filter, steps, found), expected, "{}", filter);
+            }
+        }
+
+        #[test]
+        fn the_largest_stamp_wins_in_whatever_order_they_arrive(
+            events in Just((1_u64..25).collect::<Vec<_>>()).prop_shuffle(),
+            kinds in prop::collection::vec((0_usize..3, any::<bool>()), 25),
+        ) {
+            let mut store = store();
+            let topics = ["a", "a/b", "c"];
+            let mut expected: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
+            for micros in events {
+                let (topic, clears) = kinds[micros as usize];
+                let topic = topics[topic];
+                if clears {
+                    store.clear(topic, stamp(micros));
+                } else {
+                    store.put(stamp(micros), message(topic, micros as u32));
+                }
+                let best = expected.entry(topic).or_insert((micros, clears));
+                *best = (*best).max((micros, clears));
+                for (topic, (micros, clears)) in &expected {
+                    let found = store.exact(topic).map(|(stamp, _)| stamp.micros);
+                    prop_assert_eq!(found, (!clears).then_some(*micros));
+                }
+            }
+            let all = scan_all(&store, "#", 100, 100);
+            prop_assert_eq!(store.len(), all.len());
+            prop_assert_eq!(store.bytes(), all.iter().map(|topic| topic.len() + 1).sum::<usize>());
+        }
+    }
+
+    #[test]
+    fn results_say_what_was_replaced_and_cleared() {
+        let mut store = store();
+        assert_eq!(store.put(stamp(5), message("a", 5)), Put::Stored);
+        assert_eq!(store.put(stamp(4), message("a", 4)), Put::Older);
+        assert_eq!(store.put(stamp(6), message("a", 6)), Put::Replaced(message("a", 5)));
+        assert_eq!(store.clear("a", stamp(5)), Clear::Older);
+        assert_eq!(store.clear("a", stamp(7)), Clear::Cleared(message("a", 6)));
+        assert_eq!(store.clear("a", stamp(6)), Clear::Older);
+        assert_eq!(store.clear("a", stamp(8)), Clear::Nothing);
+        assert_eq!(store.put(stamp(7), message("a", 7)), Put::Older);
+        assert_eq!(store.put(stamp(9), message("a", 9)), Put::Stored);
+        assert_eq!((store.len(), store.bytes()), (1, 2));
+    }
+
+    #[test]
+    fn stamps_of_one_microsecond_differ_by_counter_and_shard() {
+        let one = Stamp { micros: 1, counter: 1, shard: 9 };
+        let two = Stamp { micros: 1, counter: 2, shard: 1 };
+        assert!(one < two && two < Stamp { shard: 2, ..two } && two < stamp(2));
+        assert_eq!(size_of::<Stamp>(), 16);
+    }
+
+    #[test]
+    fn tombstones_go_when_they_are_old_or_too_many() {
+        let mut store = store();
+        for number in 0..TOMBSTONES_MAX as u64 + 10 {
+            store.clear(&format!("t/{number}"), stamp(number + 1));
+        }
+        assert_eq!(store.tombstones.len(), TOMBSTONES_MAX);
+        assert_eq!(store.tombstones_lost(), 10);
+        assert_eq!(store.put(stamp(0), message("t/11", 0)), Put::Older);
+        assert_eq!(store.put(stamp(0), message("t/9", 0)), Put::Stored);
+        for number in 0..TOMBSTONES_MAX as u64 {
+            store.clear("x", stamp(TOMBSTONE_MICROS * 2 + number));
+        }
+        assert_eq!(store.tombstones.len(), 1);
+        assert!(store.tombstone_order.len() <= TOMBSTONES_MAX);
+        assert_eq!(store.tombstones_lost(), 10);
+    }
+
+    #[test]
+    fn a_wildcard_in_the_middle_seeks_instead_of_walking() {
+        let mut store = store();
+        for number in 0..10_000 {
+            store.put(stamp(1), message(&format!("a/{}/{}", number % 10, number), 0));
+        }
+        store.put(stamp(1), message("a/7/wanted", 0));
+        store.put(stamp(1), message("b", 0));
+        let mut found = 0;
+        // Two looks for each of the ten levels, and two at the ends.
+        assert_eq!(store.scan("a/+/wanted", None, 24, 10, &mut |_, _| found += 1), None);
+        assert_eq!(found, 1);
+        assert_eq!(store.scan("b/#", None, 2, 10, &mut |_, _| found += 1), None);
+        assert_eq!(found, 2);
+    }
+
+    #[test]
+    fn a_cursor_survives_what_comes_and_goes() {
+        let mut store = store();
+        for number in 0..10 {
+            store.put(stamp(1), message(&format!("a/{number}"), 0));
+        }
+        let mut topics = Vec::new();
+        let cursor = store.scan("a/#", None, 100, 4, &mut |_, message| topics.push(message.0.clone()));
+        store.clear("a/3", stamp(2));
+        store.clear("a/4", stamp(2));
+        store.put(stamp(2), message("a/00", 0));
+        store.put(stamp(2), message("a/55", 0));
+        assert_eq!(store.scan("a/#", cursor, 100, 100, &mut |_, message| topics.push(message.0.clone())), None);
+        assert_eq!(topics, ["a/0", "a/1", "a/2", "a/3", "a/5", "a/55", "a/6", "a/7", "a/8", "a/9"]);
+    }
+
+    #[test]
+    fn messages_that_are_over_go_in_slices() {
+        let mut store = store();
+        for number in 0..100 {
+            store.put(stamp(1), message(&format!("a/{number}"), number));
+        }
+        let (mut removed, mut slices) = (0, 0);
+        let mut cursor = None;
+        loop {
+            let mut slice = 0;
+            cursor = store.remove_if(cursor, 7, &mut |message| message.1 % 2 == 0, &mut |_| slice += 1);
+            assert!(slice <= 7);
+            removed += slice;
+            slices += 1;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!((removed, slices, store.len()), (50, 15, 50));
+        assert_eq!(store.bytes(), scan_all(&store, "#", 100, 100).iter().map(|topic| topic.len() + 1).sum::<usize>());
+        // What expired left no tombstone behind.
+        assert_eq!(store.put(stamp(1), message("a/0", 0)), Put::Stored);
+    }
+}

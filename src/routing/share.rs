@@ -290,3 +290,128 @@ impl Subscriber for GroupIdentifier {
         self.index
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn groups() -> ShareGroups {
+        ShareGroups::new(HashKey::from_seed(42))
+    }
+
+    fn member(session_number: u64, state: MemberState) -> Member {
+        Member { session_number, session: 1, subscription_identifier: 0, shard: 3, qos: 1, options: 0, state }
+    }
+
+    fn picked(groups: &mut ShareGroups, group: GroupIdentifier, refused: &[u64]) -> Option<u64> {
+        groups.pick(group, refused).map(|member| member.session_number)
+    }
+
+    #[test]
+    fn ready_members_take_turns() {
+        let mut groups = groups();
+        let group = groups.join("g", "a/+", member(1, MemberState::Ready)).group;
+        for number in 2..=4 {
+            groups.join("g", "a/+", member(number, MemberState::Ready));
+        }
+        let order: Vec<_> = (0..8).filter_map(|_| picked(&mut groups, group, &[])).collect();
+        assert_eq!(order, [1, 2, 3, 4, 1, 2, 3, 4]);
+        assert_eq!(picked(&mut groups, group, &[1, 2]), Some(3));
+        assert_eq!(picked(&mut groups, group, &[4, 1, 2]), Some(3));
+        assert_eq!(picked(&mut groups, group, &[1, 2, 3, 4]), None);
+    }
+
+    #[test]
+    fn a_member_asleep_queues_when_nobody_is_ready() {
+        let mut groups = groups();
+        let group = groups.join("g", "a", member(1, MemberState::Away)).group;
+        groups.join("g", "a", member(2, MemberState::Full));
+        assert_eq!(picked(&mut groups, group, &[]), None);
+        groups.join("g", "a", member(3, MemberState::Asleep));
+        groups.join("g", "a", member(4, MemberState::Asleep));
+        assert_eq!(picked(&mut groups, group, &[]), Some(3));
+        assert_eq!(picked(&mut groups, group, &[]), Some(4));
+        assert!(groups.update("g", "a", 2, MemberState::Ready));
+        assert_eq!(picked(&mut groups, group, &[]), Some(2));
+        assert_eq!(picked(&mut groups, group, &[2]), Some(3));
+        assert!(!groups.update("g", "a", 9, MemberState::Ready));
+        assert!(!groups.update("g", "b", 2, MemberState::Ready));
+    }
+
+    #[test]
+    fn groups_and_filters_come_with_their_first_member_and_go_with_their_last() {
+        let mut groups = groups();
+        let one = groups.join("g", "a/#", member(1, MemberState::Ready));
+        assert!(one.group_is_new && one.filter_is_new && one.replaced.is_none());
+        let other = groups.join("h", "a/#", member(1, MemberState::Ready));
+        assert!(other.group_is_new && !other.filter_is_new);
+        let again = groups.join("g", "a/#", Member { qos: 2, ..member(1, MemberState::Full) });
+        assert_eq!((again.group, again.group_is_new), (one.group, false));
+        assert_eq!(again.replaced, Some(member(1, MemberState::Ready)));
+        assert_eq!(groups.members(one.group), 1);
+        let mut found = SmallVec::new();
+        groups.matches("a/b", HashKey::from_seed(42).topic("a/b").whole, &mut found);
+        assert_eq!(found.len(), 2);
+        assert_eq!(groups.leave("g", "a/#", 7), None);
+        let left = groups.leave("g", "a/#", 1);
+        assert!(left.is_some_and(|left| left.group_is_gone && !left.filter_is_gone && left.member.qos == 2));
+        assert!(groups.leave("h", "a/#", 1).is_some_and(|left| left.group_is_gone && left.filter_is_gone));
+        assert!(groups.is_empty());
+        let new = groups.join("g", "a/#", member(5, MemberState::Ready)).group;
+        assert_ne!(new, one.group);
+        assert_eq!(groups.pick(one.group, &[]), None);
+        assert!(!groups.update_at(one.group, 5, MemberState::Full));
+        assert_eq!((groups.names(new), groups.names(one.group)), (Some(("g", "a/#")), None));
+    }
+
+    const STATES: [MemberState; 4] = MemberState::ALL;
+
+    proptest! {
+        #[test]
+        fn whoever_is_picked_is_the_best_that_there_is(
+            steps in prop::collection::vec((0_u8..6, 0_usize..2, 0_u64..200, 0_usize..4), 1..400),
+            refused in prop::collection::btree_set(0_u64..200, 0..20),
+        ) {
+            let mut groups = groups();
+            let names = [("g", "a/+"), ("h", "a/b")];
+            let mut model: BTreeMap<(usize, u64), MemberState> = BTreeMap::new();
+            for (kind, name, number, state) in steps {
+                let ((group, filter), state) = (names[name], STATES[state]);
+                match kind {
+                    0..3 => {
+                        let joined = groups.join(group, filter, member(number, state));
+                        let replaced = joined.replaced.map(|member| member.state);
+                        prop_assert_eq!(replaced, model.insert((name, number), state));
+                    }
+                    3 => {
+                        let left = groups.leave(group, filter, number);
+                        prop_assert_eq!(left.map(|left| left.member.state), model.remove(&(name, number)));
+                    }
+                    _ => {
+                        let known = groups.update(group, filter, number, state);
+                        let present = model.get_mut(&(name, number)).map(|present| *present = state);
+                        prop_assert_eq!(known, present.is_some());
+                    }
+                }
+            }
+            let refused: Vec<u64> = refused.into_iter().collect();
+            for (name, (group, filter)) in names.into_iter().enumerate() {
+                let of = |state: MemberState| -> BTreeSet<u64> {
+                    let members = model.iter().filter(|((of, number), has)| *of == name && **has == state && !refused.contains(number));
+                    members.map(|((_, number), _)| *number).collect()
+                };
+                let (ready, asleep) = (of(MemberState::Ready), of(MemberState::Asleep));
+                let best = if ready.is_empty() { asleep } else { ready };
+                let Some(group) = groups.find(group, filter) else { continue };
+                // One round visits each of the best once.
+                let round: BTreeSet<u64> = best.iter().filter_map(|_| picked(&mut groups, group, &refused)).collect();
+                prop_assert_eq!(&round, &best);
+                prop_assert_eq!(picked(&mut groups, group, &refused).is_none(), best.is_empty());
+            }
+        }
+    }
+}

@@ -168,3 +168,54 @@ pub const CHUNK: usize = 1024;
 
 /// No index: the end of the list of vacant slots.
 const NONE: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_slab_is_a_map_from_the_indices_that_it_gave(steps in prop::collection::vec((0_u8..3, 0_usize..64), 0..300)) {
+            let mut slab = ChunkedSlab::new();
+            let mut model = BTreeMap::new();
+            for (at, (kind, pick)) in steps.into_iter().enumerate() {
+                if kind < 2 {
+                    let expected = slab.next_index();
+                    let index = slab.insert(at);
+                    prop_assert_eq!(index, expected);
+                    prop_assert_eq!(model.insert(index, at), None);
+                } else if let Some(index) = model.keys().nth(pick).copied() {
+                    prop_assert_eq!(slab.remove(index), model.remove(&index));
+                    prop_assert_eq!(slab.remove(index), None);
+                }
+                prop_assert_eq!(slab.len(), model.len());
+            }
+            let all: Vec<(u32, usize)> = slab.iter().map(|(index, value)| (index, *value)).collect();
+            prop_assert_eq!(all, model.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn growth_moves_nothing_and_indices_are_used_again() {
+        let mut slab = ChunkedSlab::new();
+        let first = slab.insert(0_usize);
+        let place: *const usize = &raw const slab[first];
+        for value in 1..CHUNK * 3 + 5 {
+            assert_eq!(slab.insert(value) as usize, value);
+        }
+        assert!(std::ptr::eq(place, &raw const slab[first]));
+        assert_eq!(slab.remove(7), Some(7));
+        assert_eq!(slab.remove(2000), Some(2000));
+        assert_eq!(slab.insert(1), 2000);
+        assert_eq!(slab.insert(1), 7);
+        slab[7] += 1;
+        assert_eq!(slab.at(7), Some(&2));
+        assert_eq!(slab.at(u32::MAX), None);
+        assert_eq!(slab.iter_from(2047).take(2).map(|(index, _)| index).collect::<Vec<_>>(), [2047, 2048]);
+        assert!(slab.bytes() >= 4 * CHUNK * 16);
+    }
+}

@@ -157,3 +157,65 @@ const PART_MAX: usize = 57_344;
 
 /// Bits that parts may be told apart by: 16 bits give 65,536 parts and a directory of 256 KiB at most.
 const DEPTH_LIMIT: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn hash_of(number: u64) -> u64 {
+        let mixed = (number ^ number >> 7).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        mixed ^ mixed >> 32
+    }
+
+    proptest! {
+        #[test]
+        fn a_table_is_a_map(steps in prop::collection::vec((0_u8..3, 0_u64..40), 0..300), bits in 0_u32..8) {
+            let mut table = SplitTable::new();
+            let mut model = HashMap::new();
+            // Few bits of hash: most entries have others' hashes.
+            let hash = |key: u64| hash_of(key) & ((1 << bits) - 1);
+            for (step, (kind, key)) in steps.into_iter().enumerate() {
+                let present = table.find(hash(key), |(other, _)| *other == key).map(|(_, step)| *step);
+                prop_assert_eq!(present, model.get(&key).copied());
+                if kind == 0 {
+                    let removed = table.remove(hash(key), |(other, _)| *other == key).map(|(_, step)| step);
+                    prop_assert_eq!(removed, model.remove(&key));
+                } else if let Some((_, value)) = table.find_mut(hash(key), |(other, _)| *other == key) {
+                    *value = step;
+                    model.insert(key, step);
+                } else {
+                    table.insert_unique(hash(key), (key, step));
+                    model.insert(key, step);
+                }
+                prop_assert_eq!(table.len(), model.len());
+            }
+            prop_assert_eq!(table.iter().copied().collect::<HashMap<_, _>>(), model);
+        }
+    }
+
+    #[test]
+    fn parts_stay_small_and_shrink_again() {
+        let mut table = SplitTable::new();
+        for number in 0..300_000_u64 {
+            table.insert_unique(hash_of(number), number as u32);
+        }
+        assert!(table.parts.len() >= 6, "{} parts", table.parts.len());
+        assert!(table.parts.iter().all(|part| part.table.len() <= PART_MAX && part.table.capacity() <= PART_MAX));
+        assert_eq!(table.directory.len(), 1 << table.depth);
+        assert_eq!(table.iter().count(), 300_000);
+        let bytes = table.bytes();
+        assert!(bytes < 300_000 * 22, "{bytes}");
+        for number in 0..300_000_u64 {
+            assert_eq!(table.find(hash_of(number), |value| u64::from(*value) == number), Some(&(number as u32)));
+        }
+        for number in 0..299_990_u64 {
+            assert_eq!(table.remove(hash_of(number), |value| u64::from(*value) == number), Some(number as u32));
+        }
+        assert_eq!(table.len(), 10);
+        assert!(table.bytes() < bytes / 50, "{} of {bytes}", table.bytes());
+    }
+}

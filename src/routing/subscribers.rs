@@ -215,3 +215,81 @@ pub const INDEX_MIN: usize = 64;
 
 /// Subscribers in a chunk: a publish to thousands walks a few of them.
 pub const CHUNK_MAX: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Pair(u32, u32);
+
+    impl Subscriber for Pair {
+        type Key = u32;
+
+        fn key(&self) -> u32 {
+            self.0
+        }
+    }
+
+    fn hasher() -> RandomState {
+        RandomState::with_seeds(1, 2, 3, 4)
+    }
+
+    fn all(subscribers: &Subscribers<Pair>) -> HashMap<u32, u32> {
+        let pairs: Vec<Pair> = subscribers.slices().flatten().copied().collect();
+        assert!(subscribers.slices().all(|slice| !slice.is_empty()));
+        assert_eq!(pairs.len(), subscribers.len());
+        assert!(pairs.iter().enumerate().all(|(at, pair)| subscribers.at(at) == Some(pair)));
+        assert_eq!(subscribers.at(pairs.len()), None);
+        pairs.into_iter().map(|pair| (pair.0, pair.1)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_is_a_map_by_key(steps in prop::collection::vec((0_u8..5, 0_u32..150), 0..600)) {
+            let hasher = hasher();
+            let mut subscribers: Subscribers<Pair> = Subscribers::None;
+            let mut model = HashMap::new();
+            for (step, (kind, key)) in steps.into_iter().enumerate() {
+                prop_assert_eq!(subscribers.find(&hasher, &key).map(|pair| pair.1), model.get(&key).copied());
+                if kind < 3 {
+                    let replaced = subscribers.insert(&hasher, Pair(key, step as u32));
+                    prop_assert_eq!(replaced.map(|pair| pair.1), model.insert(key, step as u32));
+                } else {
+                    prop_assert_eq!(subscribers.remove(&hasher, &key).map(|pair| pair.1), model.remove(&key));
+                }
+                prop_assert_eq!(subscribers.is_empty(), model.is_empty());
+            }
+            prop_assert_eq!(all(&subscribers), model);
+        }
+    }
+
+    #[test]
+    fn tens_of_thousands_come_in_slices_and_go_in_any_order() {
+        let hasher = hasher();
+        let mut subscribers: Subscribers<Pair> = Subscribers::None;
+        let count = CHUNK_MAX as u32 * 3 + 17;
+        for key in 0..count {
+            assert_eq!(subscribers.insert(&hasher, Pair(key, 0)), None);
+        }
+        assert_eq!(subscribers.slices().count(), 4);
+        for key in (0..count).map(|key| key.wrapping_mul(7919) % count).chain(0..count) {
+            subscribers.remove(&hasher, &key);
+            if key % 4096 == 0 {
+                assert_eq!(all(&subscribers).len(), subscribers.len());
+            }
+        }
+        assert!(subscribers.is_empty());
+        assert_eq!(subscribers.bytes(), 0);
+    }
+
+    #[test]
+    fn one_subscriber_takes_no_allocation_and_little_room() {
+        assert_eq!(Subscribers::One(Pair(1, 2)).bytes(), 0);
+        assert!(size_of::<Subscribers<[u32; 3]>>() <= 16);
+    }
+}
