@@ -11,6 +11,7 @@ use crate::{
     message::{ApplicationMessage, Stamp},
     routing::FilterIndex,
     session::{Outbox, ReceivedIdentifiers},
+    time::Moment,
 };
 
 /// The `connection` of a session whose client is away.
@@ -47,6 +48,8 @@ pub struct Session {
     pub generation: u32,
     /// How long it outlives its connection; `u32::MAX`: for ever.
     pub expiry_interval_s: u32,
+    /// When its client left, while it is away.
+    pub offline_since: Moment,
     /// Scratch of the fan-out: the publication that last touched this session.
     pub mark: u32,
     /// The newest CONNECT that reached this session: an older one never evicts a newer one's connection.
@@ -70,6 +73,7 @@ impl Session {
             connection: NO_CONNECTION,
             generation,
             expiry_interval_s: 0,
+            offline_since: Moment::default(),
             mark: 0,
             connect_stamp: Stamp::default(),
             subscriptions: SmallVec::new(),

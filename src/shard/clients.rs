@@ -11,16 +11,19 @@ use std::rc::Rc;
 use crate::{
     config::{Config, QueueFull, SlowSubscriber},
     message::{Publication, SubscriptionIdentifiers},
-    mqtt::{Ack, PacketIdentifier, ProtocolVersion, QoS, ReasonCode, publish},
+    mqtt::{
+        AckKind, PacketIdentifier, ProtocolVersion, PublishFlags, PublishHead, QoS, ReasonCode, ack::encode_success, publish,
+    },
     routing::{ChunkedSlab, HashKey, SplitTable, home},
     runtime::ConnectionId,
     session::{Delivery, Resend, Session},
     shard::{
         connections::{Connection, Connections},
         counters::Counters,
-        frames::{FrameKind, Frames},
+        frames::{FrameKind, Frames, SHARED_PAYLOAD_BYTES_MIN},
     },
     time::Moment,
+    transport::OutBuffer,
 };
 
 /// What became of a delivery.
@@ -244,7 +247,7 @@ impl Clients {
             // [v5 MQTT-3.3.2-5] It was not begun, so it may go. Once sent it is completed [v5 MQTT-4.3.3-7].
             let expired = delivery.message.envelope.has_expired(now);
             // [v5 MQTT-3.1.2-24] The client that took the session over may take less than the one before.
-            let too_large = delivery_len(version, &delivery) > packet_bytes_max;
+            let too_large = delivery_len(version, &delivery, now) > packet_bytes_max;
             if !expired && !too_large {
                 write_publish(out, version, identifier, &delivery, false, now);
                 continue;
@@ -269,7 +272,7 @@ impl Clients {
         for resend in outbox.resend() {
             match resend {
                 Resend::Publish(identifier, delivery) => {
-                    if delivery_len(version, delivery) > packet_bytes_max {
+                    if delivery_len(version, delivery, now) > packet_bytes_max {
                         too_large.push(identifier);
                         continue;
                     }
@@ -277,7 +280,7 @@ impl Clients {
                     write_publish(out, version, Some(identifier), delivery, true, now);
                 }
                 Resend::PubRel(identifier) => {
-                    Ack::new(identifier, ReasonCode::Success).encode_pubrel(version, out.bytes_mut());
+                    encode_success(out.bytes_mut(), AckKind::PubRel, identifier);
                 }
             }
         }
@@ -293,38 +296,16 @@ fn fits(connection: &Connection, publication: &Publication<'_>, order: Order<'_>
     if connection.packet_bytes_max == u32::MAX {
         return true;
     }
-    let identifiers = if connection.version == ProtocolVersion::V5 { order.identifiers } else { &[] };
-    // An expiry interval is counted in whether or not there is one: five bytes more never do harm.
-    let expiry = (publication.envelope.expires_at != Moment::NEVER).then_some(0);
-    let encoded_len = publish::encoded_len(
-        connection.version,
-        publication.topic,
-        order.qos != QoS::AtMostOnce,
-        publication.properties,
-        expiry,
-        None,
-        identifiers,
-        publication.payload.len(),
-    );
-    encoded_len <= connection.packet_bytes_max as usize
-}
-
-/// Bytes that a delivery takes on the wire, an expiry interval counted in where there may be one.
-fn delivery_len(version: ProtocolVersion, delivery: &Delivery) -> usize {
-    let message = &delivery.message;
-    let expiry = (message.envelope.expires_at != Moment::NEVER).then_some(0);
-    delivery.subscription_identifiers.with(|identifiers| {
-        publish::encoded_len(
-            version,
-            message.topic(),
-            delivery.qos != QoS::AtMostOnce,
-            message.properties(),
-            expiry,
-            None,
-            if version == ProtocolVersion::V5 { identifiers } else { &[] },
-            message.payload().len(),
-        )
-    })
+    let head = PublishHead {
+        flags: PublishFlags { dup: false, qos: order.qos, retain: order.retain },
+        topic: publication.topic,
+        packet_identifier: (order.qos != QoS::AtMostOnce).then_some(PacketIdentifier::MIN),
+        forwarded: publication.properties,
+        message_expiry_interval: (publication.envelope.expires_at != Moment::NEVER).then_some(0),
+        topic_alias: None,
+        subscription_identifiers: order.identifiers,
+    };
+    publish::encoded_len(connection.version, &head, publication.payload.len()) <= connection.packet_bytes_max as usize
 }
 
 /// The name of a connection.
@@ -333,38 +314,51 @@ pub fn id_of(slot: u32, connection: &Connection) -> ConnectionId {
     ConnectionId { slot, generation: connection.generation }
 }
 
+/// Bytes that a delivery takes on the wire.
+fn delivery_len(version: ProtocolVersion, delivery: &Delivery, now: Moment) -> usize {
+    delivery.subscription_identifiers.with(|identifiers| {
+        let head = delivery_head(Some(PacketIdentifier::MIN), delivery, identifiers, false, now);
+        publish::encoded_len(version, &head, delivery.message.payload().len())
+    })
+}
+
 fn write_publish(
-    out: &mut crate::transport::OutBuffer,
+    out: &mut OutBuffer,
     version: ProtocolVersion,
     identifier: Option<PacketIdentifier>,
     delivery: &Delivery,
     dup: bool,
     now: Moment,
 ) {
-    let message = &delivery.message;
-    let payload = message.payload();
-    let is_large = payload.len() >= crate::shard::frames::SHARED_PAYLOAD_BYTES_MIN;
-    let flags = publish::PublishFlags { dup, qos: delivery.qos, retain: delivery.retain };
-    let expiry = message.envelope.message_expiry_interval(now);
-    delivery.subscription_identifiers.with(|identifiers| {
-        let identifiers = if version == ProtocolVersion::V5 { identifiers } else { &[] };
-        publish::encode_head(
-            out.bytes_mut(),
-            version,
-            flags,
-            message.topic(),
-            identifier,
-            message.properties(),
-            expiry,
-            None,
-            identifiers,
-            payload.len(),
-        );
+    let payload = delivery.message.payload();
+    let encoded = delivery.subscription_identifiers.with(|identifiers| {
+        let head = delivery_head(identifier, delivery, identifiers, dup, now);
+        publish::encode_head(out.bytes_mut(), version, &head, payload.len())
     });
-    if is_large {
-        out.push_payload(&message.payload_shared());
+    debug_assert!(encoded.is_ok());
+    if payload.len() >= SHARED_PAYLOAD_BYTES_MIN {
+        out.push_payload(&delivery.message.payload_shared());
     } else {
         out.bytes_mut().extend_from_slice(payload);
+    }
+}
+
+fn delivery_head<'a>(
+    packet_identifier: Option<PacketIdentifier>,
+    delivery: &'a Delivery,
+    subscription_identifiers: &'a [u32],
+    dup: bool,
+    now: Moment,
+) -> PublishHead<'a> {
+    let message = &delivery.message;
+    PublishHead {
+        flags: PublishFlags { dup, qos: delivery.qos, retain: delivery.retain },
+        topic: message.topic(),
+        packet_identifier,
+        forwarded: message.properties(),
+        message_expiry_interval: message.envelope.message_expiry_interval(now),
+        topic_alias: None,
+        subscription_identifiers,
     }
 }
 

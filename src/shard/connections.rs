@@ -246,6 +246,14 @@ impl Connections {
         }
     }
 
+    /// Every connection with a session.
+    pub fn open_ids(&self) -> impl Iterator<Item = ConnectionId> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).zip(0u32..).filter_map(|(place, slot)| match place {
+            Place::Open(connection) => Some(ConnectionId { slot, generation: connection.generation }),
+            _ => None,
+        })
+    }
+
     /// The out-buffer of the connection in `slot`, which joins the dirty list.
     #[inline]
     pub fn out(&mut self, slot: u32) -> Option<&mut OutBuffer> {
@@ -267,6 +275,10 @@ impl Connections {
             let Some(connection) = self.at_mut(slot) else { continue };
             connection.flags.set(Flags::DIRTY, false);
             let generation = connection.generation;
+            // While a send is under way more is gathered, to leave in one send after it.
+            if connection.unsent_bytes > 0 {
+                continue;
+            }
             if let Some(out) = connection.out.take() {
                 connection.unsent_bytes += out.len() as u32;
                 send(ConnectionId { slot, generation }, out);

@@ -4,11 +4,9 @@
 //! subscribers cost one encoding and a thousand copies.
 //! Always: belongs to one publication; `begin` forgets the one before and keeps the memory.
 
-use std::cell::Cell;
-
 use crate::{
     message::Publication,
-    mqtt::{PacketIdentifier, ProtocolVersion, QoS, publish},
+    mqtt::{PacketIdentifier, ProtocolVersion, PublishFlags, PublishHead, QoS, publish},
     time::Moment,
     transport::OutBuffer,
 };
@@ -30,7 +28,7 @@ pub struct Frames {
     kept: Vec<Kept>,
     used: usize,
     expected: usize,
-    message_expiry_interval: Cell<Option<u32>>,
+    message_expiry_interval: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -45,22 +43,15 @@ impl Frames {
     pub fn begin(&mut self, publication: &Publication<'_>, expected: usize, now: Moment) {
         self.used = 0;
         self.expected = expected;
-        self.message_expiry_interval.set(publication.envelope.message_expiry_interval(now));
+        self.message_expiry_interval = publication.envelope.message_expiry_interval(now);
     }
 
     /// Bytes that the frame takes on the wire.
     #[must_use]
     pub fn encoded_len(&self, publication: &Publication<'_>, kind: FrameKind, identifiers: &[u32]) -> usize {
-        publish::encoded_len(
-            kind.version,
-            publication.topic,
-            kind.qos != QoS::AtMostOnce,
-            publication.properties,
-            self.message_expiry_interval.get(),
-            None,
-            identifiers,
-            publication.payload.len(),
-        )
+        let identifier = (kind.qos != QoS::AtMostOnce).then_some(PacketIdentifier::MIN);
+        let head = head(publication, kind, identifier, self.message_expiry_interval, identifiers);
+        publish::encoded_len(kind.version, &head, publication.payload.len())
     }
 
     /// Appends the frame to `out`.
@@ -73,22 +64,27 @@ impl Frames {
         subscription_identifiers: &[u32],
     ) {
         let is_large = publication.payload.len() >= SHARED_PAYLOAD_BYTES_MIN;
-        if self.expected < 2 || is_large || !subscription_identifiers.is_empty() {
-            let expiry = self.message_expiry_interval.get();
-            encode(out.bytes_mut(), publication, kind, identifier, expiry, subscription_identifiers, is_large);
-            if is_large {
+        let payload = publication.payload;
+        if payload.len() >= SHARED_PAYLOAD_BYTES_MIN {
+            let head = head(publication, kind, identifier, self.message_expiry_interval, subscription_identifiers);
+            if publish::encode_head(out.bytes_mut(), kind.version, &head, payload.len()).is_ok() {
                 out.push_payload(&publication.share().payload_shared());
             }
+            return;
+        }
+        if self.expected < 2 || !subscription_identifiers.is_empty() {
+            let head = head(publication, kind, identifier, self.message_expiry_interval, subscription_identifiers);
+            // Lengths were checked when the message was taken over: it fits a packet.
+            let encoded = publish::encode(out.bytes_mut(), kind.version, &head, payload);
+            debug_assert!(encoded.is_ok());
             return;
         }
         let kept = self.kept(publication, kind);
         let bytes = out.bytes_mut();
         let start = bytes.len();
         bytes.extend_from_slice(&kept.bytes);
-        if let (Some(at), Some(identifier)) = (kept.identifier_at, identifier)
-            && let Some(place) = bytes.get_mut(start + at..start + at + 2)
-        {
-            place.copy_from_slice(&identifier.value().to_be_bytes());
+        if let (Some(at), Some(identifier), Some(frame)) = (kept.identifier_at, identifier, bytes.get_mut(start..)) {
+            publish::patch_packet_identifier(frame, at, identifier);
         }
     }
 
@@ -102,8 +98,9 @@ impl Frames {
             kept.kind = kind;
             kept.bytes.clear();
             let identifier = (kind.qos != QoS::AtMostOnce).then_some(PacketIdentifier::MIN);
-            let expiry = self.message_expiry_interval.get();
-            kept.identifier_at = encode(&mut kept.bytes, publication, kind, identifier, expiry, &[], false);
+            let head = head(publication, kind, identifier, self.message_expiry_interval, &[]);
+            let encoded = publish::encode(&mut kept.bytes, kind.version, &head, publication.payload);
+            kept.identifier_at = encoded.unwrap_or_default();
             self.used += 1;
             self.used - 1
         });
@@ -111,35 +108,24 @@ impl Frames {
     }
 }
 
-/// Appends a frame, without its payload when that is shared, and returns where its PacketIdentifier stands.
-fn encode(
-    out: &mut Vec<u8>,
-    publication: &Publication<'_>,
+/// What a PUBLISH says before its payload.
+fn head<'a>(
+    publication: &Publication<'a>,
     kind: FrameKind,
-    identifier: Option<PacketIdentifier>,
+    packet_identifier: Option<PacketIdentifier>,
     message_expiry_interval: Option<u32>,
-    subscription_identifiers: &[u32],
-    payload_is_shared: bool,
-) -> Option<usize> {
-    // [v3 MQTT-3.3.1-3] [v5 MQTT-3.3.1-3] [v3 MQTT-3.3.1-2] [v5 MQTT-3.3.1-2] A first delivery has DUP 0.
-    let flags = publish::PublishFlags { dup: false, qos: kind.qos, retain: kind.retain };
-    let start = out.len();
-    let at = publish::encode_head(
-        out,
-        kind.version,
-        flags,
-        publication.topic,
-        identifier,
-        publication.properties,
+    subscription_identifiers: &'a [u32],
+) -> PublishHead<'a> {
+    PublishHead {
+        // [v3 MQTT-3.3.1-3] [v5 MQTT-3.3.1-3] [v3 MQTT-3.3.1-2] [v5 MQTT-3.3.1-2] A first delivery has DUP 0.
+        flags: PublishFlags { dup: false, qos: kind.qos, retain: kind.retain },
+        topic: publication.topic,
+        packet_identifier,
+        forwarded: publication.properties,
         message_expiry_interval,
-        None,
+        topic_alias: None,
         subscription_identifiers,
-        publication.payload.len(),
-    );
-    if !payload_is_shared {
-        out.extend_from_slice(publication.payload);
     }
-    at.map(|at| at - start)
 }
 
 /// From here on a payload is not copied into each out-buffer: below it a copy is cheaper than one more iovec.

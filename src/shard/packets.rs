@@ -5,9 +5,10 @@
 //! Always: what a client may not say ends its connection with the reason, and its Will is published.
 
 use crate::{
-    mqtt::{Ack, Disconnect, Packet, PacketIdentifier, PacketType, ProtocolVersion, ReasonCode, Sender},
-    mqtt::frame::FrameHeader,
-    mqtt::publish::Publish,
+    mqtt::{
+        Ack, AckKind, Disconnect, Encode, FrameHeader, Packet, PacketIdentifier, PacketType, ProtocolVersion, Publish,
+        ReasonCode, Sender, ack::encode_success,
+    },
     runtime::ConnectionId,
     session::{Acknowledged, Answer},
     shard::{Shard, connections::Flags, ending::Gone},
@@ -109,7 +110,7 @@ impl Shard {
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         if let Some(out) = self.clients.connections.out(id.slot) {
             // [v3 MQTT-2.3.1-6] [v5 MQTT-2.2.1-5]
-            Ack::new(ack.packet_identifier, reason).encode_pubcomp(version, out.bytes_mut());
+            write_ack(out.bytes_mut(), version, AckKind::PubComp, ack.packet_identifier, reason);
         }
         self.may_go_on_receiving(id, now);
     }
@@ -123,7 +124,7 @@ impl Shard {
     ) {
         if let Some(out) = self.clients.connections.out(id.slot) {
             // [v3 MQTT-4.6.0-4] At once, so in the order of the PUBRECs.
-            Ack::new(identifier, reason).encode_pubrel(version, out.bytes_mut());
+            write_ack(out.bytes_mut(), version, AckKind::PubRel, identifier, reason);
         }
     }
 
@@ -187,9 +188,9 @@ impl Shard {
         let out = out.bytes_mut();
         match answer {
             // [v3 MQTT-3.3.4-1] [v5 MQTT-3.3.4-1] [v3 MQTT-4.3.2-2] [v5 MQTT-4.3.2-4]
-            Answer::PubAck(identifier, reason) => Ack::new(*identifier, *reason).encode_puback(version, out),
+            Answer::PubAck(identifier, reason) => write_ack(out, version, AckKind::PubAck, *identifier, *reason),
             // [v5 MQTT-4.3.3-8]
-            Answer::PubRec(identifier, reason) => Ack::new(*identifier, *reason).encode_pubrec(version, out),
+            Answer::PubRec(identifier, reason) => write_ack(out, version, AckKind::PubRec, *identifier, *reason),
             Answer::SubAck(identifier, reasons) => {
                 super::subscribe::write_suback(version, packet_bytes_max, *identifier, reasons, out);
             }
@@ -232,5 +233,21 @@ impl Shard {
     }
 }
 
+
+/// Writes an acknowledgement. 3.x has no reasons, so what they say is left unsaid there.
+fn write_ack(
+    out: &mut Vec<u8>,
+    version: ProtocolVersion,
+    kind: AckKind,
+    identifier: PacketIdentifier,
+    reason: ReasonCode,
+) {
+    if reason == ReasonCode::Success || !version.has_properties() {
+        return encode_success(out, kind, identifier);
+    }
+    // Every reason that the shard gives is one of those allowed for its packet.
+    let encoded = Ack::new(kind, identifier, reason).encode(version, out);
+    debug_assert!(encoded.is_ok());
+}
 
 const PINGRESP: [u8; 2] = [0xD0, 0x00];

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use crate::{
     message::{ApplicationMessage, Envelope, Origin, Publication, Stamp},
-    mqtt::{PacketIdentifier, QoS, ReasonCode, publish::Publish},
+    mqtt::{PacketIdentifier, PayloadFormatIndicator, Publish, QoS, ReasonCode},
     plant::{Bug, planted},
     routing::{InterestTable, Prefixes, TopicHash, home},
     runtime::ConnectionId,
@@ -106,7 +106,7 @@ impl Shard {
     fn check_publish(&self, publish: &Publish<'_>, topic: &str) -> Result<(), Rejection> {
         let limits = &self.config.mqtt;
         if publish.qos.value() > limits.maximum_qos {
-            return Err(Rejection::Connection(ReasonCode::QosNotSupported));
+            return Err(Rejection::Connection(ReasonCode::QoSNotSupported));
         }
         if publish.retain && !limits.retained_available {
             return Err(Rejection::Connection(ReasonCode::RetainNotSupported));
@@ -122,7 +122,7 @@ impl Shard {
             return Err(Rejection::Publish(ReasonCode::TopicNameInvalid));
         }
         if limits.payload_format_check
-            && publish.properties.payload_format_indicator == Some(1)
+            && publish.properties.payload_format_indicator == Some(PayloadFormatIndicator::Utf8)
             && std::str::from_utf8(publish.payload).is_err()
         {
             return Err(Rejection::Publish(ReasonCode::PayloadFormatInvalid));
