@@ -1,52 +1,85 @@
-//! What a shard counts. Plain numbers of one core, read by whoever publishes them.
+//! What a shard counts. Plain numbers of one core; a snapshot of them is published with each `$SYS` interval.
 
-/// Counts since the start of the process, except where a level is meant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+/// Declares the counters with their names, so that none is counted and never shown.
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Counts since the start of the process.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+            /// PUBLISHes received, by QoS.
+            pub publishes_received: [u64; 3],
+            /// Deliveries sent or queued, by QoS.
+            pub deliveries: [u64; 3],
+        }
+
+        impl Counters {
+            /// The names, in the order of [`Counters::values`].
+            pub const NAMES: &'static [&'static str] = &[
+                $(stringify!($name),)+
+                "publishes_received_qos0", "publishes_received_qos1", "publishes_received_qos2",
+                "deliveries_qos0", "deliveries_qos1", "deliveries_qos2",
+            ];
+
+            /// The values, in the order of [`Counters::NAMES`].
+            pub fn values(&self) -> impl Iterator<Item = u64> {
+                [$(self.$name),+].into_iter().chain(self.publishes_received).chain(self.deliveries)
+            }
+        }
+    };
+}
+
+counters! {
     /// CONNECTs that were accepted.
-    pub connects_accepted: u64,
+    connects_accepted,
     /// CONNECTs that were refused, or never came in time.
-    pub connects_refused: u64,
+    connects_refused,
     /// Connections closed at once because there were too many.
-    pub connections_over_limit: u64,
+    connections_over_limit,
     /// Connections given to another shard.
-    pub handed_off: u64,
+    handed_off,
     /// Sessions whose connection was taken over by a newer one.
-    pub taken_over: u64,
+    taken_over,
     /// Connections closed because their client fell silent.
-    pub keep_alive_timeouts: u64,
+    keep_alive_timeouts,
     /// Connections closed for a violation of the protocol.
-    pub protocol_errors: u64,
+    protocol_errors,
     /// Packets received.
-    pub packets_received: u64,
-    /// PUBLISHes received, by QoS.
-    pub publishes_received: [u64; 3],
-    /// Deliveries sent or queued, by QoS.
-    pub deliveries: [u64; 3],
+    packets_received,
     /// PUBLISHes that no subscription matched, as far as this shard knew.
-    pub publishes_unmatched: u64,
+    publishes_unmatched,
     /// QoS 0 deliveries dropped because the client's out-buffer was full.
-    pub dropped_out_buffer_full: u64,
+    dropped_out_buffer_full,
     /// Deliveries dropped because the session's queue was full.
-    pub dropped_queue_full: u64,
+    dropped_queue_full,
     /// QoS 0 deliveries dropped because the client was away.
-    pub dropped_offline: u64,
+    dropped_offline,
     /// Deliveries dropped because they expired.
-    pub dropped_expired: u64,
+    dropped_expired,
     /// Deliveries dropped because they are larger than the client takes.
-    pub dropped_too_large: u64,
+    dropped_too_large,
     /// Messages for a share group without a member that could take them.
-    pub dropped_share_unserved: u64,
+    dropped_share_unserved,
     /// Retained messages that were not stored because there were too many.
-    pub retained_refused: u64,
+    retained_refused,
     /// Wills published.
-    pub wills_published: u64,
+    wills_published,
     /// Sessions that have expired.
-    pub sessions_expired: u64,
+    sessions_expired,
     /// Publications that were delivered in slices.
-    pub fan_out_jobs: u64,
+    fan_out_jobs,
     /// Times a connection was paused because the mesh was full.
-    pub paused_for_mesh: u64,
+    paused_for_mesh,
     /// Messages from other shards.
-    pub mesh_received: u64,
+    mesh_received,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_has_a_name() {
+        assert_eq!(Counters::default().values().count(), Counters::NAMES.len());
+    }
 }

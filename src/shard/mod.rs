@@ -136,7 +136,7 @@ impl Shard {
         let shards = shared.shards;
         let mut timers = TimerWheel::new(now);
         timers.set(now.after(RETAINED_SWEEP_INTERVAL), Timer::RetainedSweep);
-        if config.sys.enabled && index == 0 {
+        if config.sys.enabled {
             timers.set(now, Timer::SysInterval);
         }
         Self {

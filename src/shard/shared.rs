@@ -1,6 +1,7 @@
 //! What the shards of one process share: atomics only.
 
 use crate::{
+    shard::Counters,
     routing::{HashKey, InterestTable, TurnClocks},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -28,6 +29,8 @@ pub struct Shared {
     pub retained_messages: Level,
     /// Bytes of retained messages.
     pub retained_bytes: Level,
+    /// The counters of each shard as it last published them.
+    counters: Box<[Box<[Level]>]>,
 }
 
 impl Shared {
@@ -46,7 +49,21 @@ impl Shared {
             sessions: Level::default(),
             retained_messages: Level::default(),
             retained_bytes: Level::default(),
+            counters: (0..shards).map(|_| Counters::NAMES.iter().map(|_| Level::default()).collect()).collect(),
         }
+    }
+
+    /// Publishes the counters of `shard`.
+    pub fn publish_counters(&self, shard: u16, counters: &Counters) {
+        if let Some(levels) = self.counters.get(usize::from(shard)) {
+            levels.iter().zip(counters.values()).for_each(|(level, value)| level.0.store(value, Ordering::Relaxed));
+        }
+    }
+
+    /// The counters of all shards together, with their names, as last published.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let sum = |index: usize| self.counters.iter().filter_map(|levels| levels.get(index)).map(Level::now).sum();
+        Counters::NAMES.iter().enumerate().map(move |(index, &name)| (name, sum(index)))
     }
 }
 
