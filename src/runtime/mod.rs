@@ -14,16 +14,17 @@
 //! it does before each wait ([`executor::yield_now`]).
 
 pub mod clock;
-//EXEC pub mod executor;
-//EXEC pub mod fake;
+pub mod descriptors;
+pub mod executor;
+pub mod fake;
 pub mod kernel;
-//EXEC pub mod listener;
+pub mod listener;
 pub mod mesh;
 //EXEC pub mod probe;
-//EXEC pub mod signals;
+pub mod signals;
 mod slots;
 mod system;
-//EXEC pub mod uring;
+pub mod uring;
 pub mod wake;
 pub mod wires;
 
@@ -32,7 +33,7 @@ pub use self::{
     kernel::{Errno, Kernel, Socket},
     mesh::{Mesh, MeshPort},
     slots::ConnectionId,
-    //EXEC uring::{Uring, UringParameters},
+    uring::{Uring, UringParameters},
     wake::Wake,
     wires::{Close, CloseCause, ReleasedSocket, Wait, WireHandler, Wires, WiresCounters, WiresParameters},
 };

@@ -53,8 +53,7 @@ pub(super) struct Consumer<T> {
 pub(super) fn channel<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
     let capacity = capacity.max(1);
     let cells = (0..capacity.next_power_of_two()).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
-    let ring =
-        Arc::new(Ring { head: Padded(AtomicUsize::new(0)), tail: Padded(AtomicUsize::new(0)), cells, capacity });
+    let ring = Arc::new(Ring { head: Padded(AtomicUsize::new(0)), tail: Padded(AtomicUsize::new(0)), cells, capacity });
     let producer = Producer { ring: ring.clone(), tail: 0, head_seen: 0 };
     (producer, Consumer { ring, head: 0, tail_seen: 0 })
 }

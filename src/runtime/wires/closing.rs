@@ -3,7 +3,9 @@
 //! close(2) with unread input resets the connection and takes the last DISCONNECT with it; close(2) with an armed recv
 //! sends no FIN at all. So: flush, shut down our side, discard input until the peer ends, then close.
 
-use super::{ARMED, Close, ConnectionId, INPUT_ENDED, Kernel, Moment, Phase, SENDING, WANT_MULTISHOT, WANT_ONCE, Wires};
+use super::{
+    ARMED, Close, ConnectionId, INPUT_ENDED, Kernel, Moment, Phase, SENDING, WANT_MULTISHOT, WANT_ONCE, Wires,
+};
 use crate::plant::{Bug, planted};
 
 /// A connection that lingers, and how long it may.
@@ -100,7 +102,10 @@ impl<K: Kernel> Wires<K> {
 
     /// Frees a finishing connection whose last completion is in.
     pub(super) fn finish_if_quiet(&mut self, id: ConnectionId) {
-        if self.slots.find(id).is_some_and(|slot| slot.phase == Phase::Finishing && !slot.has(ARMED) && !slot.has(SENDING))
+        if self
+            .slots
+            .find(id)
+            .is_some_and(|slot| slot.phase == Phase::Finishing && !slot.has(ARMED) && !slot.has(SENDING))
         {
             self.free(id);
         }

@@ -54,13 +54,7 @@ impl<K: Kernel> Wires<K> {
         }
     }
 
-    pub(super) fn on_reception(
-        &mut self,
-        handler: &mut impl WireHandler,
-        tag: Tag,
-        reception: Reception,
-        more: bool,
-    ) {
+    pub(super) fn on_reception(&mut self, handler: &mut impl WireHandler, tag: Tag, reception: Reception, more: bool) {
         let id = ConnectionId::from(tag);
         match self.slots.find(id) {
             Some(slot) if !more => slot.flags &= !(ARMED | CANCELLING),
