@@ -2,7 +2,10 @@
 
 #![allow(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::IntoRawFd,
+};
 
 use super::kernel::{Errno, Socket};
 
@@ -35,6 +38,14 @@ pub(super) fn set_option<T>(socket: Socket, level: libc::c_int, name: libc::c_in
 /// Makes close(2) reset the connection.
 pub(super) fn reset_on_close(socket: Socket) -> Result<(), Errno> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 })
+}
+
+/// Takes a stream's descriptor, in blocking mode: on a socket that doesn't block a recv of the ring fails instead of
+/// waiting.
+pub(super) fn take_stream(stream: std::net::TcpStream) -> std::io::Result<Socket> {
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    Ok(Socket(stream.into_raw_fd()))
 }
 
 pub(super) fn set_nonblocking(socket: Socket) -> Result<(), Errno> {

@@ -4,7 +4,8 @@
 //! sends no FIN at all. So: flush, shut down our side, discard input until the peer ends, then close.
 
 use super::{
-    ARMED, Close, ConnectionId, INPUT_ENDED, Kernel, Moment, Phase, SENDING, WANT_MULTISHOT, WANT_ONCE, Wires,
+    ARMED, CANCELLING, Close, ConnectionId, INPUT_ENDED, Kernel, Moment, OperationKind, Phase, SENDING, WANT_MULTISHOT,
+    WANT_ONCE, Wires,
 };
 use crate::plant::{Bug, planted};
 
@@ -91,12 +92,18 @@ impl<K: Kernel> Wires<K> {
         if planted(Bug::SlotFreedEarly) {
             return self.free(id);
         }
-        // A descriptor that is closed while an operation holds the socket sends neither FIN nor reset, so the
-        // operations are ended first.
-        if slot.has_operations() {
-            self.kernel.shutdown_both(slot.socket);
-        } else {
+        // A descriptor that is closed while an operation holds the socket sends neither FIN nor reset, so the operations
+        // are ended first.
+        if !slot.has_operations() {
             self.free(id);
+        } else if how == Close::Reset && !slot.has(SENDING) {
+            // Shutting down would send a FIN ahead of the reset, and the peer would take it for an end in order.
+            if !slot.has(CANCELLING) {
+                slot.flags |= CANCELLING;
+                self.kernel.cancel_receive(id.tag(OperationKind::Receive));
+            }
+        } else {
+            self.kernel.shutdown_both(slot.socket);
         }
     }
 

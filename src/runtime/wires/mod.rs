@@ -17,12 +17,17 @@ mod receiving;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
 use self::{accepting::Listener, closing::Lingerer};
 use super::{
     kernel::{Completion, EnterWait, Errno, Kernel, OperationKind, Socket, Tag},
-    slots::{ARMED, ConnectionId, INPUT_ENDED, Phase, SENDING, STARVED, Slots, WANT_MULTISHOT, WANT_ONCE},
+    slots::{ARMED, CANCELLING, ConnectionId, INPUT_ENDED, Phase, SENDING, STARVED, Slots, WANT_MULTISHOT, WANT_ONCE},
+    system,
 };
 use crate::{
     plant::{Bug, planted},
@@ -133,6 +138,18 @@ pub struct ReleasedSocket {
     pub peer: SocketAddr,
     /// The number of the listener that accepted it.
     pub listener: u16,
+}
+
+impl ReleasedSocket {
+    /// A connection that was made outside the ring, for a client of the load generator or a test.
+    ///
+    /// # Errors
+    ///
+    /// When the stream's options can't be set.
+    pub fn from_stream(stream: TcpStream, listener: u16) -> std::io::Result<Self> {
+        let peer = stream.peer_addr().unwrap_or(UNKNOWN_PEER);
+        Ok(ReleasedSocket { socket: system::take_stream(stream)?, peer, listener })
+    }
 }
 
 /// Hears what happens on the sockets of a shard. It is called while completions are worked through: it takes notes, and

@@ -1,14 +1,13 @@
 //! Receiving: arming, pausing, and coming back from a pool without buffers.
 
 use super::{
-    ARMED, CloseCause, ConnectionId, Errno, INPUT_ENDED, Kernel, OperationKind, Phase, SENDING, STARVED, Tag,
-    WANT_MULTISHOT, WANT_ONCE, WireHandler, Wires,
+    ARMED, CANCELLING, CloseCause, ConnectionId, Errno, INPUT_ENDED, Kernel, OperationKind, Phase, SENDING, STARVED,
+    Tag, WANT_MULTISHOT, WANT_ONCE, WireHandler, Wires,
 };
 use crate::{
     plant::{Bug, planted},
     runtime::{
         kernel::{ReceiveMode, Reception},
-        slots::CANCELLING,
         wires::Close,
     },
 };
