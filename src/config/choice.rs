@@ -20,7 +20,10 @@ pub trait Words: Sized + Copy + PartialEq + 'static {
 pub struct UnknownWord;
 
 macro_rules! words {
-    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $variant_doc:literal])+ $variant:ident = $word:literal,)+ }) => {
+    (
+        $(#[doc = $doc:literal])+
+        $name:ident { $($(#[doc = $variant_doc:literal])+ $variant:ident = $word:literal,)+ }
+    ) => {
         $(#[doc = $doc])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name {

@@ -150,16 +150,18 @@ impl Draft {
         let place = |span: Range<usize>| Place::new(origin.clone(), &text, span);
         let (table, syntax_errors) = DeTable::parse_recoverable(&text);
         if !syntax_errors.is_empty() {
-            // What the parser makes of a broken file would only bring errors that aren't there.
-            let mut line = 0;
-            for error in syntax_errors {
-                let place = place(error.span().unwrap_or(0..0));
-                // One mistake often gives several errors in its line; the first tells.
-                if place.line_and_column().0 != line {
-                    line = place.line_and_column().0;
-                    self.errors.add(Violation::Syntax { message: error.message().to_owned() }, &place);
-                }
-            }
+            // What the parser makes of a broken file would only bring errors that aren't there. One mistake often gives
+            // several errors in its line; the first tells.
+            let mut errors: Vec<(Place, Violation)> = syntax_errors
+                .iter()
+                .map(|error| {
+                    let violation = Violation::Syntax { message: error.message().to_owned() };
+                    (place(error.span().unwrap_or(0..0)), violation)
+                })
+                .collect();
+            errors.sort_by_key(|(place, _)| place.line_and_column().0);
+            errors.dedup_by_key(|(place, _)| place.line_and_column().0);
+            errors.iter().for_each(|(place, violation)| self.errors.add(violation.clone(), place));
             return;
         }
         for (section, value) in table.get_ref() {

@@ -4,8 +4,8 @@
 //! [`MqttLimits`]), the defaults, and the reading of `ringmq.toml`, of the environment and of the command line.
 //!
 //! Always holds: a [`Config`] that [`Config::load`] returned is within every range that its keys state, and nobody has
-//! to check it again. Each key is declared once, in `settings.rs`, with its type, default, range and meaning; the parser,
-//! the hints in errors and the text of `ringmq.toml` all come from that declaration.
+//! to check it again. Each key is declared once, in `settings.rs`, with its type, default, range and meaning; the
+//! parser, the hints in errors and the text of `ringmq.toml` all come from that declaration.
 //!
 //! Must never: read a file, the environment or the clock (what is read comes in as [`Sources`]), nor stop at the first
 //! error. That is why nothing here derives `Deserialize`: serde gives up at the first value that doesn't fit, and can't

@@ -92,6 +92,7 @@ const HEAD: &str = "\
 # \"1h30m\" (ms, s, m, h, d). Hexadecimal codes are the MQTT 5 reason codes that clients see.
 #
 # Stronger than this file are, in this order: the environment (RINGMQ_MQTT__PACKET_BYTES_MAX=2MiB,
-# RINGMQ_LISTENER__0__ADDRESS=0.0.0.0:1883), `ringmq serve --set mqtt.packet_bytes_max=2MiB`, and flags such as --shards.
+# RINGMQ_LISTENER__0__ADDRESS=0.0.0.0:1883), `ringmq serve --set mqtt.packet_bytes_max=2MiB`, and flags such as
+# --shards.
 # `ringmq check-config FILE` says what is wrong with a file.
 ";

@@ -112,7 +112,7 @@ impl Number {
     }
 
     fn number(&self, raw: Raw<'_>) -> Result<i128, Violation> {
-        // An integer in the file may be larger than what `Raw::integer` can hold; it is out of range then, not mistyped.
+        // An integer in the file may be larger than `Raw::integer` can hold; it is out of range then, not mistyped.
         match (raw.integer(), raw, self.unit) {
             (Some(number), ..) => Ok(number.into()),
             (None, Raw::Toml(DeValue::Integer(integer)), _) => {
@@ -324,12 +324,17 @@ pub(super) fn text(bytes: RangeInclusive<usize>) -> Text {
     Text { bytes, is_forbidden: char::is_control }
 }
 
+/// Text that a TopicName may begin with.
+pub(super) fn topic_prefix(bytes_max: usize) -> Text {
+    Text { bytes: 0..=bytes_max, is_forbidden: |c| c.is_control() || matches!(c, '+' | '#') }
+}
+
 /// Text that is one level of a TopicName and holds no spaces, of at most so many bytes.
 pub(super) fn topic_level(bytes_max: usize) -> Text {
     Text { bytes: 1..=bytes_max, is_forbidden: |c| c.is_control() || c.is_whitespace() || matches!(c, '/' | '+' | '#') }
 }
 
-/// See [`text`] and [`topic_level`].
+/// See [`text`], [`topic_prefix`] and [`topic_level`].
 pub(super) struct Text {
     bytes: RangeInclusive<usize>,
     is_forbidden: fn(char) -> bool,

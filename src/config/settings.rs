@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     choice::{AllowAnonymous, LogFormat, LogLevel, QueueFull, ShareStrategy, SlowSubscriber},
-    rule::{choice, count, cpus, duration, flag, size, text, topic_level},
+    rule::{choice, count, cpus, duration, flag, size, topic_level, topic_prefix},
     schema::section,
     units::{DAY, KIB, MIB, UNLIMITED},
 };
@@ -47,7 +47,8 @@ section! {
         /// Connections, all shards together, that have not sent CONNECT yet. More are closed at once.
         pending_connects_max: u32 = 65_536, count(1..=16_777_216);
         /// Time from accept to a complete CONNECT. A client that takes longer is disconnected.
-        connect_timeout: Duration = Duration::from_secs(10), duration(Duration::from_millis(100)..=Duration::from_secs(600));
+        connect_timeout: Duration = Duration::from_secs(10),
+            duration(Duration::from_millis(100)..=Duration::from_secs(600));
         /// Time that a closing connection gets to read what was sent. After that it is reset.
         linger_timeout: Duration = Duration::from_secs(2), duration(Duration::ZERO..=Duration::from_secs(60));
         /// Input that a closing connection may still send; it is discarded. After more the connection is reset.
@@ -84,15 +85,18 @@ section! {
         /// Most levels of a TopicName or TopicFilter. More are refused (0x90, 0x8F; 3.x: SUBACK 0x80 or closed).
         topic_levels_max: u32 = 128, count(1..=65_535);
         /// Longest KeepAlive, in whole seconds; 0: any. A v5 client that asks for more or none is told to use this one.
-        keep_alive_max: Duration = Duration::ZERO, duration(Duration::ZERO..=Duration::from_secs(65_535)).whole_seconds();
-        /// Longest session expiry of a v5 client, or "unlimited". A client that asks for more gets this one.
-        session_expiry_max: Duration = 7 * DAY, duration(Duration::ZERO..=100 * 365 * DAY).whole_seconds().or_unlimited();
+        keep_alive_max: Duration = Duration::ZERO,
+            duration(Duration::ZERO..=Duration::from_secs(65_535)).whole_seconds();
+        /// Longest Session Expiry Interval of a v5 client, or "unlimited". A client that asks for more gets this one.
+        session_expiry_max: Duration = 7 * DAY,
+            duration(Duration::ZERO..=100 * 365 * DAY).whole_seconds().or_unlimited();
         /// How long a session of an MQTT 3.x client with CleanSession 0 outlives its connection, or "unlimited".
-        session_expiry_v3: Duration = 7 * DAY, duration(Duration::ZERO..=100 * 365 * DAY).whole_seconds().or_unlimited();
+        session_expiry_v3: Duration = 7 * DAY,
+            duration(Duration::ZERO..=100 * 365 * DAY).whole_seconds().or_unlimited();
         /// Sessions, connected or not, all shards together. A CONNECT that needs one more is refused (0x97, 3.x: 3).
         sessions_max: u32 = 2_000_000, count(1..=UNLIMITED).or_unlimited();
-        /// QoS 1 and 2 messages that a client may have in flight to the broker. A v5 client that sends more is
-        /// disconnected (0x93); a 3.x client is not read from until some are done.
+        /// QoS 1 and 2 messages that a v5 client may have in flight to the broker; one that sends more is disconnected
+        /// (0x93). MQTT 3.x can't tell its clients, so for them it is always 65535.
         receive_maximum: u16 = 1024, count(1..=65_535);
         /// QoS 1 and 2 messages in flight to one client (a v5 client may ask for fewer). More wait in its queue.
         inflight_max: u16 = 256, count(1..=65_535);
@@ -106,7 +110,7 @@ section! {
         queue_messages_max: u32 = 1000, count(1..=16_777_216);
         /// Bytes of topic and payload queued for one session. See queue_full.
         queue_bytes_max: u64 = 16 * MIB as u64, size(KIB as u64..=1 << 40);
-        /// What a full queue does: "drop-oldest", "drop-newest", or "disconnect" (drop the newest, disconnect with 0x97).
+        /// What a full queue does: "drop-oldest", "drop-newest", or "disconnect" (drop the newest, close with 0x97).
         queue_full: QueueFull = QueueFull::DropOldest, choice();
         /// Whether QoS 0 messages are queued for clients that are offline; if not they are dropped.
         queue_qos0_offline: bool = false, flag();
@@ -124,14 +128,16 @@ section! {
         maximum_qos: u8 = 2, count(0..=2);
         /// Bytes that wait for a slow client's socket; one packet is always taken. Then QoS 0 is dropped and counted.
         out_buffer_bytes_max: u32 = MIB, size(4 * KIB as u64..=1024 * MIB as u64);
-        /// QoS 1 and 2 for a client whose out-buffer is full: "queue" (in its session), or "disconnect" it as well (0x97).
+        /// QoS 1 and 2 for a client whose out-buffer is full: "queue" (in its session), or also "disconnect" it (0x97).
         slow_subscriber: SlowSubscriber = SlowSubscriber::Queue, choice();
         /// Prefix of the Response Information for v5 clients that ask for it, up to 256 bytes; empty: none is given.
-        response_information: String = String::new(), text(0..=256);
+        response_information: String = String::new(), topic_prefix(256);
         /// Longest Will Delay, or "unlimited" (as long as the session). A client that asks for more gets this one.
-        will_delay_max: Duration = Duration::MAX, duration(Duration::ZERO..=100 * 365 * DAY).whole_seconds().or_unlimited();
+        will_delay_max: Duration = Duration::MAX,
+            duration(Duration::ZERO..=100 * 365 * DAY).whole_seconds().or_unlimited();
         /// Longest life of a message in a queue or retained, or "unlimited". Messages without expiry get this one.
-        message_expiry_max: Duration = Duration::MAX, duration(Duration::from_secs(1)..=100 * 365 * DAY).whole_seconds().or_unlimited();
+        message_expiry_max: Duration = Duration::MAX,
+            duration(Duration::from_secs(1)..=100 * 365 * DAY).whole_seconds().or_unlimited();
         /// Whether payloads that are declared to be UTF-8 are checked. If one isn't: 0x99, and it is not delivered.
         payload_format_check: bool = false, flag();
     }
