@@ -5,7 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::property::Property;
 use crate::server::{MARKERS, Server};
@@ -85,6 +85,19 @@ impl Client {
         self
     }
 
+    /// Sends one byte at a time, each in a segment of its own as far as the kernel allows.
+    pub fn send_bytewise(&mut self, bytes: &[u8]) -> &mut Client {
+        for byte in bytes {
+            self.send_raw(std::slice::from_ref(byte));
+        }
+        self
+    }
+
+    /// The bytes of `packet` in this connection's version, to be joined into one segment.
+    pub fn encode(&self, packet: impl Into<Packet>) -> Vec<u8> {
+        packet.into().encode(self.version)
+    }
+
     /// Ends the connection in order, the Will dropped.
     pub fn disconnect(mut self) {
         self.send(Packet::Disconnect(Disconnect::default()));
@@ -95,6 +108,12 @@ impl Client {
     pub fn vanish(self) {
         // What the kernel says about a socket that the peer closed meanwhile does not matter.
         let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Makes our kernel reset the connection: it does so when a socket is closed with input that was not read.
+    pub fn reset(mut self) {
+        self.send(Packet::PingReq);
+        while self.stream.peek(&mut [0; 2]).unwrap_or(2) < 2 {}
     }
 
     /// Closes our direction and must see the broker close its own, so that it knows of the end.
@@ -202,11 +221,43 @@ impl Client {
         }
     }
 
+    /// Whether the broker closes this connection within `wait`. Packets that come before the close are skipped.
+    pub fn is_closed_within(&mut self, wait: Duration) -> bool {
+        let started = Instant::now();
+        self.stream.set_read_timeout(Some(wait)).unwrap();
+        let mut closed = false;
+        while !closed && started.elapsed() < wait {
+            let mut part = [0; 1024];
+            match self.stream.read(&mut part) {
+                Ok(length) if length > 0 => self.input.extend(&part[..length]),
+                Ok(_) => closed = true,
+                Err(error) => closed = is_closed(error.kind()),
+            }
+        }
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        closed
+    }
+
     /// The next packet.
     #[track_caller]
     pub fn next(&mut self) -> Packet {
         let Some(packet) = self.next_or_closed() else { panic!("closed where a packet was expected") };
         packet
+    }
+
+    /// Exactly these bytes must come next: for what a parser would not see, such as fixed-header flags.
+    #[track_caller]
+    pub fn expect_raw(&mut self, bytes: &[u8]) -> &mut Client {
+        while self.input.len() < bytes.len() {
+            let mut part = [0; 1024];
+            match self.stream.read(&mut part) {
+                Ok(length) if length > 0 => self.input.extend(&part[..length]),
+                end => panic!("{end:?} after {:02x?} where {bytes:02x?} was expected", self.input),
+            }
+        }
+        let came: Vec<u8> = self.input.drain(..bytes.len()).collect();
+        assert_eq!(came, bytes, "the left bytes came, the right ones were expected");
+        self
     }
 
     /// Exactly `packet` must come next.
