@@ -3,6 +3,7 @@
 //! Nothing here sleeps. That something does *not* happen is proven by something that must happen after it: a PINGRESP, a
 //! message of the same publisher, the retained markers of every shard.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ pub struct Client {
     stream: TcpStream,
     version: Version,
     input: Vec<u8>,
+    passed_over: VecDeque<Packet>,
+    label: String,
     id_last: u16,
     connack: ConnAck,
     marker_topic: String,
@@ -30,8 +33,22 @@ impl Client {
         let stream = TcpStream::connect(server.address()).expect("the broker accepts a connection");
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let marker_topic = format!("{}/marker", server.unique("m"));
-        Client { stream, version, input: Vec::new(), id_last: 0, connack: ConnAck::default(), marker_topic }
+        Client {
+            stream,
+            version,
+            input: Vec::new(),
+            passed_over: VecDeque::new(),
+            label: String::new(),
+            id_last: 0,
+            connack: ConnAck::default(),
+            marker_topic: format!("{}/marker", server.unique("m")),
+        }
+    }
+
+    /// What this client stands for, in the message of a failure: for scripts that run through a table.
+    pub fn label(mut self, label: impl Into<String>) -> Client {
+        self.label = label.into();
+        self
     }
 
     /// Connects and must be accepted.
@@ -145,7 +162,7 @@ impl Client {
         self
     }
 
-    /// PUBLISH, and the whole acknowledgement of its QoS must come next.
+    /// PUBLISH, and the whole acknowledgement of its QoS must come. What comes in between is kept for later.
     pub fn publish(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> &mut Client {
         self.publish_packet(Publish::new(topic, payload), qos)
     }
@@ -161,20 +178,26 @@ impl Client {
         match qos {
             0 => {}
             1 => {
-                let ack = self.expect_puback(id);
+                let ack = self.pass_over_until(|packet| match packet {
+                    Packet::PubAck(ack) if ack.id == id => Some(ack.clone()),
+                    _ => None,
+                });
                 assert!(ack.code < 0x80, "PUBACK {ack:?}");
             }
             _ => {
-                let ack = self.expect_pubrec(id);
+                let ack = self.pass_over_until(|packet| match packet {
+                    Packet::PubRec(ack) if ack.id == id => Some(ack.clone()),
+                    _ => None,
+                });
                 assert!(ack.code < 0x80, "PUBREC {ack:?}");
                 self.send(Packet::PubRel(Ack::new(id)));
-                self.expect(Packet::PubComp(Ack::new(id)));
+                self.pass_over_until(|packet| (*packet == Packet::PubComp(Ack::new(id))).then_some(()));
             }
         }
         self
     }
 
-    /// Answers a PUBLISH as its QoS asks; at QoS 2 the PUBREL must come next.
+    /// Answers a PUBLISH as its QoS asks; at QoS 2 the PUBREL must come. What comes before it is kept for later.
     pub fn acknowledge(&mut self, publish: &Publish) -> &mut Client {
         let id = publish.id;
         match publish.qos {
@@ -182,7 +205,7 @@ impl Client {
             1 => self.send(Packet::PubAck(Ack::new(id))),
             _ => {
                 self.send(Packet::PubRec(Ack::new(id)));
-                self.expect(Packet::PubRel(Ack::new(id)));
+                self.pass_over_until(|packet| (*packet == Packet::PubRel(Ack::new(id))).then_some(()));
                 self.send(Packet::PubComp(Ack::new(id)))
             }
         }
@@ -198,6 +221,22 @@ impl Client {
 
     /// The next packet, or nothing when the broker closed first.
     pub fn next_or_closed(&mut self) -> Option<Packet> {
+        self.passed_over.pop_front().or_else(|| self.read_or_closed())
+    }
+
+    /// The first packet that `pick` wants. Those before it are the next ones afterwards, in their order.
+    #[track_caller]
+    fn pass_over_until<T>(&mut self, pick: impl Fn(&Packet) -> Option<T>) -> T {
+        loop {
+            let Some(packet) = self.read_or_closed() else { panic!("closed; before it came {:?}", self.passed_over) };
+            match pick(&packet) {
+                Some(picked) => return picked,
+                None => self.passed_over.push_back(packet),
+            }
+        }
+    }
+
+    fn read_or_closed(&mut self) -> Option<Packet> {
         loop {
             match Packet::decode(self.version, &self.input) {
                 Ok(Some((packet, used))) => {
@@ -216,7 +255,9 @@ impl Client {
                 Ok(length) => self.input.extend(&part[..length]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_closed(error.kind()) => return None,
-                Err(error) => panic!("nothing came within {PATIENCE:?}: {error}"),
+                Err(error) => {
+                    panic!("{}: nothing came within {PATIENCE:?}: {error}; before: {:?}", self.label, self.passed_over);
+                }
             }
         }
     }
@@ -248,6 +289,7 @@ impl Client {
     /// Exactly these bytes must come next: for what a parser would not see, such as fixed-header flags.
     #[track_caller]
     pub fn expect_raw(&mut self, bytes: &[u8]) -> &mut Client {
+        assert_eq!(self.passed_over, [], "packets came before the bytes");
         while self.input.len() < bytes.len() {
             let mut part = [0; 1024];
             match self.stream.read(&mut part) {

@@ -34,7 +34,7 @@ fn resume(server: &Server, client_id: &str) -> Client {
 
 /// After a good CONNECT, `bytes` must close the connection, and nothing may be sent before the close.
 fn assert_closes(server: &Server, what: &str, bytes: &[u8]) {
-    let mut client = connect(server, "hostile");
+    let mut client = connect(server, "hostile").label(format!("{what} ({bytes:02x?})"));
     client.send_raw(bytes);
     let next = client.next_or_closed();
     assert_eq!(next, None, "{what} ({bytes:02x?}) was answered instead of closed");
@@ -42,7 +42,7 @@ fn assert_closes(server: &Server, what: &str, bytes: &[u8]) {
 
 /// These first bytes of a connection must close it, and nothing may be sent before the close.
 fn assert_closes_unconnected(server: &Server, what: &str, bytes: &[u8]) {
-    let mut client = Client::dial(server, Version::V311);
+    let mut client = Client::dial(server, Version::V311).label(format!("{what} ({bytes:02x?})"));
     client.send_raw(bytes);
     let next = client.next_or_closed();
     assert_eq!(next, None, "{what} ({bytes:02x?}) was answered instead of closed");

@@ -27,18 +27,18 @@ const ENDS: [(&str, End); 5] = [
 fn v3_mqtt_3_1_2_8_the_will_is_published_when_the_connection_ends_without_disconnect() {
     on_each_shard_count(|server| {
         let topic = server.unique("will");
-        let mut observer = connect(server, "o");
-        observer.subscribe(&topic, 2);
         for (what, end) in ENDS {
+            let mut observer = connect(server, "o").label(what);
+            observer.subscribe(&topic, 2);
             for qos in 0..=2 {
                 let id = server.unique("w");
                 let will = Will::new(&topic, what).qos(qos);
                 end(server, &id, Client::connect(server, Connect::v311(&id).will(will)));
                 observer.receive(&topic, what, qos);
             }
+            let mut publisher = connect(server, "p");
+            observer.expect_nothing_from(&mut publisher);
         }
-        let mut publisher = connect(server, "p");
-        observer.expect_nothing_from(&mut publisher);
     });
 }
 
