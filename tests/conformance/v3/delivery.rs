@@ -138,6 +138,21 @@ fn v3_mqtt_4_3_3_2_a_qos_2_receiver_delivers_once_however_often_the_publish_is_r
 }
 
 #[test]
+fn v3_mqtt_3_6_1_1_pubrel_with_other_flags_than_0010_closes_the_connection() {
+    on_each_shard_count(|server| {
+        let (id, topic) = (server.unique("flags"), server.unique("flags"));
+        for flags in (0..16).filter(|flags| *flags != 2) {
+            let mut client = resume(server, &id);
+            client.send(Publish::new(&topic, "x").qos(2, 1).dup()).expect(Packet::PubRec(Ack::new(1)));
+            client.send_raw(&[0x60 | flags, 2, 0, 1]).expect_closed();
+        }
+        // None of them released the message: it is completed once, by a good PUBREL.
+        let mut client = resume(server, &id);
+        client.send(Packet::PubRel(Ack::new(1))).expect(Packet::PubComp(Ack::new(1)));
+    });
+}
+
+#[test]
 fn v3_mqtt_4_4_0_1_what_was_not_acknowledged_is_sent_again_on_resumption_with_its_identifiers() {
     on_each_shard_count(|server| {
         let (id, topic) = (server.unique("again"), server.unique("again"));

@@ -94,7 +94,8 @@ fn each_end_of_a_connection_is_announced_with_its_reason() {
         for (reason, end) in ends {
             let id = server.unique("end");
             let mut observer = watch(server, &id);
-            let client = Client::connect(server, Connect::v311(&id).clean(false).keep_alive(1));
+            let keep_alive = if reason == "keepalive_timeout" { 1 } else { 60 };
+            let client = Client::connect(server, Connect::v311(&id).clean(false).keep_alive(keep_alive));
             expect_event(&mut observer, &id, "connected");
             end(server, &id, client);
             assert_eq!(expect_event(&mut observer, &id, "disconnected")["reason"], reason);
