@@ -21,6 +21,7 @@ pub struct Client {
     input: Vec<u8>,
     id_last: u16,
     connack: ConnAck,
+    packet_bytes: usize,
     marker_topic: String,
 }
 
@@ -31,7 +32,15 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let marker_topic = format!("{}/marker", server.unique("m"));
-        Client { stream, version, input: Vec::new(), id_last: 0, connack: ConnAck::default(), marker_topic }
+        Client {
+            stream,
+            version,
+            input: Vec::new(),
+            id_last: 0,
+            connack: ConnAck::default(),
+            packet_bytes: 0,
+            marker_topic,
+        }
     }
 
     /// Connects and must be accepted.
@@ -58,6 +67,11 @@ impl Client {
 
     pub fn session_present(&self) -> bool {
         self.connack.session_present
+    }
+
+    /// How many bytes the last packet that came had.
+    pub fn packet_bytes(&self) -> usize {
+        self.packet_bytes
     }
 
     /// The next PacketIdentifier that this client has not used on this connection.
@@ -183,6 +197,7 @@ impl Client {
             match Packet::decode(self.version, &self.input) {
                 Ok(Some((packet, used))) => {
                     self.input.drain(..used);
+                    self.packet_bytes = used;
                     return Some(packet);
                 }
                 Ok(None) => {}

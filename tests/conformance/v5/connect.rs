@@ -312,12 +312,12 @@ fn v5_mqtt_3_1_3_2_sessions_are_identified_by_client_id() {
     on_each_shard_count(|server| {
         // Ids that differ only in case, in normalisation, or by one character at the end are different clients.
         let base = server.unique("ident");
-        let ids = [base.clone(), base.to_uppercase(), format!("{base}\u{E9}"), format!("{base}e\u{301}"), format!("{base} ")];
-        let connects: Vec<Connect> = ids
-            .iter()
-            .map(|id| Connect::v5(id).clean(false).property(Property::SessionExpiryInterval(300)))
-            .collect();
-        let mut clients: Vec<Client> = connects.iter().map(|connect| Client::connect(server, connect.clone())).collect();
+        let ids =
+            [base.clone(), base.to_uppercase(), format!("{base}\u{E9}"), format!("{base}e\u{301}"), format!("{base} ")];
+        let connects: Vec<Connect> =
+            ids.iter().map(|id| Connect::v5(id).clean(false).property(Property::SessionExpiryInterval(300))).collect();
+        let mut clients: Vec<Client> =
+            connects.iter().map(|connect| Client::connect(server, connect.clone())).collect();
         for (id, client) in ids.iter().zip(&mut clients) {
             assert!(!client.session_present(), "{id:?} met another's session");
             client.expect_nothing_within_roundtrip().subscribe(&format!("of/{id}"), 1);

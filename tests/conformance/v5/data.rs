@@ -163,7 +163,11 @@ fn v5_mqtt_2_2_1_4_new_publishes_have_unused_identifiers_above_zero() {
         for round in 0..60 {
             publisher.publish(&topic, round.to_string(), 1 + round % 2);
             let publish = subscriber.expect_publish(&topic, round.to_string(), 1 + round % 2);
-            assert!(publish.id != 0 && !open.contains(&publish.id), "{} is among the unacknowledged {open:?}", publish.id);
+            assert!(
+                publish.id != 0 && !open.contains(&publish.id),
+                "{} is among the unacknowledged {open:?}",
+                publish.id
+            );
             // Every third QoS 1 message is acknowledged, so that identifiers become free between others.
             if round % 6 == 0 {
                 subscriber.acknowledge(&publish);
@@ -203,7 +207,10 @@ fn v5_mqtt_2_2_1_6_suback_and_unsuback_carry_the_identifier_of_the_request() {
             client.send(Unsubscribe::new(id, &topic)).expect_unsuback(id);
         }
         // Several requests in flight.
-        client.send(Subscribe::new(700, &topic, 0)).send(Subscribe::new(3, &topic, 1)).send(Unsubscribe::new(9, &topic));
+        client
+            .send(Subscribe::new(700, &topic, 0))
+            .send(Subscribe::new(3, &topic, 1))
+            .send(Unsubscribe::new(9, &topic));
         client.expect_suback(700, &[0]).expect_suback(3, &[1]).expect_unsuback(9);
     });
 }
@@ -251,14 +258,14 @@ fn properties_that_are_unknown_misplaced_or_repeated_are_refused() {
     all_violate(packets, |_| &[0x81, 0x82]);
     on_each_shard_count(|server| {
         let cases: [&[u8]; 8] = [
-            &[0x21, 0, 0],                               // Receive Maximum 0.
-            &[0x27, 0, 0, 0, 0],                         // Maximum Packet Size 0.
-            &[0x17, 2],                                  // Request Problem Information 2.
-            &[0x19, 2],                                  // Request Response Information 2.
-            &[0x21, 0, 1, 0x21, 0, 1],                   // Twice.
-            &[0x11, 0, 0, 0, 1, 0x11, 0, 0, 0, 1],       // Twice.
-            &[0x16, 0, 1, 1],                            // Authentication Data without a method.
-            &[0x23, 0, 1],                               // A Topic Alias.
+            &[0x21, 0, 0],                         // Receive Maximum 0.
+            &[0x27, 0, 0, 0, 0],                   // Maximum Packet Size 0.
+            &[0x17, 2],                            // Request Problem Information 2.
+            &[0x19, 2],                            // Request Response Information 2.
+            &[0x21, 0, 1, 0x21, 0, 1],             // Twice.
+            &[0x11, 0, 0, 0, 1, 0x11, 0, 0, 0, 1], // Twice.
+            &[0x16, 0, 1, 1],                      // Authentication Data without a method.
+            &[0x23, 0, 1],                         // A Topic Alias.
         ];
         for properties in cases {
             refused(server, &connect_bytes(2, properties, &field("properties")), &[0x81, 0x82]);

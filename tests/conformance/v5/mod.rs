@@ -1,5 +1,7 @@
 //! MQTT 5.0: one test for each numbered statement that binds a server, and what users rely on beyond them.
 
+mod connack;
 mod connect;
+mod connect_properties;
 mod data;
 mod kit;
