@@ -189,6 +189,12 @@ impl Client {
         self.acknowledge(&publish)
     }
 
+    /// As [`Client::receive`], with RETAIN 1.
+    pub fn receive_retained(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> &mut Client {
+        let publish = self.expect_like(Publish::new(topic, payload).qos(qos, 0).retain());
+        self.acknowledge(&publish)
+    }
+
     // Expecting.
 
     /// The next packet, or nothing when the broker closed first.

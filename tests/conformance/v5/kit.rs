@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, PATIENCE};
 use crate::property::Property;
 use crate::server::Server;
-use crate::wire::{ConnAck, Connect, Disconnect, Packet, Publish, Version, Will, field, frame, put_variable};
+use crate::wire::{Ack, ConnAck, Connect, Disconnect, Packet, Publish, Version, Will, field, frame, put_variable};
 
 /// Subscription Options beside the maximum QoS in the two lowest bits.
 pub const NO_LOCAL: u8 = 0x04;
@@ -75,21 +75,48 @@ pub fn assert_like(came: &Publish, wanted: Publish) {
     assert_eq!(came, wanted, "left came, right was expected");
 }
 
-/// Some PUBLISH must come next; it is acknowledged.
+/// Some PUBLISH must come next, and nothing else until it is acknowledged in full.
 #[track_caller]
 pub fn take(client: &mut Client) -> Publish {
-    let publish = client.expect_any_publish();
-    client.acknowledge(&publish);
-    publish
+    collect(client, 1).remove(0)
 }
 
-/// The next `count` payloads as text; each is acknowledged.
+/// The next `count` messages, acknowledged in full: PUBRELs may come between them.
+#[track_caller]
+pub fn collect(client: &mut Client, count: usize) -> Vec<Publish> {
+    let mut messages = Vec::with_capacity(count);
+    let mut open = Vec::new();
+    while messages.len() < count || !open.is_empty() {
+        match client.next() {
+            Packet::Publish(publish) if messages.len() < count => {
+                match publish.qos {
+                    0 => {}
+                    1 => drop(client.send(Packet::PubAck(Ack::new(publish.id)))),
+                    _ => {
+                        client.send(Packet::PubRec(Ack::new(publish.id)));
+                        open.push(publish.id);
+                    }
+                }
+                messages.push(publish);
+            }
+            // PUBRELs come in the order of the PUBRECs.
+            Packet::PubRel(ack) if open.first() == Some(&ack.id) && ack.code == 0 => {
+                open.remove(0);
+                client.send(Packet::PubComp(Ack::new(ack.id)));
+            }
+            other => panic!("{other:?} where {count} messages were expected, after {messages:?}"),
+        }
+    }
+    messages
+}
+
+/// The payloads of the next `count` messages as text; each is acknowledged in full.
 #[track_caller]
 pub fn payloads(client: &mut Client, count: usize) -> Vec<String> {
-    (0..count).map(|_| String::from_utf8(take(client).payload).unwrap()).collect()
+    collect(client, count).into_iter().map(|publish| String::from_utf8(publish.payload).unwrap()).collect()
 }
 
-/// The texts `first..end` as payloads, to compare with [`payloads`].
+/// The numbers of `range` as text, to compare with [`payloads`].
 pub fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
@@ -113,7 +140,7 @@ pub fn violates(server: &Server, bytes: &[u8], codes: &[u8]) {
     client.send_raw(bytes);
     match client.next_or_closed() {
         Some(Packet::Disconnect(disconnect)) if codes.contains(&disconnect.code) => client.expect_closed(),
-        other => panic!("{other:?} instead of a DISCONNECT with one of {codes:02x?} after {bytes:02x?}"),
+        other => panic!("{other:?} instead of a DISCONNECT with one of {codes:02x?} after {}", hex(bytes)),
     }
 }
 
@@ -128,9 +155,14 @@ pub fn raw_answer(server: &Server, bytes: &[u8]) -> Vec<u8> {
     match stream.read_to_end(&mut answer) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        Err(error) => panic!("not closed after {bytes:02x?}: {error}; came: {answer:02x?}"),
+        Err(error) => panic!("not closed after {}: {error}; came: {}", hex(bytes), hex(&answer)),
     }
     answer
+}
+
+/// The beginning of `bytes`, for a message that somebody has to read.
+pub fn hex(bytes: &[u8]) -> String {
+    format!("{:02x?} ({} bytes)", &bytes[..bytes.len().min(48)], bytes.len())
 }
 
 /// The broker must close a connection that begins with `bytes`; before it may only come a CONNACK with one of `codes`.
@@ -143,7 +175,7 @@ pub fn refused(server: &Server, bytes: &[u8], codes: &[u8]) {
     match Packet::decode(Version::V5, &answer) {
         Ok(Some((Packet::ConnAck(ConnAck { session_present: false, code, .. }), used)))
             if codes.contains(&code) && used == answer.len() => {}
-        other => panic!("{other:?} in {answer:02x?} instead of a CONNACK with {codes:02x?}, after {bytes:02x?}"),
+        other => panic!("{other:?} instead of a CONNACK with one of {codes:02x?}, after {}", hex(bytes)),
     }
 }
 

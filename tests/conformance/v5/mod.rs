@@ -5,3 +5,4 @@ mod connect;
 mod connect_properties;
 mod data;
 mod kit;
+mod publish;
