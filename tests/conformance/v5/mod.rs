@@ -6,3 +6,4 @@ mod connect_properties;
 mod data;
 mod kit;
 mod publish;
+mod publish_properties;
