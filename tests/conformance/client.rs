@@ -44,6 +44,7 @@ impl Client {
     }
 
     /// Connects and must be accepted.
+    #[track_caller]
     pub fn connect(server: &Server, connect: Connect) -> Client {
         let mut client = Client::dial(server, connect.version);
         client.send(connect);
@@ -52,6 +53,7 @@ impl Client {
     }
 
     /// Connects and must be refused with `code`, without a session, and closed.
+    #[track_caller]
     pub fn connect_refused(server: &Server, connect: Connect, code: u8) {
         let mut client = Client::dial(server, connect.version);
         client.send(connect);
@@ -100,6 +102,7 @@ impl Client {
     }
 
     /// Ends the connection in order, the Will dropped.
+    #[track_caller]
     pub fn disconnect(mut self) {
         self.send(Packet::Disconnect(Disconnect::default()));
         self.expect_closed();
@@ -120,18 +123,21 @@ impl Client {
     // Whole exchanges.
 
     /// SUBSCRIBE to one filter; the SUBACK must come next and grant exactly `options`' QoS.
+    #[track_caller]
     pub fn subscribe(&mut self, filter: &str, options: u8) -> &mut Client {
         let code = options & 3;
         self.subscribe_code(filter, options, code)
     }
 
     /// SUBSCRIBE to one filter; the SUBACK must come next with `code`.
+    #[track_caller]
     pub fn subscribe_code(&mut self, filter: &str, options: u8, code: u8) -> &mut Client {
         let id = self.next_id();
         self.send(Subscribe::new(id, filter, options));
         self.expect_suback(id, &[code])
     }
 
+    #[track_caller]
     pub fn unsubscribe(&mut self, filter: &str) -> &mut Client {
         let id = self.next_id();
         self.send(Unsubscribe::new(id, filter));
@@ -141,15 +147,18 @@ impl Client {
     }
 
     /// PUBLISH, and the whole acknowledgement of its QoS must come next.
+    #[track_caller]
     pub fn publish(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> &mut Client {
         self.publish_packet(Publish::new(topic, payload), qos)
     }
 
+    #[track_caller]
     pub fn publish_retained(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> &mut Client {
         self.publish_packet(Publish::new(topic, payload).retain(), qos)
     }
 
     /// As [`Client::publish`] for any PUBLISH; the PacketIdentifier is this client's next one.
+    #[track_caller]
     pub fn publish_packet(&mut self, publish: Publish, qos: u8) -> &mut Client {
         let id = if qos == 0 { 0 } else { self.next_id() };
         self.send(publish.qos(qos, id));
@@ -170,6 +179,7 @@ impl Client {
     }
 
     /// Answers a PUBLISH as its QoS asks; at QoS 2 the PUBREL must come next.
+    #[track_caller]
     pub fn acknowledge(&mut self, publish: &Publish) -> &mut Client {
         let id = publish.id;
         match publish.qos {
@@ -184,12 +194,14 @@ impl Client {
     }
 
     /// A live PUBLISH (no DUP, no RETAIN, no properties) must come next; it is acknowledged.
+    #[track_caller]
     pub fn receive(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> &mut Client {
         let publish = self.expect_publish(topic, payload, qos);
         self.acknowledge(&publish)
     }
 
     /// As [`Client::receive`], with RETAIN 1.
+    #[track_caller]
     pub fn receive_retained(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> &mut Client {
         let publish = self.expect_like(Publish::new(topic, payload).qos(qos, 0).retain());
         self.acknowledge(&publish)
@@ -198,6 +210,7 @@ impl Client {
     // Expecting.
 
     /// The next packet, or nothing when the broker closed first.
+    #[track_caller]
     pub fn next_or_closed(&mut self) -> Option<Packet> {
         loop {
             match Packet::decode(self.version, &self.input) {

@@ -1,5 +1,6 @@
 //! MQTT 5.0: one test for each numbered statement that binds a server, and what users rely on beyond them.
 
+mod acks;
 mod connack;
 mod connect;
 mod connect_properties;
@@ -7,3 +8,5 @@ mod data;
 mod kit;
 mod publish;
 mod publish_properties;
+mod subscribe;
+mod unsubscribe;
