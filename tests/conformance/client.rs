@@ -24,6 +24,7 @@ pub struct Client {
     label: String,
     id_last: u16,
     connack: ConnAck,
+    packet_bytes: usize,
     marker_topic: String,
 }
 
@@ -41,6 +42,7 @@ impl Client {
             label: String::new(),
             id_last: 0,
             connack: ConnAck::default(),
+            packet_bytes: 0,
             marker_topic: format!("{}/marker", server.unique("m")),
         }
     }
@@ -52,6 +54,7 @@ impl Client {
     }
 
     /// Connects and must be accepted.
+    #[track_caller]
     pub fn connect(server: &Server, connect: Connect) -> Client {
         let mut client = Client::dial(server, connect.version);
         client.send(connect);
@@ -60,6 +63,7 @@ impl Client {
     }
 
     /// Connects and must be refused with `code`, without a session, and closed.
+    #[track_caller]
     pub fn connect_refused(server: &Server, connect: Connect, code: u8) {
         let mut client = Client::dial(server, connect.version);
         client.send(connect);
@@ -75,6 +79,11 @@ impl Client {
 
     pub fn session_present(&self) -> bool {
         self.connack.session_present
+    }
+
+    /// How many bytes the last packet that came had.
+    pub fn packet_bytes(&self) -> usize {
+        self.packet_bytes
     }
 
     /// The next PacketIdentifier that this client has not used on this connection.
@@ -116,6 +125,7 @@ impl Client {
     }
 
     /// Ends the connection in order, the Will dropped.
+    #[track_caller]
     pub fn disconnect(mut self) {
         self.send(Packet::Disconnect(Disconnect::default()));
         self.expect_closed();
@@ -142,18 +152,21 @@ impl Client {
     // Whole exchanges.
 
     /// SUBSCRIBE to one filter; the SUBACK must come next and grant exactly `options`' QoS.
+    #[track_caller]
     pub fn subscribe(&mut self, filter: &str, options: u8) -> &mut Client {
         let code = options & 3;
         self.subscribe_code(filter, options, code)
     }
 
     /// SUBSCRIBE to one filter; the SUBACK must come next with `code`.
+    #[track_caller]
     pub fn subscribe_code(&mut self, filter: &str, options: u8, code: u8) -> &mut Client {
         let id = self.next_id();
         self.send(Subscribe::new(id, filter, options));
         self.expect_suback(id, &[code])
     }
 
+    #[track_caller]
     pub fn unsubscribe(&mut self, filter: &str) -> &mut Client {
         let id = self.next_id();
         self.send(Unsubscribe::new(id, filter));
@@ -162,16 +175,23 @@ impl Client {
         self
     }
 
+<<<<<<< HEAD
     /// PUBLISH, and the whole acknowledgement of its QoS must come. What comes in between is kept for later.
+=======
+    /// PUBLISH, and the whole acknowledgement of its QoS must come next.
+    #[track_caller]
+>>>>>>> conf5
     pub fn publish(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> &mut Client {
         self.publish_packet(Publish::new(topic, payload), qos)
     }
 
+    #[track_caller]
     pub fn publish_retained(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> &mut Client {
         self.publish_packet(Publish::new(topic, payload).retain(), qos)
     }
 
     /// As [`Client::publish`] for any PUBLISH; the PacketIdentifier is this client's next one.
+    #[track_caller]
     pub fn publish_packet(&mut self, publish: Publish, qos: u8) -> &mut Client {
         let id = if qos == 0 { 0 } else { self.next_id() };
         self.send(publish.qos(qos, id));
@@ -197,7 +217,12 @@ impl Client {
         self
     }
 
+<<<<<<< HEAD
     /// Answers a PUBLISH as its QoS asks; at QoS 2 the PUBREL must come. What comes before it is kept for later.
+=======
+    /// Answers a PUBLISH as its QoS asks; at QoS 2 the PUBREL must come next.
+    #[track_caller]
+>>>>>>> conf5
     pub fn acknowledge(&mut self, publish: &Publish) -> &mut Client {
         let id = publish.id;
         match publish.qos {
@@ -212,14 +237,23 @@ impl Client {
     }
 
     /// A live PUBLISH (no DUP, no RETAIN, no properties) must come next; it is acknowledged.
+    #[track_caller]
     pub fn receive(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> &mut Client {
         let publish = self.expect_publish(topic, payload, qos);
+        self.acknowledge(&publish)
+    }
+
+    /// As [`Client::receive`], with RETAIN 1.
+    #[track_caller]
+    pub fn receive_retained(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> &mut Client {
+        let publish = self.expect_like(Publish::new(topic, payload).qos(qos, 0).retain());
         self.acknowledge(&publish)
     }
 
     // Expecting.
 
     /// The next packet, or nothing when the broker closed first.
+    #[track_caller]
     pub fn next_or_closed(&mut self) -> Option<Packet> {
         self.passed_over.pop_front().or_else(|| self.read_or_closed())
     }
@@ -241,6 +275,7 @@ impl Client {
             match Packet::decode(self.version, &self.input) {
                 Ok(Some((packet, used))) => {
                     self.input.drain(..used);
+                    self.packet_bytes = used;
                     return Some(packet);
                 }
                 Ok(None) => {}
