@@ -2,5 +2,6 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod broker;
+pub mod packets;
 pub mod random;
 pub mod source;
