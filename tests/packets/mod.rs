@@ -13,6 +13,7 @@
 
 #![allow(dead_code, reason = "each test takes what it needs of the table")]
 
+pub mod arbitrary;
 pub mod invalid;
 pub mod valid;
 
