@@ -4,6 +4,7 @@ mod packets;
 
 use packets::{Case, Expected};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use ringmq::mqtt::{
     AckKind, DecodeError, FrameHeader, Packet, PacketIdentifier, Peek, ProtocolVersion, PublishFlags, PublishHead, QoS,
     ReasonCode, Sender, ack, frame, publish,
@@ -242,6 +243,36 @@ fn assert_cut_property_is_refused(property: &str, template: &str, sender: Sender
 }
 
 #[test]
+fn each_violation_has_the_reason_code_that_the_specification_gives_it() {
+    let named = [
+        (DecodeError::PacketTooLarge, 0x95),
+        (DecodeError::ProtocolNameUnknown, 0x84),
+        (DecodeError::ProtocolVersionUnsupported { level: 6 }, 0x84),
+        (DecodeError::TopicNameInvalid, 0x90),
+        (DecodeError::WillTopicInvalid, 0x90),
+        (DecodeError::TopicAliasZero, 0x94),
+        (DecodeError::PublishQoSInvalid, 0x81),
+        (DecodeError::SubscriptionOptionsReserved, 0x81),
+        (DecodeError::PropertyNotAllowed { identifier: 1 }, 0x81),
+        (DecodeError::StringNotUtf8, 0x81),
+        (DecodeError::PropertyRepeated { identifier: 1 }, 0x82),
+        (DecodeError::SubscriptionIdentifierFromClient, 0x82),
+        (DecodeError::TopicNameMissing, 0x82),
+        (DecodeError::TopicFiltersMissing, 0x82),
+        (DecodeError::NoLocalOnSharedSubscription, 0x82),
+        (DecodeError::RetainHandlingInvalid, 0x82),
+        (DecodeError::ReceiveMaximumZero, 0x82),
+    ];
+    for (error, code) in named {
+        assert_eq!(error.reason_code().value(), code, "{error}");
+    }
+    for case in packets::invalid::cases() {
+        let Expected::Error(error) = case.expected else { panic!("{} is invalid", case.name) };
+        assert!(error.reason_code().is_error(), "{error}");
+    }
+}
+
+#[test]
 fn each_packet_takes_its_reason_codes_and_no_others() {
     let tables: [(&str, Sender, &str); 11] = [
         ("20 * 00 @ {}", Sender::Server, "00 80 81 82 83 84 85 86 87 88 89 8A 8C 90 95 97 99 9A 9B 9C 9D 9F"),
@@ -397,8 +428,13 @@ fn never_panics_and_what_it_takes_it_can_write(bytes: &[u8]) {
     }
 }
 
+fn config(cases: u32) -> ProptestConfig {
+    let persistence = FileFailurePersistence::WithSource("proptest-regressions");
+    ProptestConfig { failure_persistence: Some(Box::new(persistence)), ..ProptestConfig::with_cases(cases) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4096))]
+    #![proptest_config(config(4096))]
 
     #[test]
     fn mutated_packets_never_panic((bytes, _, _) in mutated()) {
