@@ -160,3 +160,71 @@ const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
 const fn zero_bytes(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGH_BITS
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_search_in_words_finds_what_a_search_of_bytes_finds(
+            mut bytes in prop::collection::vec(1..=255_u8, 0..200),
+            place in any::<prop::sample::Index>(),
+            byte in prop::sample::select(vec![0, b'+', b'#', b'a', 0x80, 0xFF, 1]),
+        ) {
+            if !bytes.is_empty() {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            for wanted in [[0; 3], [0, b'+', b'#'], [0x80, 0xFF, 1]] {
+                let expected = bytes.iter().any(|byte| wanted.contains(byte));
+                prop_assert_eq!(contains_any_of(&bytes, wanted), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn the_search_finds_each_byte_at_each_place_of_each_length() {
+        for len in 1..=140 {
+            for place in 0..len {
+                let mut bytes = vec![b'a'; len];
+                assert!(!contains_any_of(&bytes, [0, b'+', b'#']));
+                for byte in [0, b'+', b'#'] {
+                    bytes[place] = byte;
+                    assert!(contains_any_of(&bytes, [0, b'+', b'#']), "{byte} at {place} of {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn mqtt_1_5_5_1_variable_integers_take_the_shortest_form() {
+        let cases: [(&[u8], u32); 8] = [
+            (&[0], 0),
+            (&[0x7F], 127),
+            (&[0x80, 1], 128),
+            (&[0xFF, 0x7F], 16_383),
+            (&[0x80, 0x80, 1], 16_384),
+            (&[0xFF, 0xFF, 0x7F], 2_097_151),
+            (&[0x80, 0x80, 0x80, 1], 2_097_152),
+            (&[0xFF, 0xFF, 0xFF, 0x7F], 268_435_455),
+        ];
+        for (bytes, value) in cases {
+            assert_eq!(variable_integer(bytes), Ok(Some((value, bytes.len()))));
+            assert_eq!(super::super::write::variable_integer_len(value), bytes.len());
+            let mut out = Vec::new();
+            super::super::write::push_variable_integer(&mut out, value);
+            assert_eq!(out, bytes);
+            for len in 0..bytes.len() {
+                assert_eq!(variable_integer(&bytes[..len]), Ok(None));
+            }
+        }
+        for long in [&[0x80, 0][..], &[0xFF, 0x80, 0], &[0x80, 0x80, 0x80, 0]] {
+            assert_eq!(variable_integer(long), Err(DecodeError::VariableIntegerNotShortest));
+        }
+        assert_eq!(variable_integer(&[0x80; 4]), Err(DecodeError::VariableIntegerTooLong));
+        assert_eq!(variable_integer(&[0xFF, 0xFF, 0xFF, 0xFF, 1]), Err(DecodeError::VariableIntegerTooLong));
+    }
+}

@@ -455,3 +455,50 @@ impl PartialEq for ReasonCodes<'_> {
 }
 
 impl Eq for ReasonCodes<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mqtt_3_2_2_6_a_connack_of_3_says_what_fits_or_nothing() {
+        let said = |code: ReasonCode| code.to_connect_return_code().map(ConnectReturnCode::value);
+        let fitting = [
+            (0x00, 0),
+            (0x84, 1),
+            (0x85, 2),
+            (0x88, 3),
+            (0x89, 3),
+            (0x8B, 3),
+            (0x97, 3),
+            (0x9C, 3),
+            (0x9D, 3),
+            (0x9F, 3),
+            (0x86, 4),
+            (0x8C, 4),
+            (0x87, 5),
+            (0x8A, 5),
+        ];
+        for &code in ReasonCode::ALL {
+            let expected = fitting.iter().find(|(value, _)| *value == code.value()).map(|&(_, said)| said);
+            assert_eq!(said(code), expected, "{code}");
+        }
+        for value in 0..=5 {
+            let code = ConnectReturnCode::from_value(value).expect("0 to 5 are return codes");
+            assert_eq!(said(code.to_reason_code()), Some(value));
+        }
+        assert_eq!(ConnectReturnCode::from_value(6), None);
+    }
+
+    #[test]
+    fn codes_come_back_from_their_values() {
+        for value in 0..=255 {
+            if let Some(code) = ReasonCode::from_value(value) {
+                assert_eq!((code.value(), code.is_error()), (value, value >= 0x80));
+            }
+        }
+        assert_eq!(ReasonCode::ALL.len(), 43);
+        assert_eq!(ReasonCode::PacketTooLarge.to_string(), "0x95 Packet too large");
+        assert_eq!(ReasonCode::granted(QoS::ExactlyOnce), ReasonCode::GrantedQoS2);
+    }
+}

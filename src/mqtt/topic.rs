@@ -208,3 +208,128 @@ fn check_wildcards(text: &str) -> Result<(), InvalidTopicFilter> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(text: &str) -> TopicFilter<'_> {
+        TopicFilter::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn name(text: &str) -> TopicName<'_> {
+        TopicName::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn mqtt_4_7_3_names_have_1_to_65535_bytes_without_null_and_wildcards() {
+        let (longest, longer) = ("x".repeat(65_535), "x".repeat(65_536));
+        for valid in ["a", "/", "//", "a b", "$SYS/x", "\u{FEFF}", "$share/g/x", longest.as_str()] {
+            assert_eq!(TopicName::parse(valid).map(|name| name.as_str()), Ok(valid));
+        }
+        assert_eq!(TopicName::parse(""), Err(InvalidTopicName::Empty));
+        assert_eq!(TopicName::parse(&longer), Err(InvalidTopicName::TooLong));
+        assert_eq!(TopicName::parse("a\0+"), Err(InvalidTopicName::ContainsNull));
+        for wildcard in ["+", "#", "a/+/b", "abcdefgh#", "a+"] {
+            assert_eq!(TopicName::parse(wildcard), Err(InvalidTopicName::ContainsWildcard));
+        }
+    }
+
+    #[test]
+    fn mqtt_4_7_1_wildcards_fill_whole_levels_and_the_many_level_one_is_last() {
+        let (longest, longer) = ("x".repeat(65_535), "x".repeat(65_536));
+        let valid = ["#", "+", "/", "a/#", "+/+", "+/a/#", "/+", "a//b", "sport/+/player1", "$SYS/#", longest.as_str()];
+        for text in valid {
+            assert_eq!(filter(text).as_str(), text);
+            assert_eq!(filter(text).has_wildcard(), text.contains(['+', '#']));
+            assert_eq!(filter(text).shared(), None);
+        }
+        let invalid = [
+            ("", InvalidTopicFilter::Empty),
+            (longer.as_str(), InvalidTopicFilter::TooLong),
+            ("a\0", InvalidTopicFilter::ContainsNull),
+            ("a#", InvalidTopicFilter::MultiLevelWildcardMisplaced),
+            ("#/a", InvalidTopicFilter::MultiLevelWildcardMisplaced),
+            ("a/#/b", InvalidTopicFilter::MultiLevelWildcardMisplaced),
+            ("#/", InvalidTopicFilter::MultiLevelWildcardMisplaced),
+            ("##", InvalidTopicFilter::MultiLevelWildcardMisplaced),
+            ("+#", InvalidTopicFilter::MultiLevelWildcardMisplaced),
+            ("a+", InvalidTopicFilter::SingleLevelWildcardMisplaced),
+            ("+a", InvalidTopicFilter::SingleLevelWildcardMisplaced),
+            ("++", InvalidTopicFilter::SingleLevelWildcardMisplaced),
+            ("a/b+/c", InvalidTopicFilter::SingleLevelWildcardMisplaced),
+        ];
+        for (text, error) in invalid {
+            assert_eq!(TopicFilter::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn mqtt_4_8_2_1_shares_have_a_group_without_wildcards_and_a_filter() {
+        let shares = [("$share/g/a", "g", "a"), ("$share/g h/+/#", "g h", "+/#"), ("$share/g//", "g", "/")];
+        for (text, group, inner) in shares {
+            assert_eq!(filter(text).shared(), Some(SharedFilter { group, filter: filter(inner) }));
+        }
+        for ordinary in ["$shared/g/a", "$SHARE/g/a", "a/$share/g/a", "$shar/g/a"] {
+            assert_eq!(filter(ordinary).shared(), None);
+        }
+        let invalid = [
+            ("$share", InvalidTopicFilter::ShareGroupInvalid),
+            ("$share/", InvalidTopicFilter::ShareGroupInvalid),
+            ("$share//a", InvalidTopicFilter::ShareGroupInvalid),
+            ("$share/+/a", InvalidTopicFilter::ShareGroupInvalid),
+            ("$share/g#/a", InvalidTopicFilter::ShareGroupInvalid),
+            ("$share/#", InvalidTopicFilter::ShareGroupInvalid),
+            ("$share/g", InvalidTopicFilter::SharedFilterMissing),
+            ("$share/g/", InvalidTopicFilter::SharedFilterMissing),
+            ("$share/g/a+", InvalidTopicFilter::SingleLevelWildcardMisplaced),
+        ];
+        for (text, error) in invalid {
+            assert_eq!(TopicFilter::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn filters_match_as_the_specification_shows() {
+        let matching = [
+            ("sport/tennis/player1/#", "sport/tennis/player1"),
+            ("sport/tennis/player1/#", "sport/tennis/player1/ranking"),
+            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon"),
+            ("sport/#", "sport"),
+            ("#", "a/b"),
+            ("#", "/"),
+            ("sport/tennis/+", "sport/tennis/player1"),
+            ("sport/+", "sport/"),
+            ("+/+", "/finance"),
+            ("/+", "/finance"),
+            ("$SYS/#", "$SYS/monitor"),
+            ("$SYS/monitor/+", "$SYS/monitor/Clients"),
+            ("a/+/c", "a//c"),
+            ("a/$x/+", "a/$x/y"),
+            ("+/b", "a/b"),
+            ("$share/g/a/#", "a/b"),
+            ("$share/g/$SYS/#", "$SYS/x"),
+        ];
+        for (wanted, text) in matching {
+            assert!(filter(wanted).matches(&name(text)), "{wanted} matches {text}");
+        }
+        let different = [
+            ("sport/tennis/+", "sport/tennis/player1/ranking"),
+            ("sport/+", "sport"),
+            ("+", "/finance"),
+            ("#", "$SYS/monitor"),
+            ("+/monitor", "$SYS/monitor"),
+            ("$share/g/#", "$SYS/monitor"),
+            ("ACCOUNTS", "Accounts"),
+            ("/a", "a"),
+            ("a/", "a"),
+            ("a", "a/"),
+            ("a/b", "a"),
+            ("\u{E9}", "e\u{301}"),
+            ("$share/g/a", "$share/g/a"),
+        ];
+        for (wanted, text) in different {
+            assert!(!filter(wanted).matches(&name(text)), "{wanted} does not match {text}");
+        }
+    }
+}

@@ -175,12 +175,8 @@ impl Client {
         self
     }
 
-<<<<<<< HEAD
     /// PUBLISH, and the whole acknowledgement of its QoS must come. What comes in between is kept for later.
-=======
-    /// PUBLISH, and the whole acknowledgement of its QoS must come next.
     #[track_caller]
->>>>>>> conf5
     pub fn publish(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> &mut Client {
         self.publish_packet(Publish::new(topic, payload), qos)
     }
@@ -217,12 +213,8 @@ impl Client {
         self
     }
 
-<<<<<<< HEAD
     /// Answers a PUBLISH as its QoS asks; at QoS 2 the PUBREL must come. What comes before it is kept for later.
-=======
-    /// Answers a PUBLISH as its QoS asks; at QoS 2 the PUBREL must come next.
     #[track_caller]
->>>>>>> conf5
     pub fn acknowledge(&mut self, publish: &Publish) -> &mut Client {
         let id = publish.id;
         match publish.qos {
