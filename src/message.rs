@@ -99,9 +99,15 @@ impl ApplicationMessage {
     /// The TopicName.
     #[must_use]
     pub fn topic(&self) -> &str {
-        let topic = self.bytes.get(..self.topic_bytes as usize).unwrap_or_default();
+        let topic = self.topic_bytes();
         debug_assert!(std::str::from_utf8(topic).is_ok());
         std::str::from_utf8(topic).unwrap_or_default()
+    }
+
+    /// The bytes of the TopicName.
+    #[must_use]
+    pub fn topic_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.topic_bytes as usize).unwrap_or_default()
     }
 
     /// The properties that are passed on unchanged, in wire form without their length.

@@ -56,7 +56,7 @@ pub(super) fn serve(arguments: &ServeArgs) -> Exit {
             "nobody is admitted here: there are no users, and anonymous clients are refused; see auth.allow_anonymous"
         );
     }
-    let result = run(config);
+    let result = crate::server::run(config);
     if let Err(error) = &result
         && log.format == LogFormat::Json
     {
@@ -112,15 +112,6 @@ impl ServeArgs {
         .collect()
     }
 }
-
-// SHIM: to be replaced by `crate::server::run`, with `ServerError` in place of `NotBuilt`.
-fn run(_config: Config) -> Result<(), NotBuilt> {
-    Err(NotBuilt)
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("not built yet")]
-struct NotBuilt;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -53,6 +53,12 @@ enum InFlight {
     Gone,
 }
 
+impl InFlight {
+    fn is_sent_with(&self, qos: QoS) -> bool {
+        matches!(self, InFlight::Sent(delivery) if delivery.qos == qos)
+    }
+}
+
 /// What an acknowledgement met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acknowledged {
@@ -162,7 +168,7 @@ impl Outbox {
     pub fn handle_puback(&mut self, identifier: PacketIdentifier) -> Acknowledged {
         match self.entry_mut(identifier) {
             // [v3 MQTT-4.3.2-1] [v5 MQTT-4.3.2-3] [v5 MQTT-4.4.0-2]
-            Some(entry) if matches!(entry, InFlight::Sent(delivery) if delivery.qos == QoS::AtLeastOnce) => {
+            Some(entry) if entry.is_sent_with(QoS::AtLeastOnce) => {
                 *entry = InFlight::Gone;
                 self.complete();
                 Acknowledged::Completed
@@ -174,7 +180,7 @@ impl Outbox {
     /// PUBREC came. `refused`: it carries a ReasonCode of 0x80 or more, which ends the exchange.
     pub fn handle_pubrec(&mut self, identifier: PacketIdentifier, refused: bool) -> Acknowledged {
         match self.entry_mut(identifier) {
-            Some(entry) if matches!(entry, InFlight::Sent(delivery) if delivery.qos == QoS::ExactlyOnce) => {
+            Some(entry) if entry.is_sent_with(QoS::ExactlyOnce) => {
                 if refused {
                     // [v5 MQTT-4.4.0-2] [v5 MQTT-4.8.2-6]
                     *entry = InFlight::Gone;

@@ -63,7 +63,6 @@ impl Frames {
         identifier: Option<PacketIdentifier>,
         subscription_identifiers: &[u32],
     ) {
-        let is_large = publication.payload.len() >= SHARED_PAYLOAD_BYTES_MIN;
         let payload = publication.payload;
         if payload.len() >= SHARED_PAYLOAD_BYTES_MIN {
             let head = head(publication, kind, identifier, self.message_expiry_interval, subscription_identifiers);

@@ -51,6 +51,7 @@ use crate::{
     },
     sync::Arc,
     time::Moment,
+    transport::OutBuffer,
 };
 
 /// A subscription as the filter table holds it: 12 bytes.
@@ -111,6 +112,8 @@ pub struct Shard {
     started_at: Moment,
     listeners: Vec<ListenerFacts>,
     draining: bool,
+    /// Filters whose interest is added late: only with a planted bug.
+    late_interest: Vec<Box<str>>,
     scratch: Vec<u8>,
 }
 
@@ -166,6 +169,7 @@ impl Shard {
             started_at: now,
             listeners,
             draining: false,
+            late_interest: Vec::new(),
             scratch: Vec::new(),
             config,
             shared,
@@ -208,8 +212,30 @@ impl Shard {
             || !self.jobs.is_empty()
             || !self.to_self.is_empty()
             || !self.settled.is_empty()
-            || self.retained_talk.waits_for_grace()
+            || self.retained_talk.has_work()
             || self.memberships.has_retries()
+    }
+
+    /// Whether something here waits for another shard to go on, without a message from it.
+    #[must_use]
+    pub fn waits_for_others(&self) -> bool {
+        self.retained_talk.waits_for_grace()
+    }
+
+    /// The connections that have something to send, each with its buffer. While a send of a connection is under way the
+    /// next gathers behind it.
+    pub fn drain_dirty(&mut self, send: impl FnMut(ConnectionId, Box<OutBuffer>)) {
+        self.clients.connections.drain_dirty(send);
+    }
+
+    /// Takes back a buffer that was not sent.
+    pub fn recycle(&mut self, buffer: Box<OutBuffer>) {
+        self.clients.connections.recycle(buffer);
+    }
+
+    /// Sends a client, whose socket is in `arrival`, to its home.
+    pub fn send_arrival(&mut self, to: u16, arrival: Box<Arrival>) {
+        self.send(to, MeshMessage::Arrival(arrival));
     }
 
     /// Whether messages at `rank` from shard `from` are to be left in the mesh for now: the fan-out of an earlier one
@@ -307,6 +333,9 @@ impl Shard {
         }
         let effects = &mut self.effects;
         self.ledger.poll_reports(|shard, rank, count| effects.send(shard, MeshMessage::Handled { rank, count }));
+        for filter in std::mem::take(&mut self.late_interest) {
+            self.interest.add(&self.shared.interest, self.shared.key.filter(&filter));
+        }
         self.deliveries_this_turn = 0;
     }
 

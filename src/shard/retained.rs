@@ -73,15 +73,24 @@ impl HasTopic for ApplicationMessage {
         ApplicationMessage::topic(self)
     }
 
+    fn topic_bytes(&self) -> &[u8] {
+        ApplicationMessage::topic_bytes(self)
+    }
+
     fn bytes(&self) -> usize {
         self.charged_bytes()
     }
 }
 
 impl RetainedTalk {
-    /// Whether a question waits for other shards: the driver must not sleep.
+    /// Whether there is something to do now.
+    pub fn has_work(&self) -> bool {
+        !(self.arrived.is_empty() && self.ready.is_empty())
+    }
+
+    /// Whether a question waits for other shards to go on.
     pub fn waits_for_grace(&self) -> bool {
-        !(self.arrived.is_empty() && self.waiting.is_empty() && self.passed.is_empty() && self.ready.is_empty())
+        !(self.waiting.is_empty() && self.passed.is_empty())
     }
 
     /// A retained publication passes by live: older answers about its topic are void from here on.

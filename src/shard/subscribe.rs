@@ -94,9 +94,6 @@ impl Shard {
             identifier,
             options: SubscriptionBits::new(qos, options.no_local, options.retain_as_published),
         };
-        if planted(Bug::InterestBitUncounted) {
-            self.shared.interest.plant_bit(usize::from(self.index), self.shared.key.filter(filter.as_str()));
-        }
         // [v3 MQTT-3.8.4-3] [v5 MQTT-3.8.4-3] One with the same filter is replaced, and no message is lost by it.
         let inserted = self.filters.insert(filter.as_str(), subscription);
         if inserted.filter_is_new {
