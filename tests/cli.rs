@@ -94,6 +94,19 @@ fn wrong_settings_of_the_command_line_and_environment_are_shown() {
 }
 
 #[test]
+fn doctor_says_what_it_found_and_whether_ringmq_can_run() {
+    let output = ringmq(&["doctor"]);
+    let report = stdout(&output);
+    for name in ["kernel", "io_uring", "nofile", "memlock", "somaxconn", "port range"] {
+        assert!(report.lines().any(|line| line.contains(name)), "{name}: {report}");
+    }
+    let fails = report.lines().any(|line| line.starts_with("FAIL"));
+    let (verdict, expected_code) = if fails { ("cannot run here", 1) } else { ("can run here", 0) };
+    assert!(report.contains(verdict), "{report}");
+    assert_eq!(code(&output), expected_code);
+}
+
+#[test]
 fn a_right_file_is_ok() {
     let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/ringmq.toml");
     let output = ringmq_with(&["check-config", reference], &[("RINGMQ_LOG__LEVEL", "loud")]);

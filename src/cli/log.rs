@@ -1,7 +1,7 @@
 //! The log's way to standard error.
 //!
 //! Owns the tracing subscriber and a thread that writes. Always holds: logging never makes a shard wait for whoever
-//! reads standard error. Lines queue up to [`QUEUED_BYTES_MAX`]; more are dropped, and a line says how many.
+//! reads standard error. Lines queue up to `QUEUED_BYTES_MAX`; more are dropped, and a line says how many.
 //! Must never: be called per message.
 
 use std::{
@@ -28,7 +28,7 @@ pub enum LogError {
     Twice,
 }
 
-/// Writes out what is queued when dropped, within [`FLUSH_TIMEOUT`].
+/// Writes out what is queued when dropped, within a second.
 #[derive(Debug)]
 pub struct LogGuard(Arc<Queue>);
 

@@ -5,8 +5,8 @@
 //! should know to standard error; colours appear on terminals only, and not when `NO_COLOR` is set.
 //! Must never: decide anything about MQTT.
 //!
-//! A command is a variant of [`Command`], and a file with its arguments (clap `Args`) and a function from them to an
-//! [`Exit`].
+//! A command is a variant of `Command`, and a file with its arguments (clap `Args`) and a function from them to an
+//! `Exit`.
 //!
 //! | exit code | meaning |
 //! |---|---|

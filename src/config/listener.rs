@@ -11,15 +11,15 @@ use super::{
 
 section! {
     /// An address that clients connect to; give as many as you like.
-    /// When none is given, RingMQ listens on 127.0.0.1:1883 and [::1]:1883.
+    /// When none is given, RingMQ listens on 127.0.0.1:1883 and `[::1]:1883`.
     ["listener"] Listener {
-        /// IP address and port, such as "0.0.0.0:1883" or "[::]:1883" (IPv6 only). Required. Port 0: any free port.
+        /// IP address and port, such as "0.0.0.0:1883" or `"[::]:1883"` (IPv6 only). Required. Port 0: any.
         address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), address();
         /// What is spoken below MQTT: "tcp".
         protocol: Protocol = Protocol::Tcp, choice();
         /// A name for logs and metrics; when empty it is made of protocol and address.
         name: String = String::new(), text(0..=64);
-        /// "inherit" (from [auth]), true, false or "loopback": whether clients without credentials are admitted here.
+        /// Whether clients without credentials are admitted: true, false, "loopback", or "inherit" from `[auth]`.
         allow_anonymous: Option<AllowAnonymous> = None, anonymous_or_inherit();
         /// Connections through this listener, all shards together, or "unlimited"; more are closed when accepted.
         connections_max: u32 = u32::MAX, count(1..=UNLIMITED).or_unlimited();

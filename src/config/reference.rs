@@ -75,9 +75,10 @@ fn write_listener(text: &mut String, listener: &Listener, explain: bool) {
     }
 }
 
+/// The documentation's backquotes are for rustdoc.
 fn write_comment(text: &mut String, lines: &[&str]) {
     for line in lines {
-        let _ = writeln!(text, "#{line}");
+        let _ = writeln!(text, "#{}", line.replace('`', ""));
     }
 }
 

@@ -35,6 +35,9 @@ section! {
         receive_buffer_bytes: u32 = 4 * KIB, size(256..=1024 * KIB as u64);
         /// Completions that a shard handles in one turn; the rest waits for the next, so that a turn stays short.
         turn_completions_max: u32 = 1024, count(16..=65_536);
+        /// Completions that a look at the ring tries to collect; 0: as many as come by themselves, about 20. More helps
+        /// where one message goes to many, and costs where each is answered.
+        enter_completions_min: u32 = 0, count(0..=4096);
         /// Messages in flight between two shards per rank, a power of two. When full, the sending shard holds back.
         mesh_capacity: u32 = 1024, count(2..=65_536).power_of_two();
         /// Slots of the table of interest, a power of two, at best 16 per expected filter; 8 bytes each once in use.
@@ -96,7 +99,7 @@ section! {
         /// Sessions, connected or not, all shards together. A CONNECT that needs one more is refused (0x97, 3.x: 3).
         sessions_max: u32 = 2_000_000, count(1..=UNLIMITED).or_unlimited();
         /// QoS 1 and 2 messages that a v5 client may have in flight to the broker; one that sends more is disconnected
-        /// (0x93). MQTT 3.x can't tell its clients, so for them it is always 65535.
+        /// (0x93). A 3.x client, which can't be told, isn't read from while that many wait for their acknowledgement.
         receive_maximum: u16 = 1024, count(1..=65_535);
         /// QoS 1 and 2 messages in flight to one client (a v5 client may ask for fewer). More wait in its queue.
         inflight_max: u16 = 256, count(1..=65_535);
@@ -152,13 +155,13 @@ section! {
 }
 
 section! {
-    /// What the broker publishes about itself under $SYS/brokers/<node name>/.
+    /// What the broker publishes about itself under `$SYS/brokers/<node name>/`.
     ["sys"] SysSettings {
         /// Whether anything is published there.
         enabled: bool = true, flag();
         /// Time between two publications of version, uptime and counters.
         interval: Duration = Duration::from_secs(10), duration(Duration::from_secs(1)..=DAY);
-        /// Whether each connect and disconnect is published, under clients/<ClientId>/connected and .../disconnected.
+        /// Whether each connect and disconnect is published: `clients/<ClientId>/connected`, `.../disconnected`.
         client_events: bool = true, flag();
     }
 }

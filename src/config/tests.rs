@@ -28,6 +28,9 @@ fn told(result: Result<Config, ConfigErrors>) -> Vec<String> {
         .collect()
 }
 
+const REWRITE: &str =
+    "ringmq.toml is not what the declarations say: RINGMQ_WRITE_REFERENCE=1 makes this test rewrite it";
+
 #[test]
 fn the_reference_file_is_complete_and_equals_the_defaults() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/ringmq.toml");
@@ -35,7 +38,11 @@ fn the_reference_file_is_complete_and_equals_the_defaults() {
         std::fs::write(path, reference()).expect("ringmq.toml can be written");
     }
     let text = std::fs::read_to_string(path).expect("ringmq.toml stands in the repository's root");
-    assert_eq!(text, reference(), "run this test with RINGMQ_WRITE_REFERENCE=1 to write ringmq.toml anew");
+    let expected = reference();
+    if let Some((found, expected)) = text.lines().zip(expected.lines()).find(|(found, expected)| found != expected) {
+        panic!("{REWRITE}\n   found: {found}\nexpected: {expected}");
+    }
+    assert_eq!(text.len(), expected.len(), "{REWRITE}");
     assert_eq!(load_file(&text), Ok(Config::default()));
     for names in super::reference::names() {
         let section = text.split("\n[").map(|part| part.trim_start_matches('[')).find_map(|part| {
