@@ -68,6 +68,8 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         time: T,
         mesh_capacity: usize,
     ) -> Self {
+        // From its first turn on it may probe, also when it never sleeps.
+        shared.clocks.unpark(usize::from(shard.index()));
         Self {
             index: shard.index(),
             shards: shared.shards,
@@ -182,7 +184,8 @@ impl<K: Kernel, T: Time> Driver<K, T> {
 
     fn take_ring(&mut self, from: u16, rank: usize, now: Moment) -> bool {
         for _ in 0..self.mesh_messages_per_turn {
-            if self.shard.leaves_in_mesh(from, rank) {
+            let is_stuck_behind = planted(Bug::OneRank) && (0..rank).any(|rank| self.shard.leaves_in_mesh(from, rank));
+            if self.shard.leaves_in_mesh(from, rank) || is_stuck_behind {
                 return false;
             }
             match self.mesh.pop(usize::from(from), rank) {
