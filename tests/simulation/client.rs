@@ -238,11 +238,6 @@ impl Client {
         self.link.as_ref().is_none_or(|link| link.phase == Phase::Over)
     }
 
-    /// Whether all it wrote has been read by the broker.
-    pub fn is_read(&self) -> bool {
-        self.link.as_ref().is_none_or(|link| link.out.is_empty() && link.socket.unread() == 0)
-    }
-
     /// Messages that it was given to publish and that are not acknowledged.
     pub fn unfinished(&self) -> usize {
         self.backlog.len() + self.outgoing.len()
@@ -494,7 +489,10 @@ impl Client {
                 link.phase = Phase::Up;
                 let allowed = connack.properties.receive_maximum.map_or(usize::MAX, |maximum| maximum.get().into());
                 self.under_way_max = self.profile.under_way_max.min(allowed);
-                self.resume(link, connack.session_present, book);
+                // 3.1 does not say; a client takes its session for granted.
+                let is_silent = self.profile.version == ProtocolVersion::V31;
+                let session_present = connack.session_present || (is_silent && self.has_session);
+                self.resume(link, session_present, book);
             }
             Packet::Publish(publish) => self.on_publish(&publish, book),
             Packet::PubAck(ack) => {

@@ -108,6 +108,8 @@ pub struct World {
     nodes: Vec<Node>,
     clock: Rc<Cell<u64>>,
     setup: Setup,
+    /// Steps in which a client did anything.
+    moved: u64,
     /// Whether ranks are held at random.
     pub holds: bool,
     /// Whether its queues are so short that messages are dropped by rights.
@@ -145,7 +147,7 @@ impl World {
         let mut book = Book::default();
         book.traces = traces;
         book.tell(|| format!("{setup:?}"));
-        World { random, book, clients: Vec::new(), shared, network, listeners, nodes, clock, setup, holds: false, drops: false }
+        World { random, book, clients: Vec::new(), shared, network, listeners, nodes, clock, setup, moved: 0, holds: false, drops: false }
     }
 
     pub fn shards(&self) -> usize {
@@ -189,7 +191,7 @@ impl World {
 
     /// A new client of a random version, at home on `shard`, connected there when that is quick.
     pub fn add_at(&mut self, prefix: &str, shard: usize, change: impl FnOnce(Profile) -> Profile) -> usize {
-        let name = self.name_at(prefix, shard);
+        let name = self.name_at(&format!("{prefix}-{}-", self.clients.len()), shard);
         let version = *self.random.pick(&[ProtocolVersion::V311, ProtocolVersion::V5]);
         self.add(change(Profile::new(name, version)))
     }
@@ -250,15 +252,6 @@ impl World {
     /// Lets time pass.
     pub fn advance(&mut self, micros: u64) {
         self.clock.set(self.clock.get() + micros);
-    }
-
-    pub fn micros(&self) -> u64 {
-        self.clock.get() - START_MICROS
-    }
-
-    /// Changes what goes wrong from now on.
-    pub fn set_faults(&mut self, faults: FakeFaults) {
-        self.nodes.iter_mut().for_each(|node| node.driver.wires_mut().kernel_mut().set_faults(faults));
     }
 
     /// A random turn or step of a client. Returns whether anything happened.
@@ -327,9 +320,12 @@ impl World {
             if step > 64 || self.random.once_in(32) {
                 self.release_all();
             }
-            let happened = self.step();
-            if happened || self.is_anything_runnable() || self.step_all_clients() {
-                quiet_since = if happened { None } else { quiet_since };
+            let moved_before = self.moved;
+            let happened = self.step() || self.is_anything_runnable() || self.step_all_clients();
+            if self.moved != moved_before {
+                quiet_since = None;
+            }
+            if happened {
                 continue;
             }
             let since = *quiet_since.get_or_insert(self.clock.get());
@@ -367,11 +363,6 @@ impl World {
         false
     }
 
-    /// Whether `shard` sleeps and nothing wakes it.
-    pub fn sleeps(&mut self, shard: usize) -> bool {
-        !self.is_runnable(shard)
-    }
-
     /// Half a turn or a whole one.
     fn run(&mut self, shard: usize) -> bool {
         let may_sleep = self.random.below(100) < 80;
@@ -392,7 +383,11 @@ impl World {
         };
         node.driver.finish_turn(rest);
         node.driver.shard().check_invariants();
-        self.book.tell(|| format!("shard {shard} has had a turn"));
+        self.book.tell(|| {
+            let kernel = node.driver.wires_mut().kernel_mut();
+            let (ready, operations) = (kernel.can_progress(), kernel.operations_in_flight());
+            format!("shard {shard} has had a turn: {operations} operations in flight, ready: {ready}")
+        });
         true
     }
 
@@ -409,7 +404,9 @@ impl World {
 
     fn step_client(&mut self, client: usize, force: bool) -> bool {
         let World { clients, book, random, .. } = self;
-        clients[client].step(book, random, force)
+        let did = clients[client].step(book, random, force);
+        self.moved += u64::from(did);
+        did
     }
 
     fn step_all_clients(&mut self) -> bool {

@@ -217,7 +217,10 @@ impl<K: Kernel> Wires<K> {
         self.expire_lingerers(now);
         let drained = self.accept_rest(handler, now);
         self.rearm_starved();
-        if drained || self.more_to_handle { EnterWait::No } else { self.enter_wait(wait, now) }
+        // Those who still wait for a buffer are armed with the next turn, which must not wait for those armed now: they
+        // may have nothing to receive.
+        let is_ready = drained || self.more_to_handle || !self.starved.is_empty();
+        if is_ready { EnterWait::No } else { self.enter_wait(wait, now) }
     }
 
     /// The second half of a turn: enters the kernel and works through what it brings.
