@@ -152,11 +152,15 @@ impl<K: Kernel, T: Time> Driver<K, T> {
             return None;
         }
         // What waits for another shard is looked at again soon: that shard may run on this very CPU.
-        let waits_for_others = self.shard.waits_for_others() || !self.outbound_is_empty();
+        let all_sent = self.outbound_is_empty();
+        let waits_for_others = self.shard.waits_for_others() || !all_sent;
         if !self.mesh.about_to_sleep() {
             return None;
         }
-        self.shared.clocks.park(usize::from(self.index));
+        if all_sent {
+            // Otherwise its turn has not ended: who waits for that would take what lies behind the rings for sent.
+            self.shared.clocks.park(usize::from(self.index));
+        }
         Some(if waits_for_others { Some(now.after(PATIENCE_WITH_SHARDS)) } else { due })
     }
 
