@@ -12,7 +12,7 @@ use super::{
     slab::ChunkedSlab,
     split_table::SplitTable,
     subscribers::{Subscriber, Subscribers},
-    trie::Trie,
+    trie::{Trie, allocated},
 };
 
 /// A shard's filters and their subscribers.
@@ -191,7 +191,7 @@ impl<S: Subscriber> FilterTable<S> {
         }
         let index = self.exact.insert(ExactFilter { text: filter.into(), subscribers: Subscribers::One(subscriber) });
         self.exact_by_hash.insert_unique(hash, index);
-        self.exact_text_bytes += filter.len();
+        self.exact_text_bytes += allocated(filter);
         Inserted { filter: FilterIndex(index), filter_is_new: true, replaced: None }
     }
 
@@ -202,7 +202,7 @@ impl<S: Subscriber> FilterTable<S> {
         if is_gone && let Some(gone) = self.exact.remove(index) {
             let hash = self.key.topic(&gone.text).whole;
             self.exact_by_hash.remove(hash, |found| *found == index);
-            self.exact_text_bytes -= gone.text.len();
+            self.exact_text_bytes -= allocated(&gone.text);
         }
         Some((removed, is_gone))
     }
@@ -334,7 +334,7 @@ mod tests {
                 table.check_invariants();
                 prop_assert_eq!(table.subscribers(), model.len());
             }
-            for ((filter, _), _) in &model {
+            for (filter, _) in model.keys() {
                 let mut text = String::new();
                 let index = table.index_of(filter);
                 prop_assert!(index.is_some_and(|index| table.write_filter(index, &mut text)));
