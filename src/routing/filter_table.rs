@@ -1,14 +1,14 @@
 //! A shard's subscriptions: which subscribers does a topic have.
 //!
 //! Owns the filters of one shard and the subscribers of each. Always holds: a filter stands in here exactly as long as it
-//! has a subscriber; filters are equal when their bytes are // [v3 MQTT-4.7.3-4] [v5 MQTT-4.7.3-4]
-//! Must never do: recurse, or take time in proportion to all filters for one topic.
+//! has a subscriber, and has each subscriber once. Must never do: recurse, or take time in proportion to all filters for
+//! one topic.
 
 use ahash::RandomState;
 use smallvec::SmallVec;
 
 use super::{
-    hash::HashKey,
+    hash::{FilterHash, HashKey},
     slab::ChunkedSlab,
     split_table::SplitTable,
     subscribers::{Subscriber, Subscribers},
@@ -143,6 +143,13 @@ impl<S: Subscriber> FilterTable<S> {
         true
     }
 
+    /// What places a filter in the interest table: for who removes a subscription by the filter's number, to be asked before.
+    #[must_use]
+    pub fn filter_hash(&self, filter: FilterIndex) -> Option<FilterHash> {
+        let mut text = String::new();
+        self.write_filter(filter, &mut text).then(|| self.key.filter(&text))
+    }
+
     /// Appends to `found` the subscribers of each filter that matches `topic`, whose whole hash is `topic_hash`.
     ///
     /// A fan-out that does not finish at once must copy what is left of the slices: a removal moves the last subscriber
@@ -209,6 +216,7 @@ impl<S: Subscriber> FilterTable<S> {
 
     #[inline]
     fn find_exact(&self, filter: &str, hash: u64) -> Option<u32> {
+        // Byte for byte. [v3 MQTT-3.10.4-1] [v5 MQTT-3.10.4-1] [v3 MQTT-4.7.3-4] [v5 MQTT-4.7.3-4]
         self.exact_by_hash.find(hash, |index| *self.exact[*index].text == *filter).copied()
     }
 
@@ -339,6 +347,7 @@ mod tests {
                 let index = table.index_of(filter);
                 prop_assert!(index.is_some_and(|index| table.write_filter(index, &mut text)));
                 prop_assert_eq!(&text, filter);
+                prop_assert_eq!(index.and_then(|index| table.filter_hash(index)), Some(table.key.filter(filter)));
             }
             for topic in &topics {
                 let matches = model.iter().filter(|((filter, _), _)| filter_matches(filter, topic));

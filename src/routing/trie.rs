@@ -89,6 +89,7 @@ impl<S: Subscriber> Trie<S> {
         let mut rest = filter;
         loop {
             node = self.child(node, rest)?;
+            // Byte for byte. [v3 MQTT-3.10.4-1] [v5 MQTT-3.10.4-1]
             rest = rest.strip_prefix(&*self.nodes[node].label)?;
             if rest.is_empty() {
                 return (!self.nodes[node].subscribers.is_empty()).then_some(node);
