@@ -23,23 +23,14 @@ use std::{
     ops::Bound,
 };
 
+pub use crate::message::Stamp;
+
 use super::{
     hash::HashKey,
     levels::{is_hidden, level_at},
     split_table::SplitTable,
 };
 use crate::plant::{Bug, planted};
-
-/// When and where a retained publish was accepted: of two for one topic the larger wins, whatever the order of arrival.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stamp {
-    /// Microseconds since the Unix epoch on the shard that took the PUBLISH.
-    pub micros: u64,
-    /// Counts that shard's retained publishes, to tell those of one microsecond apart.
-    pub counter: u32,
-    /// That shard.
-    pub shard: u16,
-}
 
 /// A message that knows its topic, so that the store need not keep the text again. None of the answers may change.
 pub trait HasTopic {
