@@ -1,5 +1,7 @@
 //! The wires over the real ring and real sockets: an echo server that hostile and slow clients talk to.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on says where")]
+
 use std::{
     collections::HashMap,
     io::{ErrorKind, Read, Write},

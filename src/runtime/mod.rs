@@ -20,7 +20,7 @@ pub mod fake;
 pub mod kernel;
 pub mod listener;
 pub mod mesh;
-//EXEC pub mod probe;
+pub mod probe;
 pub mod signals;
 mod slots;
 mod system;

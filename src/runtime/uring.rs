@@ -68,6 +68,8 @@ pub struct Uring {
     /// Sends in flight. A send's `user_data` has its place here where others have their slot.
     sends: Vec<Option<Sending>>,
     vacant_sends: Vec<u32>,
+    /// Boxed, because the submission queue holds their addresses.
+    #[allow(clippy::vec_box, reason = "a spare moves into a send without a copy and back")]
     spare_gathers: Vec<Box<Gather>>,
     wake: Wake,
     drain: u32,

@@ -43,7 +43,7 @@ impl Mesh {
     ///
     /// When descriptors for the wake-ups ran out.
     pub fn build<T>(shards: usize, capacities: [usize; RANKS]) -> io::Result<Vec<MeshPort<T>>> {
-        let sleepers = (0..shards).map(|_| Sleeper::new()).collect::<io::Result<Arc<[Sleeper]>>>()?;
+        let sleepers = Arc::new((0..shards).map(|_| Sleeper::new()).collect::<io::Result<Vec<_>>>()?);
         let mut ports: Vec<MeshPort<T>> = (0..shards)
             .map(|shard| MeshPort {
                 shard,
@@ -72,7 +72,7 @@ impl Mesh {
 #[derive(Debug)]
 pub struct MeshPort<T> {
     shard: usize,
-    sleepers: Arc<[Sleeper]>,
+    sleepers: Arc<Vec<Sleeper>>,
     outbound: Vec<Option<[Producer<T>; RANKS]>>,
     inbound: Vec<Option<[Consumer<T>; RANKS]>>,
 }
