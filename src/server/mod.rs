@@ -132,7 +132,7 @@ async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), S
         completions: limits.ring_entries.saturating_mul(16).max(limits.turn_completions_max),
         buffers: u16::try_from(limits.receive_buffers).unwrap_or(1 << 15),
         buffer_bytes: limits.receive_buffer_bytes,
-        drain: 0,
+        drain: limits.enter_completions_min,
     };
     let uring = Uring::new(parameters, port.wake().clone())?;
     let mut wires = Wires::new(uring, wires_parameters(&config));
