@@ -1,0 +1,14 @@
+//! MQTT 5.0: one test for each numbered statement that binds a server, and what users rely on beyond them.
+
+mod acks;
+mod connack;
+mod connect;
+mod connect_properties;
+mod data;
+mod ending;
+mod kit;
+mod publish;
+mod publish_properties;
+mod qos;
+mod subscribe;
+mod unsubscribe;
