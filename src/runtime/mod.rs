@@ -1,1 +1,39 @@
 //! The only room that names glommio and io_uring.
+//!
+//! Owns: the executors (one thread per shard, pinned), the ring of each shard, its listeners and sockets, the mesh between
+//! shards, the clock, the signals, and the probe of what the machine can do. What always holds: whatever is here and
+//! not [`uring`], [`listener`], [`executor`], [`signals`] or [`probe`] is pure over [`kernel::Kernel`], so that the
+//! simulation runs the same code as production. It must never know what the bytes mean.
+//!
+//! # How a shard parks
+//!
+//! The executor runs exactly one task of ours, and that task blocks in its own ring's `io_uring_enter`, which takes the
+//! submissions along and returns with the first completion. The mesh wakes it by an eventfd that a poll on the same ring
+//! watches. There is no second ring to wait on, so nothing can be missed between looking and sleeping: the kernel checks
+//! its completion queue itself. The price is that another task of the same executor runs only when ours yields, which
+//! it does before each wait ([`executor::yield_now`]).
+
+pub mod clock;
+pub mod descriptors;
+pub mod executor;
+pub mod fake;
+pub mod kernel;
+pub mod listener;
+pub mod mesh;
+pub mod probe;
+pub mod signals;
+mod slots;
+mod system;
+pub mod uring;
+pub mod wake;
+pub mod wires;
+
+pub use self::{
+    clock::Clock,
+    kernel::{Errno, Kernel, Socket},
+    mesh::{Mesh, MeshPort},
+    slots::ConnectionId,
+    uring::{Uring, UringParameters},
+    wake::Wake,
+    wires::{Close, CloseCause, ReleasedSocket, Wait, WireHandler, Wires, WiresCounters, WiresParameters},
+};

@@ -3,9 +3,10 @@
 //! Nothing here sleeps. That something does *not* happen is proven by something that must happen after it: a PINGRESP, a
 //! message of the same publisher, the retained markers of every shard.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::property::Property;
 use crate::server::{MARKERS, Server};
@@ -19,6 +20,8 @@ pub struct Client {
     stream: TcpStream,
     version: Version,
     input: Vec<u8>,
+    passed_over: VecDeque<Packet>,
+    label: String,
     id_last: u16,
     connack: ConnAck,
     packet_bytes: usize,
@@ -31,16 +34,23 @@ impl Client {
         let stream = TcpStream::connect(server.address()).expect("the broker accepts a connection");
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let marker_topic = format!("{}/marker", server.unique("m"));
         Client {
             stream,
             version,
             input: Vec::new(),
+            passed_over: VecDeque::new(),
+            label: String::new(),
             id_last: 0,
             connack: ConnAck::default(),
             packet_bytes: 0,
-            marker_topic,
+            marker_topic: format!("{}/marker", server.unique("m")),
         }
+    }
+
+    /// What this client stands for, in the message of a failure: for scripts that run through a table.
+    pub fn label(mut self, label: impl Into<String>) -> Client {
+        self.label = label.into();
+        self
     }
 
     /// Connects and must be accepted.
@@ -101,6 +111,19 @@ impl Client {
         self
     }
 
+    /// Sends one byte at a time, each in a segment of its own as far as the kernel allows.
+    pub fn send_bytewise(&mut self, bytes: &[u8]) -> &mut Client {
+        for byte in bytes {
+            self.send_raw(std::slice::from_ref(byte));
+        }
+        self
+    }
+
+    /// The bytes of `packet` in this connection's version, to be joined into one segment.
+    pub fn encode(&self, packet: impl Into<Packet>) -> Vec<u8> {
+        packet.into().encode(self.version)
+    }
+
     /// Ends the connection in order, the Will dropped.
     #[track_caller]
     pub fn disconnect(mut self) {
@@ -112,6 +135,12 @@ impl Client {
     pub fn vanish(self) {
         // What the kernel says about a socket that the peer closed meanwhile does not matter.
         let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Makes our kernel reset the connection: it does so when a socket is closed with input that was not read.
+    pub fn reset(mut self) {
+        self.send(Packet::PingReq);
+        while self.stream.peek(&mut [0; 2]).unwrap_or(2) < 2 {}
     }
 
     /// Closes our direction and must see the broker close its own, so that it knows of the end.
@@ -146,7 +175,7 @@ impl Client {
         self
     }
 
-    /// PUBLISH, and the whole acknowledgement of its QoS must come next.
+    /// PUBLISH, and the whole acknowledgement of its QoS must come. What comes in between is kept for later.
     #[track_caller]
     pub fn publish(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> &mut Client {
         self.publish_packet(Publish::new(topic, payload), qos)
@@ -165,20 +194,26 @@ impl Client {
         match qos {
             0 => {}
             1 => {
-                let ack = self.expect_puback(id);
+                let ack = self.pass_over_until(|packet| match packet {
+                    Packet::PubAck(ack) if ack.id == id => Some(ack.clone()),
+                    _ => None,
+                });
                 assert!(ack.code < 0x80, "PUBACK {ack:?}");
             }
             _ => {
-                let ack = self.expect_pubrec(id);
+                let ack = self.pass_over_until(|packet| match packet {
+                    Packet::PubRec(ack) if ack.id == id => Some(ack.clone()),
+                    _ => None,
+                });
                 assert!(ack.code < 0x80, "PUBREC {ack:?}");
                 self.send(Packet::PubRel(Ack::new(id)));
-                self.expect(Packet::PubComp(Ack::new(id)));
+                self.pass_over_until(|packet| (*packet == Packet::PubComp(Ack::new(id))).then_some(()));
             }
         }
         self
     }
 
-    /// Answers a PUBLISH as its QoS asks; at QoS 2 the PUBREL must come next.
+    /// Answers a PUBLISH as its QoS asks; at QoS 2 the PUBREL must come. What comes before it is kept for later.
     #[track_caller]
     pub fn acknowledge(&mut self, publish: &Publish) -> &mut Client {
         let id = publish.id;
@@ -187,7 +222,7 @@ impl Client {
             1 => self.send(Packet::PubAck(Ack::new(id))),
             _ => {
                 self.send(Packet::PubRec(Ack::new(id)));
-                self.expect(Packet::PubRel(Ack::new(id)));
+                self.pass_over_until(|packet| (*packet == Packet::PubRel(Ack::new(id))).then_some(()));
                 self.send(Packet::PubComp(Ack::new(id)))
             }
         }
@@ -212,6 +247,22 @@ impl Client {
     /// The next packet, or nothing when the broker closed first.
     #[track_caller]
     pub fn next_or_closed(&mut self) -> Option<Packet> {
+        self.passed_over.pop_front().or_else(|| self.read_or_closed())
+    }
+
+    /// The first packet that `pick` wants. Those before it are the next ones afterwards, in their order.
+    #[track_caller]
+    fn pass_over_until<T>(&mut self, pick: impl Fn(&Packet) -> Option<T>) -> T {
+        loop {
+            let Some(packet) = self.read_or_closed() else { panic!("closed; before it came {:?}", self.passed_over) };
+            match pick(&packet) {
+                Some(picked) => return picked,
+                None => self.passed_over.push_back(packet),
+            }
+        }
+    }
+
+    fn read_or_closed(&mut self) -> Option<Packet> {
         loop {
             match Packet::decode(self.version, &self.input) {
                 Ok(Some((packet, used))) => {
@@ -231,9 +282,28 @@ impl Client {
                 Ok(length) => self.input.extend(&part[..length]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_closed(error.kind()) => return None,
-                Err(error) => panic!("nothing came within {PATIENCE:?}: {error}"),
+                Err(error) => {
+                    panic!("{}: nothing came within {PATIENCE:?}: {error}; before: {:?}", self.label, self.passed_over);
+                }
             }
         }
+    }
+
+    /// Whether the broker closes this connection within `wait`. Packets that come before the close are skipped.
+    pub fn is_closed_within(&mut self, wait: Duration) -> bool {
+        let started = Instant::now();
+        self.stream.set_read_timeout(Some(wait)).unwrap();
+        let mut closed = false;
+        while !closed && started.elapsed() < wait {
+            let mut part = [0; 1024];
+            match self.stream.read(&mut part) {
+                Ok(length) if length > 0 => self.input.extend(&part[..length]),
+                Ok(_) => closed = true,
+                Err(error) => closed = is_closed(error.kind()),
+            }
+        }
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        closed
     }
 
     /// The next packet.
@@ -241,6 +311,22 @@ impl Client {
     pub fn next(&mut self) -> Packet {
         let Some(packet) = self.next_or_closed() else { panic!("closed where a packet was expected") };
         packet
+    }
+
+    /// Exactly these bytes must come next: for what a parser would not see, such as fixed-header flags.
+    #[track_caller]
+    pub fn expect_raw(&mut self, bytes: &[u8]) -> &mut Client {
+        assert_eq!(self.passed_over, [], "packets came before the bytes");
+        while self.input.len() < bytes.len() {
+            let mut part = [0; 1024];
+            match self.stream.read(&mut part) {
+                Ok(length) if length > 0 => self.input.extend(&part[..length]),
+                end => panic!("{end:?} after {:02x?} where {bytes:02x?} was expected", self.input),
+            }
+        }
+        let came: Vec<u8> = self.input.drain(..bytes.len()).collect();
+        assert_eq!(came, bytes, "the left bytes came, the right ones were expected");
+        self
     }
 
     /// Exactly `packet` must come next.

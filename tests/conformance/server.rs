@@ -83,6 +83,11 @@ impl Server {
         &self.address
     }
 
+    /// Whether the broker came from outside: then it may differ from ours where the specification allows it.
+    pub fn is_external(&self) -> bool {
+        self.process.is_none()
+    }
+
     /// A word that nothing else in this run uses: 1 to 23 letters and digits if `word` has at most 10.
     pub fn unique(&self, word: &str) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);

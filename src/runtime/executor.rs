@@ -1,0 +1,148 @@
+//! One executor per shard: a thread, pinned to a CPU, that runs one future.
+//!
+//! What always holds: a panic of a shard ends that shard's thread only, and whoever joins it is told. Several shards may
+//! share a CPU. The executor's own memory and rings are kept small: the shard brings its own ring.
+
+#![allow(unsafe_code)]
+
+use std::{future::Future, task, thread, time::Duration};
+
+use glommio::{LocalExecutorBuilder, Placement};
+
+use super::kernel::Errno;
+
+/// Why an executor didn't start or didn't end well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExecutorError {
+    /// The thread could not be made.
+    #[error("shard {0}: the thread could not be made: {1}")]
+    Spawn(usize, Errno),
+    /// The executor could not be made on its thread: the CPU isn't ours, or io_uring or locked memory is missing.
+    #[error("shard {0}: the executor could not be made")]
+    Make(usize),
+    /// The future panicked. The message went to the standard error.
+    #[error("shard {0} panicked")]
+    Panicked(usize),
+}
+
+/// A running executor.
+#[derive(Debug)]
+pub struct Executor<T> {
+    shard: usize,
+    thread: thread::JoinHandle<Option<T>>,
+}
+
+impl<T: Send + 'static> Executor<T> {
+    /// Starts a thread for `shard`, pinned to `cpu` if one is given, makes the future there and runs it to its end.
+    /// Returns when the executor stands.
+    ///
+    /// # Errors
+    ///
+    /// When the thread or the executor could not be made.
+    pub fn start<F>(
+        shard: usize,
+        cpu: Option<usize>,
+        task: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<Self, ExecutorError>
+    where
+        F: Future<Output = T> + 'static,
+    {
+        let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+        let run = move || {
+            let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
+            let made = LocalExecutorBuilder::new(placement)
+                .io_memory(0)
+                .ring_depth(RING_DEPTH)
+                .preempt_timer(PREEMPT_TIMER)
+                .make();
+            let Ok(executor) = made else { return None };
+            // Nobody waits any more only if the starting thread died.
+            let _ = ready.send(());
+            Some(executor.run(async move { task().await }))
+        };
+        let spawned = thread::Builder::new().name(format!("shard-{shard}")).spawn(run);
+        let thread = spawned
+            .map_err(|error| ExecutorError::Spawn(shard, Errno(error.raw_os_error().unwrap_or(libc::EAGAIN))))?;
+        if is_ready.recv().is_err() {
+            return Err(ExecutorError::Make(shard));
+        }
+        Ok(Executor { shard, thread })
+    }
+
+    /// Waits for the future's end.
+    ///
+    /// # Errors
+    ///
+    /// When it panicked.
+    pub fn join(self) -> Result<T, ExecutorError> {
+        match self.thread.join() {
+            Ok(Some(output)) => Ok(output),
+            Ok(None) => Err(ExecutorError::Make(self.shard)),
+            Err(_) => Err(ExecutorError::Panicked(self.shard)),
+        }
+    }
+
+    /// Whether the future has ended, so that [`Executor::join`] doesn't wait.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// Lets the executor's other tasks run once. A shard does this before each wait on its ring.
+pub async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        task::Poll::Pending
+    })
+    .await;
+}
+
+/// The CPUs that this process may run on, in ascending order.
+#[must_use]
+pub fn allowed_cpus() -> Vec<usize> {
+    // SAFETY: all zeros is a valid `cpu_set_t`, an array of bits.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer and the size describe `set`, which lives through the call.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    if result != 0 {
+        return vec![0];
+    }
+    // SAFETY: the numbers are below the size of the set.
+    (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect()
+}
+
+/// The executor's own ring carries nothing of ours.
+const RING_DEPTH: usize = 8;
+/// With the default of 100 ms, a wake-up from another thread could wait that long under load.
+const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_shards_than_cpus_run_and_a_panic_is_reported() {
+        let cpus = allowed_cpus();
+        let start = |shard: usize| {
+            Executor::start(shard, Some(cpus[shard % cpus.len()]), move || async move {
+                yield_now().await;
+                assert_ne!(shard, 3, "a shard that panics, on purpose");
+                shard * 10
+            })
+        };
+        let executors: Vec<_> = (0..5).map(|shard| start(shard).unwrap()).collect();
+        let joined: Vec<_> = executors.into_iter().map(Executor::join).collect();
+        assert_eq!(joined, [Ok(0), Ok(10), Ok(20), Err(ExecutorError::Panicked(3)), Ok(40)]);
+    }
+
+    #[test]
+    fn a_cpu_that_is_not_ours_is_an_error() {
+        let started = Executor::start(0, Some(1023), || async {});
+        assert_eq!(started.err(), Some(ExecutorError::Make(0)));
+    }
+}

@@ -1,0 +1,160 @@
+//! Listening sockets: one per shard and address, between which the kernel spreads connections (SO_REUSEPORT).
+//!
+//! What always holds: all sockets of one address listen on the same port, accepted sockets have TCP_NODELAY (they inherit
+//! it), and an IPv6 address doesn't take IPv4 along. A port that somebody else listens on is refused: SO_REUSEPORT alone
+//! would let two brokers of one user share their connections without a word.
+
+#![allow(unsafe_code)]
+
+use std::net::SocketAddr;
+
+use super::{
+    kernel::{Errno, Socket},
+    system,
+};
+
+/// Why an address can't be listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListenError {
+    /// No socket of that family could be made.
+    #[error("no socket for {0}: {1}")]
+    Socket(SocketAddr, Errno),
+    /// An option of the socket was refused.
+    #[error("{0}: a socket option was refused: {1}")]
+    Option(SocketAddr, Errno),
+    /// The address is in use, not ours, or not allowed.
+    #[error("cannot bind {0}: {1}")]
+    Bind(SocketAddr, Errno),
+    /// The socket doesn't listen.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, Errno),
+}
+
+/// The sockets that listen on one address. Dropping them closes those that were not taken.
+#[derive(Debug)]
+pub struct Listeners {
+    address: SocketAddr,
+    sockets: Vec<Socket>,
+}
+
+impl Listeners {
+    /// Listens on `address` with one socket per shard. Port 0 takes a free one, the same for all shards. `backlog` is the
+    /// number of connections that may wait to be accepted by one shard; the kernel cuts it to `somaxconn`.
+    ///
+    /// # Errors
+    ///
+    /// When the address can't be listened on, also when another process does already.
+    pub fn bind(address: SocketAddr, shards: usize, backlog: u32) -> Result<Self, ListenError> {
+        // Without SO_REUSEPORT this fails when anybody listens there. It is closed again before the others bind.
+        let alone = Owned::bind(address, false)?;
+        let address = system::local(alone.0).map_err(|errno| ListenError::Bind(address, errno))?;
+        drop(alone);
+        let mut listeners = Listeners { address, sockets: Vec::with_capacity(shards) };
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        let owned = (0..shards).map(|_| Owned::bind(address, true)).collect::<Result<Vec<_>, _>>()?;
+        for socket in owned {
+            // SAFETY: listen(2) takes two integers.
+            let listening = system::checked(unsafe { libc::listen(socket.0.0, backlog) });
+            listening.map_err(|errno| ListenError::Listen(address, errno))?;
+            listeners.sockets.push(socket.into_socket());
+        }
+        // The first shard takes the first.
+        listeners.sockets.reverse();
+        Ok(listeners)
+    }
+
+    /// The address, with the port that was found when 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes the socket of the next shard; [`Wires::add_listener`](super::Wires::add_listener) owns it from there.
+    #[must_use]
+    pub fn take(&mut self) -> Option<Socket> {
+        self.sockets.pop()
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        self.sockets.drain(..).for_each(system::close);
+    }
+}
+
+/// A socket that is closed when it is dropped.
+struct Owned(Socket);
+
+impl Owned {
+    fn bind(address: SocketAddr, reuse_port: bool) -> Result<Self, ListenError> {
+        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        // SAFETY: socket(2) takes three integers.
+        let made = system::checked(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) });
+        let owned = Owned(Socket(made.map_err(|errno| ListenError::Socket(address, errno))?));
+        owned.set_options(address, reuse_port).map_err(|errno| ListenError::Option(address, errno))?;
+        system::bind(owned.0, address).map_err(|errno| ListenError::Bind(address, errno))?;
+        Ok(owned)
+    }
+
+    fn set_options(&self, address: SocketAddr, reuse_port: bool) -> Result<(), Errno> {
+        let on: libc::c_int = 1;
+        system::set_option(self.0, libc::SOL_SOCKET, libc::SO_REUSEADDR, on)?;
+        if reuse_port {
+            system::set_option(self.0, libc::SOL_SOCKET, libc::SO_REUSEPORT, on)?;
+        }
+        if address.is_ipv6() {
+            system::set_option(self.0, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, on)?;
+        }
+        // Linux lets accepted sockets inherit it: no system call per connection.
+        system::set_option(self.0, libc::IPPROTO_TCP, libc::TCP_NODELAY, on)
+    }
+
+    fn into_socket(self) -> Socket {
+        let socket = self.0;
+        std::mem::forget(self);
+        socket
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        system::close(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn all_shards_listen_on_the_port_that_the_first_found() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let mut listeners = Listeners::bind(address.parse().unwrap(), 3, 16).unwrap();
+            let port = listeners.address().port();
+            assert_ne!(port, 0);
+            let sockets: Vec<_> = std::iter::from_fn(|| listeners.take()).collect();
+            assert_eq!(sockets.len(), 3);
+            for socket in &sockets {
+                assert_eq!(system::local(*socket).unwrap(), listeners.address());
+            }
+            TcpStream::connect(listeners.address()).unwrap();
+            sockets.into_iter().for_each(system::close);
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_listened_on_is_refused() {
+        let first = Listeners::bind("127.0.0.1:0".parse().unwrap(), 1, 16).unwrap();
+        let second = Listeners::bind(first.address(), 1, 16);
+        assert_eq!(second.unwrap_err(), ListenError::Bind(first.address(), Errno(libc::EADDRINUSE)));
+    }
+
+    #[test]
+    fn ipv4_and_ipv6_have_the_same_port_side_by_side() {
+        let four = Listeners::bind("0.0.0.0:0".parse().unwrap(), 1, 16).unwrap();
+        let six = Listeners::bind(SocketAddr::new("::".parse().unwrap(), four.address().port()), 1, 16);
+        assert!(six.is_ok());
+    }
+}

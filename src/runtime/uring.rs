@@ -1,0 +1,408 @@
+//! The real kernel: one io_uring per shard.
+//!
+//! Owns: the ring, its pool of receive buffers, and the buffers of sends in flight. What always holds: a send's memory
+//! stays here and unchanged until its completion is taken; the ring is used by the thread that made it. It must never
+//! be waited on by anything but [`Kernel::enter`]: with DEFER_TASKRUN a poll on the ring's own descriptor is not woken.
+
+#![allow(unsafe_code)]
+
+use std::{collections::VecDeque, mem::ManuallyDrop, net::SocketAddr, time::Duration};
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use self::buffers::{BUFFER_GROUP, BufferRing};
+use super::{
+    kernel::{
+        BufferIndex, Completion, EnterWait, Errno, Kernel, OperationKind, ReceiveMode, Reception, SLOTS_MAX, Socket,
+        Tag,
+    },
+    system,
+    wake::Wake,
+};
+use crate::transport::OutBuffer;
+
+mod buffers;
+
+/// The sizes of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct UringParameters {
+    /// Submissions that fit before a system call takes them.
+    pub submissions: u32,
+    /// Completions that fit before the kernel must keep them elsewhere (none is ever lost).
+    pub completions: u32,
+    /// Receive buffers, a power of two up to 32,768. When all are in use, receives wait for their turn.
+    pub buffers: u16,
+    /// Size of a receive buffer in bytes.
+    pub buffer_bytes: u32,
+    /// Completions that one enter tries to collect when it doesn't wait. One enter yields about 20 by itself; more than
+    /// that drains deeper, which helps fan-out and costs echo. 0 leaves it to the kernel.
+    pub drain: u32,
+}
+
+impl Default for UringParameters {
+    fn default() -> Self {
+        UringParameters { submissions: 1024, completions: 16_384, buffers: 512, buffer_bytes: 4096, drain: 0 }
+    }
+}
+
+/// Why there is no ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UringError {
+    /// The kernel made no ring: it is too old, or io_uring is forbidden, or memory ran out.
+    #[error("io_uring_setup failed: {0}")]
+    Setup(Errno),
+    /// The pool of receive buffers could not be mapped.
+    #[error("the receive buffers could not be mapped: {0}")]
+    Map(Errno),
+    /// The kernel didn't take the pool of receive buffers.
+    #[error("the receive buffers could not be registered: {0}")]
+    Register(Errno),
+}
+
+/// An io_uring with its receive buffers.
+pub struct Uring {
+    ring: IoUring,
+    buffers: BufferRing,
+    /// What the submission queue had no room for, in order.
+    backlog: VecDeque<squeue::Entry>,
+    /// Sends in flight. A send's `user_data` has its place here where others have their slot.
+    sends: Vec<Option<Sending>>,
+    vacant_sends: Vec<u32>,
+    /// Boxed, because the submission queue holds their addresses.
+    #[allow(clippy::vec_box, reason = "a spare moves into a send without a copy and back")]
+    spare_gathers: Vec<Box<Gather>>,
+    wake: Wake,
+    drain: u32,
+    enters: u64,
+}
+
+/// A send in flight.
+struct Sending {
+    tag: Tag,
+    buffer: Box<OutBuffer>,
+    gather: Option<Box<Gather>>,
+}
+
+/// What sendmsg(2) wants to be told about memory.
+struct Gather {
+    header: libc::msghdr,
+    slices: Vec<libc::iovec>,
+}
+
+/// Slices of one sendmsg; what is beyond goes out with the next.
+const SLICES_MAX: usize = 128;
+const SPARE_GATHERS_MAX: usize = 64;
+
+impl Uring {
+    /// Makes a ring for the calling thread, which `wake` wakes while it waits.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel can't or won't.
+    pub fn new(parameters: UringParameters, wake: Wake) -> Result<Self, UringError> {
+        let ring = IoUring::builder()
+            .setup_cqsize(parameters.completions.max(parameters.submissions))
+            .setup_clamp()
+            .setup_single_issuer()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_defer_taskrun()
+            .build(parameters.submissions)
+            .map_err(|error| UringError::Setup(errno_of(&error)))?;
+        let buffers = BufferRing::new(&ring, parameters.buffers, parameters.buffer_bytes)?;
+        let mut uring = Uring {
+            ring,
+            buffers,
+            backlog: VecDeque::new(),
+            sends: Vec::new(),
+            vacant_sends: Vec::new(),
+            spare_gathers: Vec::new(),
+            wake,
+            drain: parameters.drain,
+            enters: 0,
+        };
+        uring.watch_wake();
+        Ok(uring)
+    }
+
+    /// Arms the poll that ends a wait. It is multishot, and edge-triggered: nobody needs to read the eventfd.
+    fn watch_wake(&mut self) {
+        let descriptor = types::Fd(self.wake.descriptor());
+        let tag = Tag { kind: OperationKind::Wake, slot: 0, generation: 0 };
+        let poll = opcode::PollAdd::new(descriptor, libc::POLLIN as u32).multi(true).build();
+        self.push(poll.user_data(tag.pack()));
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        if !self.backlog.is_empty() || !self.try_push(&entry) {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    fn try_push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: what the entry points to outlives the operation: receive buffers as long as the ring, a send's buffer
+        // and gather list in `sends` until its completion is taken.
+        unsafe { self.ring.submission().push(entry).is_ok() }
+    }
+
+    /// Moves the backlog into the submission queue, submitting as often as that fills it.
+    fn flush_backlog(&mut self) {
+        while let Some(entry) = self.backlog.pop_front() {
+            if self.try_push(&entry) {
+                continue;
+            }
+            self.enters += 1;
+            let submitted = self.ring.submit();
+            if !self.try_push(&entry) {
+                // The kernel takes nothing now (completions must be collected first): the rest waits in order.
+                self.backlog.push_front(entry);
+                if !matches!(submitted, Err(ref error) if error.raw_os_error() == Some(libc::EINTR)) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn vacant_send(&mut self) -> u32 {
+        self.vacant_sends.pop().unwrap_or_else(|| {
+            self.sends.push(None);
+            (self.sends.len() - 1) as u32
+        })
+    }
+
+    /// Whether an enter that doesn't wait would do anything.
+    fn has_work(&mut self) -> bool {
+        let submission = self.ring.submission();
+        !submission.is_empty() || submission.taskrun() || submission.cq_overflow()
+    }
+
+    /// One system call. A timeout, a signal and a full completion queue are no failures: the caller comes again.
+    fn enter_once(&mut self, completions_min: usize, timeout: Option<Duration>) {
+        self.enters += 1;
+        let entered = match timeout {
+            Some(timeout) => {
+                let timespec = types::Timespec::from(timeout);
+                let arguments = types::SubmitArgs::new().timespec(&timespec);
+                self.ring.submitter().submit_with_args(completions_min, &arguments)
+            }
+            None => self.ring.submit_and_wait(completions_min),
+        };
+        if let Err(error) = entered {
+            let errno = error.raw_os_error();
+            let expected = matches!(errno, Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN));
+            debug_assert!(expected, "io_uring_enter: {error}");
+            if !expected {
+                tracing::error!(%error, "io_uring_enter failed");
+            }
+        }
+    }
+
+    fn complete(&mut self, tag: Tag, entry: &cqueue::Entry) -> Option<Completion> {
+        let more = cqueue::more(entry.flags());
+        let result = entry.result();
+        let errno = Errno(-result);
+        match tag.kind {
+            OperationKind::Receive => {
+                let reception = match (result, cqueue::buffer_select(entry.flags())) {
+                    (1.., Some(buffer)) => Reception::Bytes { buffer: BufferIndex(buffer), length: result as usize },
+                    (0.., buffer) => {
+                        // The end of the stream may come with a buffer that holds nothing.
+                        if let Some(buffer) = buffer {
+                            self.buffers.give_back(buffer);
+                        }
+                        Reception::EndOfStream
+                    }
+                    (_, _) => Reception::Failed(errno),
+                };
+                Some(Completion::Received { tag, reception, more })
+            }
+            OperationKind::Send => {
+                let sending = self.sends.get_mut(tag.slot as usize)?.take()?;
+                self.vacant_sends.push(tag.slot);
+                if let Some(gather) = sending.gather.filter(|_| self.spare_gathers.len() < SPARE_GATHERS_MAX) {
+                    self.spare_gathers.push(gather);
+                }
+                let result = if result < 0 { Err(errno) } else { Ok(result as usize) };
+                Some(Completion::Sent { tag: sending.tag, result, buffer: sending.buffer })
+            }
+            OperationKind::Accept => {
+                let result = if result < 0 { Err(errno) } else { Ok(Socket(result)) };
+                Some(Completion::Accepted { listener: tag.slot as u16, result, more })
+            }
+            OperationKind::Wake => {
+                if !more {
+                    self.watch_wake();
+                }
+                Some(Completion::Woken)
+            }
+            OperationKind::Cancel => None,
+        }
+    }
+}
+
+impl Kernel for Uring {
+    fn accept(&mut self, index: u16, listener: Socket) {
+        let accept = opcode::AcceptMulti::new(types::Fd(listener.0)).flags(libc::SOCK_CLOEXEC).build();
+        self.push(accept.user_data(accept_tag(index).pack()));
+    }
+
+    fn receive(&mut self, tag: Tag, socket: Socket, mode: ReceiveMode) {
+        let descriptor = types::Fd(socket.0);
+        let receive = match mode {
+            ReceiveMode::Multishot => opcode::RecvMulti::new(descriptor, BUFFER_GROUP).build(),
+            ReceiveMode::Once => {
+                let length = self.buffers.buffer_bytes();
+                let once = opcode::Recv::new(descriptor, std::ptr::null_mut(), length).buf_group(BUFFER_GROUP);
+                once.build().flags(squeue::Flags::BUFFER_SELECT)
+            }
+        };
+        self.push(receive.user_data(tag.pack()));
+    }
+
+    fn send(&mut self, tag: Tag, socket: Socket, buffer: Box<OutBuffer>, skip_bytes: usize) {
+        let descriptor = types::Fd(socket.0);
+        // With MSG_WAITALL the kernel continues a partial send by itself as long as the peer reads.
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        let mut slices = buffer.slices(skip_bytes);
+        let first = slices.next().unwrap_or_default();
+        let is_plain = slices.next().is_none();
+        let (send, gather) = if is_plain {
+            let length = u32::try_from(first.len()).unwrap_or(u32::MAX);
+            (opcode::Send::new(descriptor, first.as_ptr(), length).flags(flags).build(), None)
+        } else {
+            let mut gather = self.spare_gathers.pop().unwrap_or_else(Gather::new);
+            gather.fill(&buffer, skip_bytes);
+            (opcode::SendMsg::new(descriptor, &raw const gather.header).flags(flags as u32).build(), Some(gather))
+        };
+        drop(slices);
+        let place = self.vacant_send();
+        debug_assert!(place < SLOTS_MAX);
+        self.sends[place as usize] = Some(Sending { tag, buffer, gather });
+        self.push(send.user_data(Tag { slot: place, ..tag }.pack()));
+    }
+
+    fn cancel_receive(&mut self, tag: Tag) {
+        self.push(cancel(tag));
+    }
+
+    fn cancel_accept(&mut self, index: u16) {
+        self.push(cancel(accept_tag(index)));
+    }
+
+    fn accept_now(&mut self, listener: Socket) -> Result<Socket, Errno> {
+        // Only now: an accept on a ring fails at once on a listener that doesn't block, instead of waiting.
+        system::set_nonblocking(listener)?;
+        system::accept_now(listener)
+    }
+
+    // A socket whose peer is gone refuses the next three with ENOTCONN, which changes nothing: it is over already, and
+    // its operations complete by themselves.
+
+    fn shutdown_write(&mut self, socket: Socket) {
+        let _ = system::shutdown(socket, libc::SHUT_WR);
+    }
+
+    fn shutdown_both(&mut self, socket: Socket) {
+        let _ = system::shutdown(socket, libc::SHUT_RDWR);
+    }
+
+    fn reset_on_close(&mut self, socket: Socket) {
+        let _ = system::reset_on_close(socket);
+    }
+
+    fn close(&mut self, socket: Socket) {
+        system::close(socket);
+    }
+
+    fn peer(&mut self, socket: Socket) -> Option<SocketAddr> {
+        system::peer(socket).ok()
+    }
+
+    fn enter(&mut self, wait: EnterWait) {
+        self.buffers.publish();
+        self.flush_backlog();
+        let must_not_wait = !self.backlog.is_empty() || !self.ring.completion().is_empty();
+        match wait {
+            EnterWait::For(timeout) if !must_not_wait => self.enter_once(1, timeout),
+            _ if !self.has_work() => {}
+            _ if self.drain > 0 => self.enter_once(self.drain as usize, Some(Duration::ZERO)),
+            _ => self.enter_once(0, None),
+        }
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.ring.completion().next()?;
+            let Some(tag) = Tag::unpack(entry.user_data()) else { continue };
+            if let Some(completion) = self.complete(tag, &entry) {
+                return Some(completion);
+            }
+        }
+    }
+
+    fn buffer(&mut self, buffer: BufferIndex, length: usize) -> &mut [u8] {
+        self.buffers.bytes(buffer.0, length)
+    }
+
+    fn give_back(&mut self, buffer: BufferIndex) {
+        self.buffers.give_back(buffer.0);
+    }
+
+    fn buffer_count(&self) -> usize {
+        self.buffers.count()
+    }
+
+    fn enters(&self) -> u64 {
+        self.enters
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        // The kernel ends the operations in its own time after the ring is closed. Without its buffer ring no recv finds
+        // memory to write to; the memory of sends in flight is left to the process, since nobody will tell when they end.
+        self.buffers.unregister(&self.ring);
+        for sending in self.sends.drain(..).flatten() {
+            let _ = ManuallyDrop::new(sending);
+        }
+    }
+}
+
+impl std::fmt::Debug for Uring {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Uring").field("enters", &self.enters).finish_non_exhaustive()
+    }
+}
+
+impl Gather {
+    fn new() -> Box<Self> {
+        // SAFETY: all zeros is a valid `msghdr`: no name, no slices, no control data.
+        let header = unsafe { std::mem::zeroed() };
+        Box::new(Gather { header, slices: Vec::new() })
+    }
+
+    /// Points at what `buffer` holds after `skip_bytes`.
+    fn fill(&mut self, buffer: &OutBuffer, skip_bytes: usize) {
+        self.slices.clear();
+        let slices = buffer.slices(skip_bytes).take(SLICES_MAX);
+        self.slices.extend(
+            slices.map(|slice| libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() }),
+        );
+        self.header.msg_iov = self.slices.as_mut_ptr();
+        self.header.msg_iovlen = self.slices.len() as _;
+    }
+}
+
+const fn accept_tag(index: u16) -> Tag {
+    Tag { kind: OperationKind::Accept, slot: index as u32, generation: 0 }
+}
+
+fn cancel(tag: Tag) -> squeue::Entry {
+    let cancelling = Tag { kind: OperationKind::Cancel, ..tag };
+    let entry = opcode::AsyncCancel::new(tag.pack()).build().user_data(cancelling.pack());
+    entry.flags(squeue::Flags::SKIP_SUCCESS)
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EIO))
+}

@@ -1,0 +1,451 @@
+//! Two shards of an echo server on a network in memory where everything that may go wrong does.
+//!
+//! A client sends letters, which come back. A `Q` ends the conversation: the server answers `BYE!` and lingers, whatever
+//! the client still sends. Other clients end by closing their side, or by a reset.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::runtime::fake::{FakeClient, FakeFaults, FakeKernel, FakeNetwork, PeerView};
+
+const GOODBYE: &[u8] = b"BYE!";
+const STRAY: &[u8] = b"stray";
+
+/// What the handler notes.
+#[derive(Debug)]
+enum Note {
+    Accepted(ConnectionId),
+    Received(ConnectionId, Vec<u8>),
+    Sent(ConnectionId),
+    Closed(ConnectionId),
+}
+
+#[derive(Default)]
+struct Notes(Vec<Note>);
+
+impl WireHandler for Notes {
+    fn on_accepted(&mut self, id: ConnectionId, _listener: u16, peer: SocketAddr) {
+        assert_ne!(peer.port(), 0);
+        self.0.push(Note::Accepted(id));
+    }
+
+    fn on_received(&mut self, id: ConnectionId, bytes: &mut [u8]) {
+        assert!(!bytes.is_empty());
+        self.0.push(Note::Received(id, bytes.to_vec()));
+    }
+
+    fn on_sent(&mut self, id: ConnectionId, buffer: Box<OutBuffer>, bytes: usize) {
+        assert_eq!(bytes, buffer.len());
+        self.0.push(Note::Sent(id));
+    }
+
+    fn on_closed(&mut self, id: ConnectionId, _cause: CloseCause, _buffer: Option<Box<OutBuffer>>) {
+        self.0.push(Note::Closed(id));
+    }
+}
+
+/// One shard of the echo server.
+struct Shard {
+    wires: Wires<FakeKernel>,
+    notes: Notes,
+    echoes: HashMap<ConnectionId, Echo>,
+    gone: Vec<ConnectionId>,
+}
+
+/// A connection of the echo server.
+#[derive(Default)]
+struct Echo {
+    pending: Vec<u8>,
+    is_sending: bool,
+    is_paused: bool,
+    quits: bool,
+    /// The first bytes come by a single-shot recv, so that the connection can move.
+    has_begun: bool,
+}
+
+impl Shard {
+    fn new(network: &FakeNetwork, faults: FakeFaults) -> Self {
+        let kernel = FakeKernel::new(network.clone(), faults, 3, 16);
+        Shard {
+            wires: Wires::new(kernel, WiresParameters { completions_per_turn_max: 7, ..WiresParameters::default() }),
+            notes: Notes::default(),
+            echoes: HashMap::new(),
+            gone: Vec::new(),
+        }
+    }
+
+    /// One turn with its effects. Returns sockets that move to the other shard.
+    fn turn(&mut self, network: &FakeNetwork, now: Moment) -> Vec<(ReleasedSocket, Echo)> {
+        self.wires.turn(&mut self.notes, Wait::No, now);
+        let mut moving = Vec::new();
+        for note in std::mem::take(&mut self.notes.0) {
+            match note {
+                Note::Accepted(id) => {
+                    assert!(self.echoes.insert(id, Echo::default()).is_none());
+                    self.wires.receive_once(id);
+                }
+                Note::Received(id, bytes) => {
+                    let echo = self.echoes.get_mut(&id).expect("bytes of a connection that is open");
+                    if !echo.quits {
+                        let end = bytes.iter().position(|byte| *byte == b'Q').map(|at| at + 1);
+                        echo.quits = end.is_some();
+                        echo.pending.extend(&bytes[..end.unwrap_or(bytes.len())]);
+                    }
+                    if !std::mem::replace(&mut echo.has_begun, true) {
+                        if network.draw(2) == 0 {
+                            let socket = self.wires.release(id).expect("nothing is in flight");
+                            moving.push((socket, self.echoes.remove(&id).expect("just seen")));
+                        } else {
+                            self.wires.receive(id);
+                        }
+                    }
+                }
+                Note::Sent(id) => self.echoes.get_mut(&id).expect("a send of an open connection").is_sending = false,
+                Note::Closed(id) => {
+                    self.echoes.remove(&id).expect("a connection closes once");
+                    self.gone.push(id);
+                }
+            }
+        }
+        self.flush(network);
+        moving
+    }
+
+    fn flush(&mut self, network: &FakeNetwork) {
+        let mut ids: Vec<_> = self.echoes.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            let Some(echo) = self.echoes.get_mut(&id) else { continue };
+            if echo.has_begun && !echo.quits && network.draw(8) == 0 {
+                echo.is_paused = !echo.is_paused;
+                if echo.is_paused { self.wires.pause(id) } else { self.wires.resume(id) }
+            }
+            let quits = echo.quits;
+            if quits {
+                echo.pending.extend(GOODBYE);
+            }
+            // What says goodbye may wait behind the send in flight.
+            if !echo.pending.is_empty() && (!echo.is_sending || quits) {
+                echo.is_sending = true;
+                let buffer = OutBuffer::from(&std::mem::take(&mut echo.pending)[..]);
+                self.wires.send(id, Box::new(buffer)).expect("the connection is open and one may wait");
+            }
+            if quits {
+                self.wires.close(id, Close::Linger);
+                self.echoes.remove(&id);
+                self.gone.push(id);
+            }
+        }
+        // Effects for a connection that is gone must reach nobody, whoever has the slot and the descriptor now.
+        if let Some(id) = self.gone.get(network.draw(self.gone.len())).copied() {
+            let _ = self.wires.send(id, Box::new(OutBuffer::from(STRAY)));
+        }
+    }
+
+    fn adopt(&mut self, socket: ReleasedSocket, echo: Echo) {
+        let id = self.wires.adopt(socket).expect("there is room");
+        self.echoes.insert(id, echo);
+        self.wires.receive(id);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Quit,
+    HalfClose,
+    Reset,
+}
+
+/// A client with a script.
+struct Peer {
+    client: FakeClient,
+    to_write: Vec<u8>,
+    written: usize,
+    got: Vec<u8>,
+    ending: Ending,
+    is_over: bool,
+}
+
+impl Peer {
+    fn new(network: &FakeNetwork, listener: Socket) -> Self {
+        let ending = [Ending::Quit, Ending::Quit, Ending::HalfClose, Ending::Reset][network.draw(4)];
+        let mut to_write: Vec<u8> = (0..network.draw(200) + 1).map(|_| b'a' + network.draw(16) as u8).collect();
+        if ending == Ending::Quit {
+            to_write.push(b'Q');
+            to_write.extend(std::iter::repeat_n(b'z', network.draw(100)));
+        }
+        let client = network.connect(listener, network.draw(60) + 1);
+        Peer { client, to_write, written: 0, got: Vec::new(), ending, is_over: false }
+    }
+
+    fn step(&mut self, network: &FakeNetwork) {
+        if network.draw(3) == 0 {
+            self.got.extend(self.client.read());
+        }
+        let chunk = network.draw(50).min(self.to_write.len() - self.written);
+        self.client.write(&self.to_write[self.written..self.written + chunk]);
+        self.written += chunk;
+        if self.written < self.to_write.len() || self.is_over {
+            return;
+        }
+        match self.ending {
+            Ending::Quit => {
+                if self.client.view() == PeerView::Ended {
+                    self.client.finish();
+                    self.is_over = true;
+                }
+            }
+            Ending::HalfClose => {
+                self.client.finish();
+                self.is_over = true;
+            }
+            Ending::Reset => {
+                self.got.extend(self.client.read());
+                self.client.reset();
+                self.is_over = true;
+            }
+        }
+    }
+
+    /// What must have arrived when everything is over.
+    fn check(&mut self) {
+        self.got.extend(self.client.read());
+        if self.ending != Ending::Quit {
+            assert!(self.to_write.starts_with(&self.got), "an echo that nobody sent");
+            return;
+        }
+        let quit = self.to_write.iter().position(|byte| *byte == b'Q').expect("the script has one");
+        let expected = [&self.to_write[..=quit], GOODBYE].concat();
+        assert_eq!(String::from_utf8_lossy(&self.got), String::from_utf8_lossy(&expected), "the last bytes are lost");
+        assert_eq!(self.client.view(), PeerView::Ended);
+        assert!(self.is_over, "the server ended its side");
+    }
+}
+
+/// Runs a whole network from one seed.
+fn run(seed: u64) {
+    let network = FakeNetwork::new(seed);
+    let mut shards = [Shard::new(&network, FakeFaults::SOME), Shard::new(&network, FakeFaults::SOME)];
+    let listeners: Vec<_> = shards
+        .iter_mut()
+        .map(|shard| {
+            let listener = network.listen();
+            shard.wires.add_listener(listener);
+            listener
+        })
+        .collect();
+    let mut now = Moment::from_micros(1_000_000);
+    let mut peers: Vec<Peer> = Vec::new();
+    for round in 0..400 {
+        now = now.after(Duration::from_millis(1));
+        if round < 100 && network.draw(3) == 0 {
+            network.limit_descriptors(if network.draw(4) == 0 { network.descriptors_in_use() } else { usize::MAX });
+            peers.push(Peer::new(&network, listeners[network.draw(2)]));
+        }
+        peers.iter_mut().for_each(|peer| peer.step(&network));
+        turn_both(&mut shards, &network, now);
+    }
+    // The weather clears; every connection must come to its end.
+    network.limit_descriptors(usize::MAX);
+    shards.iter_mut().for_each(|shard| shard.wires.kernel_mut().set_faults(FakeFaults::NONE));
+    shards.iter_mut().for_each(|shard| shard.wires.stop_accepting());
+    for _ in 0..2000 {
+        now = now.after(Duration::from_micros(700));
+        for peer in &mut peers {
+            peer.got.extend(peer.client.read());
+            peer.step(&network);
+        }
+        turn_both(&mut shards, &network, now);
+    }
+    for peer in &mut peers {
+        peer.check();
+    }
+    for shard in &mut shards {
+        let open = shard.wires.open_ids().count();
+        assert_eq!(shard.wires.len(), open, "closing connections are over");
+        assert!(!shard.wires.is_accepting());
+        // Those whose client half-closed while paused are still open: an end of stream is read like bytes are.
+        shard.wires.open_ids().collect::<Vec<_>>().into_iter().for_each(|id| shard.wires.close(id, Close::Reset));
+    }
+    for _ in 0..10 {
+        turn_both(&mut shards, &network, now);
+    }
+    for shard in &mut shards {
+        assert!(shard.wires.is_empty());
+        assert_eq!(shard.wires.counters().lingering, 0);
+        assert_eq!(shard.wires.counters().stale, 0);
+        let kernel = shard.wires.kernel_mut();
+        assert_eq!((kernel.operations_in_flight(), kernel.free_buffers()), (0, 3));
+    }
+    assert_eq!(network.descriptors_in_use(), 0);
+}
+
+fn turn_both(shards: &mut [Shard; 2], network: &FakeNetwork, now: Moment) {
+    for index in 0..2 {
+        for (socket, echo) in shards[index].turn(network, now) {
+            shards[1 - index].adopt(socket, echo);
+        }
+    }
+}
+
+#[test]
+fn every_connection_gets_its_bytes_and_comes_to_its_end() {
+    for seed in 0..128 {
+        let result = std::panic::catch_unwind(|| run(seed));
+        assert!(result.is_ok(), "seed {seed}");
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn each_planted_bug_is_found() {
+    for bug in [
+        Bug::SlotFreedEarly,
+        Bug::GenerationIgnored,
+        Bug::CloseWithoutLinger,
+        Bug::PartialSendForgotten,
+        Bug::EnobufsForgotten,
+    ] {
+        crate::plant::plant(Some(bug));
+        let found = (0..64).find(|seed| std::panic::catch_unwind(|| run(*seed)).is_err());
+        crate::plant::plant(None);
+        println!("{bug:?} is found by seed {found:?}");
+        assert!(found.is_some(), "{bug:?} is not found");
+    }
+}
+
+fn one_connection(window: usize) -> (FakeNetwork, Wires<FakeKernel>, Notes, FakeClient, ConnectionId) {
+    let network = FakeNetwork::new(1);
+    let kernel = FakeKernel::new(network.clone(), FakeFaults::NONE, 4, 4096);
+    let parameters = WiresParameters { lingering_max: 2, ..WiresParameters::default() };
+    let mut wires = Wires::new(kernel, parameters);
+    let mut notes = Notes::default();
+    let listener = network.listen();
+    wires.add_listener(listener);
+    let client = network.connect(listener, window);
+    wires.turn(&mut notes, Wait::No, Moment::default());
+    let Some(Note::Accepted(id)) = notes.0.pop() else { panic!("not accepted") };
+    (network, wires, notes, client, id)
+}
+
+#[test]
+fn a_lingerer_that_never_ends_is_reset_at_its_deadline() {
+    let (_network, mut wires, mut notes, client, id) = one_connection(100);
+    wires.receive(id);
+    assert!(wires.send(id, Box::new(OutBuffer::from(GOODBYE))).is_ok());
+    wires.close(id, Close::Linger);
+    let start = Moment::from_micros(5);
+    wires.turn(&mut notes, Wait::No, start);
+    assert_eq!(client.read(), GOODBYE);
+    for moment in [start, start.after(Duration::from_millis(1999))] {
+        wires.turn(&mut notes, Wait::No, moment);
+        assert_eq!((client.view(), wires.counters().lingering), (PeerView::Ended, 1));
+    }
+    for _ in 0..3 {
+        wires.turn(&mut notes, Wait::No, start.after(Duration::from_millis(2001)));
+    }
+    assert_eq!((client.view(), wires.len(), wires.counters().resets), (PeerView::Reset, 0, 1));
+}
+
+#[test]
+fn a_lingerer_that_sends_without_end_is_reset_at_its_limit() {
+    let (_network, mut wires, mut notes, client, id) = one_connection(100);
+    wires.receive(id);
+    wires.close(id, Close::Linger);
+    client.write(&[0; 80_000]);
+    for _ in 0..40 {
+        wires.turn(&mut notes, Wait::No, Moment::default());
+    }
+    assert_eq!((client.view(), wires.len(), wires.counters().resets), (PeerView::Reset, 0, 1));
+    assert!(notes.0.is_empty(), "nothing is heard after close");
+}
+
+#[test]
+fn with_too_many_lingerers_the_oldest_is_reset() {
+    let (network, mut wires, mut notes, first, first_id) = one_connection(100);
+    let listener = Socket(0);
+    let others: Vec<_> = (0..2).map(|_| network.connect(listener, 100)).collect();
+    for _ in 0..3 {
+        wires.turn(&mut notes, Wait::No, Moment::default());
+    }
+    let ids: Vec<_> = wires.open_ids().collect();
+    wires.close(first_id, Close::Linger);
+    ids.iter().filter(|id| **id != first_id).for_each(|id| wires.close(*id, Close::Linger));
+    for _ in 0..3 {
+        wires.turn(&mut notes, Wait::No, Moment::default());
+    }
+    assert_eq!(first.view(), PeerView::Reset);
+    assert!(others.iter().all(|client| client.view() == PeerView::Ended));
+    assert_eq!(wires.counters().lingering, 2);
+}
+
+#[test]
+fn release_waits_for_operations_in_flight() {
+    let (_network, mut wires, mut notes, client, id) = one_connection(100);
+    wires.receive_once(id);
+    assert!(wires.release(id).is_none());
+    wires.pause(id);
+    wires.turn(&mut notes, Wait::No, Moment::default());
+    client.write(b"for the next ring");
+    let socket = wires.release(id).expect("the recv is cancelled");
+    assert!(wires.release(id).is_none());
+    assert!(wires.is_empty());
+    let again = wires.adopt(socket).expect("there is room");
+    assert_ne!(again, id);
+    wires.receive(again);
+    wires.turn(&mut notes, Wait::No, Moment::default());
+    assert!(matches!(&notes.0[..], [Note::Received(_, bytes)] if bytes == b"for the next ring"));
+}
+
+#[test]
+fn accepting_pauses_when_descriptors_run_out_and_goes_on_later() {
+    let (network, mut wires, mut notes, _client, id) = one_connection(100);
+    network.limit_descriptors(2);
+    let _waiting = network.connect(Socket(0), 100);
+    let start = Moment::from_micros(9);
+    for _ in 0..3 {
+        wires.turn(&mut notes, Wait::No, start);
+    }
+    assert_eq!((wires.counters().accepted, wires.counters().accept_pauses), (1, 1));
+    wires.close(id, Close::Reset);
+    wires.turn(&mut notes, Wait::No, start);
+    assert_eq!(wires.counters().accepted, 1);
+    wires.turn(&mut notes, Wait::No, start.after(Duration::from_millis(101)));
+    assert_eq!(wires.counters().accepted, 2);
+}
+
+#[test]
+fn one_connection_too_many_is_reset() {
+    let network = FakeNetwork::new(3);
+    let kernel = FakeKernel::new(network.clone(), FakeFaults::NONE, 4, 64);
+    let mut wires = Wires::new(kernel, WiresParameters { connections_max: 1, ..WiresParameters::default() });
+    let mut notes = Notes::default();
+    let listener = network.listen();
+    wires.add_listener(listener);
+    let clients = [network.connect(listener, 9), network.connect(listener, 9)];
+    for _ in 0..3 {
+        wires.turn(&mut notes, Wait::No, Moment::default());
+    }
+    assert_eq!(clients.map(|client| client.view()), [PeerView::Open, PeerView::Reset]);
+    assert_eq!((wires.counters().refused, wires.len()), (1, 1));
+}
+
+#[test]
+fn send_gives_back_what_it_cannot_take() {
+    let (_network, mut wires, mut notes, client, id) = one_connection(4);
+    assert!(wires.send(id, Box::default()).is_err());
+    assert!(wires.send(id, Box::new(OutBuffer::from(&b"first"[..]))).is_ok());
+    assert!(wires.is_sending(id));
+    assert!(wires.send(id, Box::new(OutBuffer::from(&b"second"[..]))).is_ok());
+    let back = wires.send(id, Box::new(OutBuffer::from(&b"third"[..]))).expect_err("one waits already");
+    assert_eq!(back.len(), 5);
+    let mut got = Vec::new();
+    for _ in 0..12 {
+        wires.turn(&mut notes, Wait::No, Moment::default());
+        got.extend(client.read());
+    }
+    assert_eq!(got, b"firstsecond");
+    assert_eq!(notes.0.len(), 2);
+    wires.close(id, Close::Reset);
+    assert!(wires.send(id, back).is_err());
+}
