@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    mqtt::{PacketIdentifier, ReasonCode},
+    mqtt::{PacketIdentifier, QoS, ReasonCode},
     plant::{Bug, planted},
 };
 
@@ -20,10 +20,21 @@ pub enum Answer {
     PubAck(PacketIdentifier, ReasonCode),
     /// To a QoS 2 PUBLISH.
     PubRec(PacketIdentifier, ReasonCode),
-    /// To a SUBSCRIBE: a ReasonCode for each filter.
-    SubAck(PacketIdentifier, Box<[ReasonCode]>),
+    /// To a SUBSCRIBE: a ReasonCode for each filter, and what is asked for once it has left.
+    SubAck(PacketIdentifier, Box<[ReasonCode]>, Vec<RetainedRequest>),
     /// To an UNSUBSCRIBE: a ReasonCode for each filter.
     UnsubAck(PacketIdentifier, Box<[ReasonCode]>),
+}
+
+/// A new subscription that is to be sent the retained messages that match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetainedRequest {
+    /// The filter.
+    pub filter: Box<str>,
+    /// The granted QoS.
+    pub qos: QoS,
+    /// The Subscription Identifier, 0 for none.
+    pub subscription_identifier: u32,
 }
 
 /// Names an owed acknowledgement of one connection; numbers are never reused within it.

@@ -319,7 +319,7 @@ impl Shard {
         self.run_fan_out(now);
         self.run_share_retries(now);
         self.run_retained(now);
-        self.run_settled(now);
+        self.run_settled();
         self.run_backlog(now);
         while let Some(message) = self.to_self.pop_front() {
             self.handle_exchange(self.index, message, now);

@@ -6,7 +6,7 @@
 //! [v5 MQTT-4.6.0-6]; an acknowledgement waits until every shard that got the message has taken it.
 //! Never: allocates for a QoS 0 message that only passes through to clients of this shard.
 
-use std::{rc::Rc, time::Duration};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -181,7 +181,7 @@ impl Shard {
         let routed = self.route(publication, source, report, now);
         self.scratch = properties;
         if let Some(identifier) = identifier {
-            self.owe_publish(id, publish.qos, identifier, &routed, now);
+            self.owe_publish(id, publish.qos, identifier, &routed);
         }
         if routed.job {
             self.start_waiting(id, Flags::WAITS_FOR_JOB, true);
@@ -194,7 +194,7 @@ impl Shard {
     }
 
     /// Owes PUBACK or PUBREC until everyone has taken the message.
-    fn owe_publish(&mut self, id: ConnectionId, qos: QoS, identifier: PacketIdentifier, routed: &Routed, _now: Moment) {
+    fn owe_publish(&mut self, id: ConnectionId, qos: QoS, identifier: PacketIdentifier, routed: &Routed) {
         // [v5 MQTT-3.4.2-1] [v5 MQTT-3.5.2-1] Said only when it is certain.
         let has_words = self.version_of(id).is_some_and(|version| version.has_properties());
         let reason = if routed.matched || !has_words { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
@@ -344,8 +344,9 @@ impl Shard {
     }
 
     /// Publishes a message of the broker itself.
-    pub(super) fn publish_internal(&mut self, message: &Rc<ApplicationMessage>, now: Moment) {
-        self.route(Publication::of(message), Source::Broker, Taken::Ignore, now);
+    pub(super) fn publish_internal(&mut self, message: &ApplicationMessage, envelope: Envelope, now: Moment) {
+        let publication = Publication::new(message.topic(), message.properties(), message.payload(), envelope);
+        self.route(publication, Source::Broker, Taken::Ignore, now);
     }
 
     fn version_of(&mut self, id: ConnectionId) -> Option<crate::mqtt::ProtocolVersion> {
