@@ -104,6 +104,16 @@ impl Acknowledgements {
         }
     }
 
+    /// One of those that `number` waits for could not do all that was asked: a PUBACK or PUBREC says so.
+    pub fn refuse(&mut self, number: AnswerNumber, reason: ReasonCode) {
+        let Some(index) = number.0.checked_sub(self.base) else { return };
+        if let Some(Owed { answer: Answer::PubAck(_, said) | Answer::PubRec(_, said), .. }) =
+            self.owed.get_mut(index as usize)
+        {
+            *said = reason;
+        }
+    }
+
     /// The next acknowledgement that may leave.
     pub fn poll_ready(&mut self) -> Option<Answer> {
         if planted(Bug::AckOutOfOrder) {

@@ -14,7 +14,7 @@ use ahash::AHashMap;
 
 use crate::{
     message::{ApplicationMessage, Publication, Stamp},
-    mqtt::{TopicFilter, TopicName},
+    mqtt::{ReasonCode, TopicFilter, TopicName},
     plant::{Bug, planted},
     routing::{Clear, Cursor, Grace, HasTopic, Put, home},
     session::RetainedRequest,
@@ -111,7 +111,10 @@ impl RetainedTalk {
 
 impl Shard {
     /// Retains a message whose topic is at home here, or clears what is retained.
-    pub(super) fn retain(&mut self, mut message: ApplicationMessage, now: Moment) {
+    ///
+    /// # Errors
+    /// When there are too many: it is delivered all the same, but not retained.
+    pub(super) fn retain(&mut self, mut message: ApplicationMessage, now: Moment) -> Result<(), ReasonCode> {
         if planted(Bug::RetainedStampIgnored) {
             message.envelope.stamp = self.next_stamp(now);
         }
@@ -122,19 +125,19 @@ impl Shard {
                 self.shared.retained_messages.take(1);
                 self.shared.retained_bytes.take(old.charged_bytes() as u64);
             }
-            return;
+            return Ok(());
         }
         let is_new = self.retained.exact(message.topic()).is_none();
         let bytes = message.charged_bytes() as u64;
         let limits = &self.config.mqtt;
         if is_new && !self.shared.retained_messages.add_within(1, limits.retained_messages_max) {
             self.clients.counters.retained_refused += 1;
-            return;
+            return Err(ReasonCode::QuotaExceeded);
         }
         if !self.shared.retained_bytes.add_within(bytes, limits.retained_bytes_max) {
             self.clients.counters.retained_refused += 1;
             self.shared.retained_messages.take(u64::from(is_new));
-            return;
+            return Err(ReasonCode::QuotaExceeded);
         }
         // [v3 MQTT-3.3.1-7] [v3 MQTT-3.1.2-7] Retained messages belong to no session.
         match self.retained.put(stamp, message) {
@@ -145,6 +148,7 @@ impl Shard {
                 self.shared.retained_bytes.take(bytes);
             }
         }
+        Ok(())
     }
 
     /// Asks for the retained messages that match a new subscription.

@@ -40,6 +40,8 @@ impl Shard {
         let identifier = subscribe.subscription_identifier.map_or(0, |identifier| identifier.get());
         let is_bridge =
             self.clients.connections.open_mut(id).is_some_and(|connection| connection.flags.any(Flags::BRIDGE));
+        // The identifier belongs to a QoS 2 exchange that the client has not completed.
+        let in_use = self.is_received(id, subscribe.packet_identifier);
         let mut reasons = Vec::with_capacity(subscribe.filters_len());
         let mut waits = Vec::new();
         let mut requests = Vec::new();
@@ -49,6 +51,7 @@ impl Shard {
             options.no_local |= is_bridge;
             options.retain_as_published |= is_bridge;
             let subscribed = match filter {
+                _ if in_use => Subscribed { reason: ReasonCode::PacketIdentifierInUse, wait: None, asks: false },
                 Ok(filter) => self.subscribe_one(session, filter, options, identifier),
                 Err(_) => Subscribed { reason: ReasonCode::TopicFilterInvalid, wait: None, asks: false },
             };
@@ -147,7 +150,9 @@ impl Shard {
     pub(super) fn on_unsubscribe(&mut self, id: ConnectionId, unsubscribe: &Unsubscribe<'_>) {
         let Some(session) = self.session_of(id) else { return };
         // [v3 MQTT-3.10.4-6] [v5 MQTT-3.10.4-6]
+        let in_use = self.is_received(id, unsubscribe.packet_identifier);
         let reasons = unsubscribe.filters().map(|filter| match filter {
+            _ if in_use => ReasonCode::PacketIdentifierInUse,
             Ok(filter) => self.unsubscribe_one(session, &filter),
             Err(_) => ReasonCode::TopicFilterInvalid,
         });
