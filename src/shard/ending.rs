@@ -5,7 +5,7 @@
 //! delay or the session is over, whichever is first. A session is gone from every table once its end returns.
 //! Never: closes a socket. The driver is asked to.
 
-use std::{rc::Rc, time::Duration};
+use std::time::Duration;
 
 use crate::{
     mqtt::{Disconnect, EncodeWithin, ReasonCode},
@@ -197,7 +197,7 @@ impl Shard {
         let (qos, retain) = (message.envelope.qos, message.envelope.retain);
         message.envelope = self.envelope(qos, retain, message_expiry_interval_s, now);
         self.clients.counters.wills_published += 1;
-        self.publish_internal(&Rc::new(message), now);
+        self.publish_internal(message, now);
     }
 
     /// Ends a session that has no connection: its Will, its subscriptions, everything.

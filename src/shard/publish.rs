@@ -344,8 +344,10 @@ impl Shard {
     }
 
     /// Publishes a message of the broker itself.
-    pub(super) fn publish_internal(&mut self, message: &Rc<ApplicationMessage>, now: Moment) {
-        self.route(Publication::of(message), Source::Broker, Taken::Ignore, now);
+    pub(super) fn publish_internal(&mut self, mut message: ApplicationMessage, now: Moment) {
+        // Other shards and the topic's home get clones of this very message, and look its hash up.
+        message.envelope.topic_hash = self.shared.key.topic(message.topic()).whole;
+        self.route(Publication::of(&Rc::new(message)), Source::Broker, Taken::Ignore, now);
     }
 
     fn version_of(&mut self, id: ConnectionId) -> Option<crate::mqtt::ProtocolVersion> {
