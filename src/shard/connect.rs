@@ -471,10 +471,8 @@ fn first_is_connect(bytes: &[u8]) -> bool {
 /// How a CONNECT that did not decode is answered: only when it is clear what the client speaks.
 fn version_of_refusal(error: DecodeError, body: &[u8]) -> Option<ProtocolVersion> {
     match error {
-        // [v3 MQTT-3.1.2-2] [v5 MQTT-3.1.2-2]
-        DecodeError::ProtocolVersionUnsupported { level } => {
-            Some(if level > 5 { ProtocolVersion::V5 } else { ProtocolVersion::V311 })
-        }
+        // [v3 MQTT-3.1.2-2] [v5 MQTT-3.1.2-2] 3.1.1 demands its code 1 whatever the level; 5.0 only allows its 0x84.
+        DecodeError::ProtocolVersionUnsupported { .. } => Some(ProtocolVersion::V311),
         // [v3 MQTT-3.1.2-1] [v5 MQTT-3.1.2-1]
         DecodeError::ProtocolNameUnknown => None,
         // [v3 MQTT-3.1.4-1] A 3.x CONNECT that does not conform is closed without CONNACK; v5 has words. [v5 MQTT-3.1.4-1]
