@@ -282,6 +282,7 @@ impl Shard {
         let mut flags = Flags::default();
         flags.set(Flags::PROBLEM_INFORMATION, connect.properties.request_problem_information);
         flags.set(Flags::CLEAN_START, connect.clean_start);
+        flags.set(Flags::BRIDGE, connect.bridge);
         let asked = connect.properties.receive_maximum.map_or(u16::MAX, |maximum| maximum.get());
         let connection = Connection {
             generation: id.generation,

@@ -16,6 +16,7 @@ use crate::{
     session::{Answer, HeldSubscription},
     shard::{
         Shard, Subscription, SubscriptionBits,
+        connections::Flags,
         fan_out::wants_retained,
         ledger::{AnswerReference, Wait},
         retained::Asker,
@@ -36,12 +37,16 @@ impl Shard {
     /// [v3 MQTT-3.8.4-1] [v5 MQTT-3.8.4-1]
     pub(super) fn on_subscribe(&mut self, id: ConnectionId, subscribe: &Subscribe<'_>, now: Moment) {
         let Some(session) = self.session_of(id) else { return };
+        let is_bridge = self.clients.connections.open_mut(id).is_some_and(|found| found.flags.any(Flags::BRIDGE));
         let identifier = subscribe.subscription_identifier.map_or(0, |identifier| identifier.get());
         let mut reasons = Vec::with_capacity(subscribe.filters_len());
         let mut waits = Vec::new();
         let mut questions = Vec::new();
         // [v3 MQTT-3.8.4-4] [v5 MQTT-3.8.4-5] One after the other, as if each had come alone.
-        for (filter, options) in subscribe.filters() {
+        for (filter, mut options) in subscribe.filters() {
+            // A bridge has no bits to ask for what keeps its messages from going round in circles.
+            options.no_local |= is_bridge;
+            options.retain_as_published |= is_bridge;
             let subscribed = match filter {
                 Ok(filter) => self.subscribe_one(session, filter, options, identifier),
                 Err(_) => Subscribed { reason: ReasonCode::TopicFilterInvalid, wait: None, asks: false },
