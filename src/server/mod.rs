@@ -40,7 +40,9 @@ const _: () = assert!(RANKS == MESH_RANKS);
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// There is no io_uring to run on.
-    #[error("io_uring cannot be used here: {0}. RingMQ needs Linux 6.1 or newer with io_uring allowed; `ringmq doctor` says more")]
+    #[error(
+        "io_uring cannot be used here: {0}. RingMQ needs Linux 6.1 or newer with io_uring allowed; `ringmq doctor` says more"
+    )]
     Ring(#[from] UringError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {error}")]
@@ -98,7 +100,8 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     for (index, port) in ports.into_iter().enumerate() {
         let sockets: Vec<Socket> = listeners.iter_mut().filter_map(Listeners::take).collect();
         let facts = listener_facts(&config, &listeners);
-        let seed = ShardSeed { index, config: StdArc::clone(&config), shared: Arc::clone(&shared), clock, sockets, facts };
+        let seed =
+            ShardSeed { index, config: StdArc::clone(&config), shared: Arc::clone(&shared), clock, sockets, facts };
         let cpu = cpus[index % cpus.len()] as usize;
         executors.push(Executor::start(index, Some(cpu), move || run_shard(seed, port))?);
     }

@@ -233,7 +233,10 @@ impl Outbox {
     pub fn check_invariants(&self) {
         let unacknowledged = self.in_flight.iter().filter(|entry| !matches!(entry, InFlight::Gone)).count();
         assert_eq!(unacknowledged as u32, self.unacknowledged);
-        assert!(!matches!(self.in_flight.front(), Some(InFlight::Gone)), "the window begins with what is unacknowledged");
+        assert!(
+            !matches!(self.in_flight.front(), Some(InFlight::Gone)),
+            "the window begins with what is unacknowledged"
+        );
         assert!((self.in_flight.len() as u64) < SPAN_MAX);
         let bytes: u64 = self.queue.iter().map(|queued| queued.delivery.message.charged_bytes() as u64).sum();
         assert_eq!(bytes, self.queued_bytes);

@@ -12,7 +12,8 @@ use crate::{
     config::{Config, QueueFull, SlowSubscriber},
     message::{Publication, SubscriptionIdentifiers},
     mqtt::{
-        AckKind, PacketIdentifier, ProtocolVersion, PublishFlags, PublishHead, QoS, ReasonCode, ack::encode_success, publish,
+        AckKind, PacketIdentifier, ProtocolVersion, PublishFlags, PublishHead, QoS, ReasonCode, ack::encode_success,
+        publish,
     },
     routing::{ChunkedSlab, HashKey, SplitTable, home},
     runtime::ConnectionId,
@@ -190,9 +191,8 @@ impl Clients {
             self.counters.dropped_too_large += 1;
             return Delivered::TooLarge;
         }
-        let slow = connection.is_some_and(|connection| {
-            connection.outbound_bytes() > self.config.mqtt.out_buffer_bytes_max as usize
-        });
+        let slow = connection
+            .is_some_and(|connection| connection.outbound_bytes() > self.config.mqtt.out_buffer_bytes_max as usize);
         let id = connection.map(|connection| id_of(session.connection, connection));
         let limits = &self.config.mqtt;
         if slow && limits.slow_subscriber == SlowSubscriber::Disconnect {

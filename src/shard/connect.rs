@@ -156,7 +156,10 @@ impl Shard {
     }
 
     /// A CONNECT at its home: authenticated, then given its session.
-    #[expect(clippy::too_many_arguments, reason = "what a CONNECT is, is one thing; a struct for one call says no more")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a CONNECT is, is one thing; a struct for one call says no more"
+    )]
     fn admit(
         &mut self,
         id: ConnectionId,
@@ -179,7 +182,8 @@ impl Shard {
             // A newer CONNECT of this client was here first: this one has been taken over on its way.
             return self.refuse_overtaken(id, connect.version);
         }
-        let sessions_max = if self.config.mqtt.sessions_max == u32::MAX { u64::MAX } else { self.config.mqtt.sessions_max.into() };
+        let sessions_max =
+            if self.config.mqtt.sessions_max == u32::MAX { u64::MAX } else { self.config.mqtt.sessions_max.into() };
         if found.is_none() && !self.shared.sessions.add_within(1, sessions_max) {
             return self.refuse_connect(id, connect.version, ReasonCode::QuotaExceeded);
         }
@@ -233,13 +237,7 @@ impl Shard {
     }
 
     /// The session that a CONNECT gets, and whether it was there before. An old connection is gone afterwards.
-    fn session_for(
-        &mut self,
-        client_id: &str,
-        found: Option<u32>,
-        connect: &Connect<'_>,
-        now: Moment,
-    ) -> (u32, bool) {
+    fn session_for(&mut self, client_id: &str, found: Option<u32>, connect: &Connect<'_>, now: Moment) -> (u32, bool) {
         let Some(session) = found else {
             // [v5 MQTT-3.1.2-6] [v3 MQTT-3.1.2-4] [v3 MQTT-3.1.3-2] [v5 MQTT-3.1.3-2]
             return (self.clients.create(client_id), false);
@@ -378,8 +376,7 @@ impl Shard {
         properties.wildcard_subscription_available = (!limits.wildcard_available).then_some(false);
         properties.shared_subscription_available = (!limits.shared_available).then_some(false);
         // [v5 MQTT-3.1.2-21]
-        properties.server_keep_alive =
-            (granted.keep_alive_s != connect.keep_alive_s).then_some(granted.keep_alive_s);
+        properties.server_keep_alive = (granted.keep_alive_s != connect.keep_alive_s).then_some(granted.keep_alive_s);
         // [v5 MQTT-3.1.2-28]
         let response_information = (connect.properties.request_response_information
             && !limits.response_information.is_empty())
@@ -429,7 +426,8 @@ impl Shard {
         if version.has_properties() {
             // [v5 MQTT-3.14.0-1] DISCONNECT needs a CONNACK before it.
             let connack = ConnAck::new(false, ReasonCode::Success).encode(version, out.bytes_mut());
-            let disconnect = crate::mqtt::Disconnect::new(ReasonCode::SessionTakenOver).encode(version, out.bytes_mut());
+            let disconnect =
+                crate::mqtt::Disconnect::new(ReasonCode::SessionTakenOver).encode(version, out.bytes_mut());
             debug_assert!(connack.is_ok() && disconnect.is_ok());
         }
         self.effects.connections.push(ConnectionEffect::Close(id, Some(Box::new(out)), Ending::Linger));

@@ -341,7 +341,8 @@ impl Shard {
 
     /// The driver has put what fits into the mesh: connections that waited for room go on when there is some.
     pub fn handle_mesh_room(&mut self) {
-        if self.waiting_for_mesh.is_empty() || self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY) > 0 {
+        if self.waiting_for_mesh.is_empty() || self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY) > 0
+        {
             return;
         }
         for id in std::mem::take(&mut self.waiting_for_mesh) {

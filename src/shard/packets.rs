@@ -104,7 +104,9 @@ impl Shard {
 
     /// [v3 MQTT-4.3.3-2] [v5 MQTT-4.3.3-11] [v5 MQTT-4.3.3-12]
     fn on_pubrel(&mut self, id: ConnectionId, version: ProtocolVersion, ack: &Ack<'_>, now: Moment) {
-        let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) else { return };
+        let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) else {
+            return;
+        };
         let known = session.received.as_mut().is_some_and(|received| received.remove(ack.packet_identifier));
         // A PUBREC that is still owed leaves first: the client did not wait for it.
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
@@ -130,7 +132,9 @@ impl Shard {
 
     /// [v3 MQTT-3.14.4-3] [v5 MQTT-3.14.4-3] [v3 MQTT-3.1.2-10] [v5 MQTT-3.1.2-10]
     fn on_disconnect(&mut self, id: ConnectionId, disconnect: &Disconnect<'_>, now: Moment) {
-        let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) else { return };
+        let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) else {
+            return;
+        };
         if let Some(expiry_interval_s) = disconnect.session_expiry_interval {
             if session.expiry_interval_s == 0 && expiry_interval_s != 0 {
                 return self.unexpected(id, now);
@@ -153,7 +157,12 @@ impl Shard {
     }
 
     /// Owes `answer`, which `waiting` others have yet to make true; it leaves at once when nothing keeps it.
-    pub(super) fn owe(&mut self, id: ConnectionId, answer: Answer, waiting: u32) -> Option<crate::session::AnswerNumber> {
+    pub(super) fn owe(
+        &mut self,
+        id: ConnectionId,
+        answer: Answer,
+        waiting: u32,
+    ) -> Option<crate::session::AnswerNumber> {
         let connection = self.clients.connections.open_mut(id)?;
         let free = connection.inbound.as_ref().is_none_or(|inbound| inbound.acknowledgements.is_empty());
         if waiting == 0 && free {
@@ -232,7 +241,6 @@ impl Shard {
         self.disconnect(id, reason, now);
     }
 }
-
 
 /// Writes an acknowledgement. 3.x has no reasons, so what they say is left unsaid there.
 fn write_ack(

@@ -256,9 +256,7 @@ impl Shard {
         question.more.extend(answer.cursor.map(|cursor| (answer.home, cursor)));
         let asker = question.asker;
         let mut messages = answer.messages;
-        messages.retain(|message| {
-            question.live.get(message.topic()).is_none_or(|&live| live < message.envelope.stamp)
-        });
+        messages.retain(|message| question.live.get(message.topic()).is_none_or(|&live| live < message.envelope.stamp));
         let identifiers = [asker.subscription_identifier];
         for message in messages {
             let order = Order {
@@ -310,8 +308,7 @@ impl Shard {
         question.due += more.len() as u32;
         let filter = question.filter.clone();
         for (shard, cursor) in more {
-            let question =
-                RetainedQuestion { asker: self.index, number, filter: filter.clone(), cursor: Some(cursor) };
+            let question = RetainedQuestion { asker: self.index, number, filter: filter.clone(), cursor: Some(cursor) };
             // It goes out with the next turn: an answer is of a higher rank than a question.
             self.send(shard, MeshMessage::RetainedQuestion(Box::new(question)));
         }

@@ -7,8 +7,8 @@
 use crate::{
     message::{ApplicationMessage, Publication},
     mqtt::{
-        EncodeWithin, PacketIdentifier, ProtocolVersion, QoS, ReasonCode, SubAck, Subscribe, SubscriptionOptions,
-        TopicFilter, UnsubAck, Unsubscribe, ReasonCodes,
+        EncodeWithin, PacketIdentifier, ProtocolVersion, QoS, ReasonCode, ReasonCodes, SubAck, Subscribe,
+        SubscriptionOptions, TopicFilter, UnsubAck, Unsubscribe,
     },
     plant::{Bug, planted},
     routing::FilterIndex,
@@ -60,11 +60,7 @@ impl Shard {
             }
         }
         for (filter, options, _) in questions {
-            let asker = Asker {
-                session,
-                qos: self.granted(options.qos),
-                subscription_identifier: identifier,
-            };
+            let asker = Asker { session, qos: self.granted(options.qos), subscription_identifier: identifier };
             // [v3 MQTT-3.3.1-6]
             self.ask_retained(asker, filter.as_str(), now);
         }

@@ -143,7 +143,7 @@ fn v5_mqtt_3_14_4_3_disconnect_0_drops_the_will() {
                 client.send_raw(disconnect).expect_closed();
             }
             if delay > 0 {
-                let_pass(server, delay + 2);
+                let_pass(server, 3);
             }
             watcher.expect_nothing_from(&mut Client::connect(server, resume));
         }
