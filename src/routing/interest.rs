@@ -12,7 +12,10 @@
 //! [`TurnClocks::publish_turn`](super::TurnClocks::publish_turn), which each shard passes before it probes.
 
 use super::hash::{DEPTH_MAX, FilterHash, TopicHash};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::{
+    plant::{Bug, planted},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// The process-wide table: a mask of shards for each slot, and a mask of the depths that wildcard filters use.
 ///
@@ -137,7 +140,8 @@ impl InterestCounts {
             return;
         }
         *count -= 1;
-        if *count == 0 && !table.bits_are_shared {
+        let is_last = *count == 0 || planted(Bug::InterestBitUncounted);
+        if is_last && !table.bits_are_shared {
             table.slots[index].fetch_and(!self.bit, Ordering::SeqCst);
         }
     }

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use std::{future::Future, task, thread, time::Duration};
+use std::{future::Future, thread, time::Duration};
 
 use glommio::{LocalExecutorBuilder, Placement};
 
@@ -89,19 +89,6 @@ impl<T: Send + 'static> Executor<T> {
     }
 }
 
-/// Lets the executor's other tasks run once. A shard does this before each wait on its ring.
-pub async fn yield_now() {
-    let mut yielded = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut yielded, true) {
-            return task::Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        task::Poll::Pending
-    })
-    .await;
-}
-
 /// The CPUs that this process may run on, in ascending order.
 #[must_use]
 pub fn allowed_cpus() -> Vec<usize> {
@@ -130,7 +117,6 @@ mod tests {
         let cpus = allowed_cpus();
         let start = |shard: usize| {
             Executor::start(shard, Some(cpus[shard % cpus.len()]), move || async move {
-                yield_now().await;
                 assert_ne!(shard, 3, "a shard that panics, on purpose");
                 shard * 10
             })

@@ -58,6 +58,8 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         time: T,
         mesh_capacity: usize,
     ) -> Self {
+        // All shards count as parked until they take their first turn.
+        shared.clocks.unpark(usize::from(shard.index()));
         Self {
             index: shard.index(),
             shards: shared.shards,
