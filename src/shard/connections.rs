@@ -150,8 +150,6 @@ impl Flags {
     pub const IN_BACKLOG: Flags = Flags(1 << 8);
     /// It has open questions for retained messages.
     pub const ASKS_RETAINED: Flags = Flags(1 << 9);
-    /// The client is a bridge of mosquitto's kind.
-    pub const BRIDGE: Flags = Flags(1 << 10);
 
     /// It is a bridge of mosquitto.
     pub const BRIDGE: Flags = Flags(1 << 10);

@@ -103,13 +103,9 @@ impl Shard {
     }
 
     /// [v3 MQTT-4.3.3-2] [v5 MQTT-4.3.3-11] [v5 MQTT-4.3.3-12]
-<<<<<<< HEAD
-    fn on_pubrel(&mut self, id: ConnectionId, version: ProtocolVersion, ack: &Ack<'_>, now: Moment) {
-=======
     fn on_pubrel(&mut self, id: ConnectionId, ack: &Ack<'_>) {
         let Some(connection) = self.clients.connections.open_mut(id) else { return };
         let reader = Reader::of(connection);
->>>>>>> main
         let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) else {
             return;
         };
@@ -250,9 +246,6 @@ impl Shard {
     }
 }
 
-<<<<<<< HEAD
-/// Writes an acknowledgement. 3.x has no reasons, so what they say is left unsaid there.
-=======
 /// What a client can be told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader {
@@ -276,7 +269,6 @@ impl Reader {
 }
 
 /// Writes an acknowledgement. 3.x has no reasons, so what they say is left unsaid there. Returns whether it was written.
->>>>>>> main
 fn write_ack(
     out: &mut Vec<u8>,
     reader: Reader,

@@ -201,11 +201,7 @@ impl Shard {
     }
 
     /// Owes PUBACK or PUBREC until everyone has taken the message.
-<<<<<<< HEAD
-    fn owe_publish(&mut self, id: ConnectionId, qos: QoS, identifier: PacketIdentifier, routed: &Routed, _now: Moment) {
-=======
     fn owe_publish(&mut self, id: ConnectionId, qos: QoS, identifier: PacketIdentifier, routed: &Routed) {
->>>>>>> main
         // [v5 MQTT-3.4.2-1] [v5 MQTT-3.5.2-1] Said only when it is certain.
         let has_words = self.version_of(id).is_some_and(|version| version.has_properties());
         let reason = if routed.matched || !has_words { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };

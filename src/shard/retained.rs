@@ -252,11 +252,7 @@ impl Shard {
         let (session, request) = (question.session, question.request.clone());
         let mut messages = answer.messages;
         messages.retain(|message| question.live.get(message.topic()).is_none_or(|&live| live < message.envelope.stamp));
-<<<<<<< HEAD
-        let identifiers = [asker.subscription_identifier];
-=======
         let identifiers = [request.subscription_identifier];
->>>>>>> main
         for message in messages {
             let order = Order {
                 session,

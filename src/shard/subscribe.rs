@@ -7,13 +7,8 @@
 use crate::{
     message::{ApplicationMessage, Publication},
     mqtt::{
-<<<<<<< HEAD
-        EncodeWithin, PacketIdentifier, ProtocolVersion, QoS, ReasonCode, ReasonCodes, SubAck, Subscribe,
-        SubscriptionOptions, TopicFilter, UnsubAck, Unsubscribe,
-=======
         EncodeWithin, PacketIdentifier, QoS, ReasonCode, ReasonCodes, SubAck, Subscribe, SubscriptionOptions,
         TopicFilter, UnsubAck, Unsubscribe,
->>>>>>> main
     },
     plant::{Bug, planted},
     routing::FilterIndex,
@@ -75,14 +70,6 @@ impl Shard {
                 self.ledger.wait(wait, AnswerReference { connection: id, number });
             }
         }
-<<<<<<< HEAD
-        for (filter, options, _) in questions {
-            let asker = Asker { session, qos: self.granted(options.qos), subscription_identifier: identifier };
-            // [v3 MQTT-3.3.1-6]
-            self.ask_retained(asker, filter.as_str(), now);
-        }
-=======
->>>>>>> main
     }
 
     /// One filter of a SUBSCRIBE.
