@@ -105,7 +105,7 @@ async fn serve(
     let (clock, mut frames) = (Clock::start(), Frames { is_fan_out, ..Frames::default() });
     let (mut start, mut idle) = ((0.0, 0, 0), false);
     while !stop.load(Ordering::Acquire) {
-        if idle {
+        if idle && std::env::var_os("NOYIELD").is_none() {
             yield_now().await;
         }
         let wait = if idle { Wait::Until(None) } else { Wait::No };

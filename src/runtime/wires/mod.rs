@@ -204,11 +204,12 @@ impl<K: Kernel> Wires<K> {
     /// Submits what was asked for, waits as `wait` says, and tells `handler` what happened. Returns the number of
     /// completions handled, at most [`WiresParameters::completions_per_turn_max`].
     pub fn turn(&mut self, handler: &mut impl WireHandler, wait: Wait, now: Moment) -> usize {
-        self.expire_lingerers(now);
-        let drained = self.accept_rest(handler, now);
+        let has_expired = self.expire_lingerers(now);
+        let has_changed = self.accept_rest(handler, now);
         self.rearm_starved();
-        let wait = if drained || self.more_to_handle { EnterWait::No } else { self.enter_wait(wait, now) };
-        self.kernel.enter(wait);
+        // Whoever still starves may have bytes waiting, and only the next turn arms it.
+        let must_not_wait = has_expired || has_changed || self.more_to_handle || !self.starved.is_empty();
+        self.kernel.enter(if must_not_wait { EnterWait::No } else { self.enter_wait(wait, now) });
         let mut handled = 0;
         while handled < self.parameters.completions_per_turn_max {
             let Some(completion) = self.kernel.next_completion() else { break };
@@ -419,6 +420,21 @@ impl<K: Kernel> Wires<K> {
         let own = [self.lingerer_deadline(), self.accept_deadline()];
         let first = own.into_iter().flatten().chain(until).min();
         EnterWait::For(first.filter(|moment| *moment != Moment::NEVER).map(|moment| moment.since(now)))
+    }
+}
+
+impl<K: Kernel> Drop for Wires<K> {
+    /// Closes every descriptor. Peers see the end of their connections when the kernel, dropped next, lets go of them.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for socket in self.slots.sockets() {
+            self.kernel.close(socket);
+        }
+        for socket in self.listeners.iter().filter_map(Listener::open_socket) {
+            self.kernel.close(socket);
+        }
     }
 }
 
