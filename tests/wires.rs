@@ -19,9 +19,7 @@ use bytes::Bytes;
 use ringmq::{
     runtime::{
         Clock, Close, CloseCause, ConnectionId, ReleasedSocket, Socket, Uring, UringParameters, Wait, Wake,
-        WireHandler, Wires, WiresCounters, WiresParameters,
-        executor::{self, Executor},
-        listener::Listeners,
+        WireHandler, Wires, WiresCounters, WiresParameters, executor::Executor, listener::Listeners,
     },
     transport::OutBuffer,
 };
@@ -480,7 +478,6 @@ fn a_million_parks_leave_nothing_behind() {
                 before = (resident_kib(), open_descriptors());
             }
             wake.wake();
-            executor::yield_now().await;
             let now = server.clock.now();
             server.wires.turn(&mut server.notes, Wait::Until(Some(now.after(PATIENCE))), now);
             assert!(server.clock.now() < now.after(PATIENCE), "wake-up {park} was lost");

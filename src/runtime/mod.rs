@@ -10,8 +10,8 @@
 //! The executor runs exactly one task of ours, and that task blocks in its own ring's `io_uring_enter`, which takes the
 //! submissions along and returns with the first completion. The mesh wakes it by an eventfd that a poll on the same ring
 //! watches. There is no second ring to wait on, so nothing can be missed between looking and sleeping: the kernel checks
-//! its completion queue itself. The price is that another task of the same executor runs only when ours yields, which
-//! it does before each wait ([`executor::yield_now`]).
+//! its completion queue itself. The price is that no other task can run on the executor, and none is spawned there: see
+//! [`executor`].
 
 pub mod clock;
 pub mod descriptors;
