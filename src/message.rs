@@ -1,1 +1,271 @@
-//! The ApplicationMessage: shared and immutable.
+//! The ApplicationMessage: what a PUBLISH carries, taken over by the broker.
+//!
+//! Owns: one allocation of topic, forwarded properties and payload, and the few numbers that travel with it.
+//! Always: immutable once made; cloning it costs one reference count. Inside a core it is shared as `Rc`, and each other
+//! core that wants it gets a clone of its own, so that cores contend for the count once a core and not once a delivery.
+//! Never: an opinion about who gets it.
+
+use std::{cell::OnceCell, num::NonZeroU32, rc::Rc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{mqtt::QoS, time::Moment};
+
+/// When a publication was taken over, ordered over all shards of a process: of two retained publications to one topic
+/// the one with the larger stamp stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp {
+    /// Microseconds since the Unix epoch.
+    pub micros: u64,
+    /// Tells apart what one shard took over within a microsecond, and orders it.
+    pub counter: u32,
+    /// The shard that took it over.
+    pub shard: u16,
+}
+
+/// Where a message entered the broker, and how many brokers it has passed: what a cluster or a bridge needs to end loops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The shard (or gateway) that took the message over.
+    pub shard: u16,
+    /// Brokers passed before this one.
+    pub hops: u8,
+}
+
+/// What belongs to a publication beside its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The QoS it was published with.
+    pub qos: QoS,
+    /// The RETAIN flag it was published with.
+    pub retain: bool,
+    /// When its Message Expiry Interval has passed, [`Moment::NEVER`] without one.
+    pub expires_at: Moment,
+    /// The keyed hash of its topic, made once where it entered.
+    pub topic_hash: u64,
+    /// Orders retained publications.
+    pub stamp: Stamp,
+    /// Where it entered.
+    pub origin: Origin,
+}
+
+impl Envelope {
+    /// Whether the message has expired at `now`.
+    #[must_use]
+    pub fn has_expired(&self, now: Moment) -> bool {
+        self.expires_at <= now
+    }
+
+    /// The Message Expiry Interval to send on, in seconds: what was published less the time waited, rounded up so
+    /// that a message in time is never sent with 0. `None` when the message has no expiry.
+    #[must_use]
+    pub fn message_expiry_interval(&self, now: Moment) -> Option<u32> {
+        if self.expires_at == Moment::NEVER {
+            return None;
+        }
+        // [v5 MQTT-3.3.2-6]
+        let left = self.expires_at.since(now) + Duration::from_micros(999_999);
+        Some(u32::try_from(left.as_secs()).unwrap_or(u32::MAX))
+    }
+}
+
+/// A message that the broker has taken over.
+#[derive(Clone, Debug)]
+pub struct ApplicationMessage {
+    bytes: Bytes,
+    topic_bytes: u32,
+    properties_bytes: u32,
+    /// What travels with the bytes.
+    pub envelope: Envelope,
+}
+
+impl ApplicationMessage {
+    /// Copies the parts of a publication into one shared allocation. `properties` are those that a server passes on
+    /// unchanged, in wire form without their length.
+    #[must_use]
+    pub fn new(topic: &str, properties: &[u8], payload: &[u8], envelope: Envelope) -> Self {
+        let mut bytes = BytesMut::with_capacity(topic.len() + properties.len() + payload.len());
+        bytes.extend_from_slice(topic.as_bytes());
+        bytes.extend_from_slice(properties);
+        bytes.extend_from_slice(payload);
+        Self {
+            bytes: bytes.freeze(),
+            topic_bytes: topic.len() as u32,
+            properties_bytes: properties.len() as u32,
+            envelope,
+        }
+    }
+
+    /// The TopicName.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        let topic = self.topic_bytes();
+        debug_assert!(std::str::from_utf8(topic).is_ok());
+        std::str::from_utf8(topic).unwrap_or_default()
+    }
+
+    /// The bytes of the TopicName.
+    #[must_use]
+    pub fn topic_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.topic_bytes as usize).unwrap_or_default()
+    }
+
+    /// The properties that are passed on unchanged, in wire form without their length.
+    #[must_use]
+    pub fn properties(&self) -> &[u8] {
+        let start = self.topic_bytes as usize;
+        self.bytes.get(start..start + self.properties_bytes as usize).unwrap_or_default()
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.bytes.get(self.payload_start()..).unwrap_or_default()
+    }
+
+    /// The payload, sharing the allocation.
+    #[must_use]
+    pub fn payload_shared(&self) -> Bytes {
+        self.bytes.slice(self.payload_start()..)
+    }
+
+    /// Bytes that whoever holds the message is charged for.
+    #[must_use]
+    pub fn charged_bytes(&self) -> usize {
+        self.bytes.len() + CHARGED_OVERHEAD_BYTES
+    }
+
+    fn payload_start(&self) -> usize {
+        (self.topic_bytes + self.properties_bytes) as usize
+    }
+}
+
+/// What holding a message costs beside its bytes: the message itself and two reference counts, rounded up.
+pub const CHARGED_OVERHEAD_BYTES: usize = 128;
+
+/// A publication on its way through one shard: borrowed from the receive buffer or from a message, made into a shared
+/// message only when something has to keep it. A QoS 0 message that only passes through allocates nothing.
+#[derive(Debug)]
+pub struct Publication<'a> {
+    /// The TopicName.
+    pub topic: &'a str,
+    /// The properties that are passed on unchanged, in wire form without their length.
+    pub properties: &'a [u8],
+    /// The payload.
+    pub payload: &'a [u8],
+    /// What travels with the bytes.
+    pub envelope: Envelope,
+    shared: OnceCell<Rc<ApplicationMessage>>,
+}
+
+impl<'a> Publication<'a> {
+    /// A publication that nobody keeps yet.
+    #[must_use]
+    pub fn new(topic: &'a str, properties: &'a [u8], payload: &'a [u8], envelope: Envelope) -> Self {
+        Self { topic, properties, payload, envelope, shared: OnceCell::new() }
+    }
+
+    /// A publication of a message that is shared already.
+    #[must_use]
+    pub fn of(message: &'a Rc<ApplicationMessage>) -> Self {
+        Self {
+            topic: message.topic(),
+            properties: message.properties(),
+            payload: message.payload(),
+            envelope: message.envelope,
+            shared: OnceCell::from(Rc::clone(message)),
+        }
+    }
+
+    /// The shared message, made at the first call.
+    pub fn share(&self) -> &Rc<ApplicationMessage> {
+        self.shared
+            .get_or_init(|| Rc::new(ApplicationMessage::new(self.topic, self.properties, self.payload, self.envelope)))
+    }
+}
+
+/// The Subscription Identifiers that a delivery carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SubscriptionIdentifiers {
+    /// None: no matching subscription has one, or the client speaks an older version.
+    #[default]
+    None,
+    /// The usual case.
+    One(NonZeroU32),
+    /// Overlapping subscriptions, each with its own.
+    Many(Box<[u32]>),
+}
+
+impl SubscriptionIdentifiers {
+    /// Calls `read` with the identifiers as a slice.
+    pub fn with<R>(&self, read: impl FnOnce(&[u32]) -> R) -> R {
+        match self {
+            Self::None => read(&[]),
+            Self::One(identifier) => read(&[identifier.get()]),
+            Self::Many(identifiers) => read(identifiers),
+        }
+    }
+
+    /// The identifiers of `identifiers`, where 0 stands for none.
+    #[must_use]
+    pub fn of(identifiers: &[u32]) -> Self {
+        let mut known = identifiers.iter().copied().filter_map(NonZeroU32::new);
+        match (known.next(), known.next()) {
+            (None, _) => Self::None,
+            (Some(only), None) => Self::One(only),
+            (Some(_), Some(_)) => {
+                Self::Many(identifiers.iter().copied().filter(|&identifier| identifier != 0).collect())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope() -> Envelope {
+        Envelope {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            expires_at: Moment::NEVER,
+            topic_hash: 0,
+            stamp: Stamp::default(),
+            origin: Origin::default(),
+        }
+    }
+
+    #[test]
+    fn a_message_keeps_its_parts_apart() {
+        let message = ApplicationMessage::new("a/b", &[1, 1], b"payload", envelope());
+        assert_eq!((message.topic(), message.properties(), message.payload()), ("a/b", &[1, 1][..], &b"payload"[..]));
+        assert_eq!(message.payload_shared(), &b"payload"[..]);
+    }
+
+    #[test]
+    fn expiry_is_sent_on_less_the_time_waited_and_never_as_zero() {
+        let mut envelope = envelope();
+        assert_eq!(envelope.message_expiry_interval(Moment::from_micros(5)), None);
+        envelope.expires_at = Moment::from_micros(10_000_000);
+        assert_eq!(envelope.message_expiry_interval(Moment::from_micros(0)), Some(10));
+        assert_eq!(envelope.message_expiry_interval(Moment::from_micros(3_000_001)), Some(7));
+        assert_eq!(envelope.message_expiry_interval(Moment::from_micros(9_999_999)), Some(1));
+        assert!(envelope.has_expired(Moment::from_micros(10_000_000)));
+        assert!(!envelope.has_expired(Moment::from_micros(9_999_999)));
+    }
+
+    #[test]
+    fn a_publication_is_shared_once() {
+        let publication = Publication::new("t", &[], b"p", envelope());
+        let first = Rc::clone(publication.share());
+        assert!(Rc::ptr_eq(&first, publication.share()));
+        assert!(Rc::ptr_eq(&first, Publication::of(&first).share()));
+    }
+
+    #[test]
+    fn subscription_identifiers_leave_out_absent_ones() {
+        assert_eq!(SubscriptionIdentifiers::of(&[0, 0]), SubscriptionIdentifiers::None);
+        assert_eq!(SubscriptionIdentifiers::of(&[0, 7]), SubscriptionIdentifiers::One(NonZeroU32::new(7).unwrap()));
+        assert_eq!(SubscriptionIdentifiers::of(&[3, 0, 7]), SubscriptionIdentifiers::Many(Box::new([3, 7])));
+    }
+}

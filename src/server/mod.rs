@@ -1,1 +1,256 @@
-//! Marries the runtime to the pure rooms.
+//! The broker process: marries the runtime to the pure rooms. No protocol is in it.
+//!
+//! Owns: the start (limits, listeners, mesh, a thread per shard), what is printed then, and the stop (drain, then exit).
+//! Always: what listens, on how many shards, for how many connections stands on the standard output before the first
+//! client is served, and a start that fails says in one line what is missing.
+
+mod driver;
+
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc as StdArc,
+    time::{Duration, Instant},
+};
+
+pub use driver::{Driver, Time};
+
+use crate::{
+    config::Config,
+    routing::HashKey,
+    runtime::{
+        Clock, Errno, Mesh, MeshPort, Socket, Uring, UringParameters, Wires, WiresParameters,
+        clock::random_seed,
+        descriptors::{grow_descriptor_table, raise_descriptor_limit},
+        executor::{Executor, ExecutorError, allowed_cpus},
+        listener::{ListenError, Listeners},
+        mesh::RANKS as MESH_RANKS,
+        signals::{SignalError, handle_stop_signals, stop_signals},
+        uring::UringError,
+    },
+    shard::{ListenerFacts, MeshMessage, RANKS, Shard, Shared},
+    sync::Arc,
+};
+
+const _: () = assert!(RANKS == MESH_RANKS);
+
+/// Why the broker did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// There is no io_uring to run on.
+    #[error(
+        "io_uring cannot be used here: {0}. RingMQ needs Linux 6.1 or newer with io_uring allowed; `ringmq doctor` says more"
+    )]
+    Ring(#[from] UringError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: ListenError,
+    },
+    /// The limit on descriptors cannot be read, or is too low.
+    #[error("the limit on file descriptors: {0}")]
+    Descriptors(Errno),
+    /// The limit on descriptors leaves none for clients.
+    #[error("the limit on file descriptors is {limit}, of which {reserved} are reserved: none is left for clients")]
+    TooFewDescriptors {
+        /// The limit.
+        limit: u64,
+        /// Kept for other uses.
+        reserved: u32,
+    },
+    /// A CPU was asked for that the process may not use.
+    #[error("CPU {0} is not one that this process may use")]
+    Cpu(u32),
+    /// The mesh between shards could not be made.
+    #[error("the mesh between shards could not be made: {0}")]
+    Mesh(std::io::Error),
+    /// A shard's thread failed.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// Signals cannot be handled.
+    #[error(transparent)]
+    Signal(#[from] SignalError),
+}
+
+/// Runs a broker until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or when a shard fails.
+pub fn run(mut config: Config) -> Result<(), ServerError> {
+    let cpus = choose_cpus(&config)?;
+    let shards = if config.runtime.shards == 0 { cpus.len() } else { config.runtime.shards as usize };
+    // Tried before anything else: without it there is nothing to start.
+    drop(Uring::new(UringParameters { buffers: 4, ..UringParameters::default() }, probe_wake()?)?);
+    let descriptors = size_connections(&mut config)?;
+    let mut listeners = listen(&config, shards)?;
+    print_start(&config, shards, &cpus, descriptors, &listeners);
+    let capacity = config.runtime.mesh_capacity as usize;
+    let ports = Mesh::build::<MeshMessage>(shards, [capacity; RANKS]).map_err(ServerError::Mesh)?;
+    handle_stop_signals(ports.iter().map(|port| port.wake().clone()).collect())?;
+    let key = HashKey::from_seed(placement_seed());
+    let shared = Arc::new(Shared::new(shards as u16, key, config.runtime.interest_slots as usize));
+    let clock = Clock::start();
+    let config = StdArc::new(config);
+    let mut executors = Vec::new();
+    for (index, port) in ports.into_iter().enumerate() {
+        let sockets: Vec<Socket> = listeners.iter_mut().filter_map(Listeners::take).collect();
+        let facts = listener_facts(&config, &listeners);
+        let seed =
+            ShardSeed { index, config: StdArc::clone(&config), shared: Arc::clone(&shared), clock, sockets, facts };
+        let cpu = cpus[index % cpus.len()] as usize;
+        executors.push(Executor::start(index, Some(cpu), move || run_shard(seed, port))?);
+    }
+    say("ready\n");
+    for executor in executors {
+        executor.join()??;
+    }
+    say("stopped\n");
+    Ok(())
+}
+
+/// What a shard's thread starts from.
+struct ShardSeed {
+    index: usize,
+    config: StdArc<Config>,
+    shared: Arc<Shared>,
+    clock: Clock,
+    sockets: Vec<Socket>,
+    facts: Vec<ListenerFacts>,
+}
+
+/// A shard, from its first turn to its last.
+async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), ServerError> {
+    let ShardSeed { index, config, shared, clock, sockets, facts } = seed;
+    let limits = &config.runtime;
+    let parameters = UringParameters {
+        submissions: limits.ring_entries,
+        completions: limits.ring_entries.saturating_mul(16).max(limits.turn_completions_max),
+        buffers: u16::try_from(limits.receive_buffers).unwrap_or(1 << 15),
+        buffer_bytes: limits.receive_buffer_bytes,
+        drain: limits.enter_completions_min,
+    };
+    let uring = Uring::new(parameters, port.wake().clone())?;
+    let mut wires = Wires::new(uring, wires_parameters(&config));
+    for socket in sockets {
+        wires.add_listener(socket);
+    }
+    let grace = limits.shutdown_grace;
+    let mesh_capacity = limits.mesh_capacity as usize;
+    let config = Rc::new(Config::clone(&config));
+    let shard = Shard::new(index as u16, config, Arc::clone(&shared), facts, clock.now());
+    let mut driver = Driver::new(wires, shard, port, shared, clock, mesh_capacity);
+    while stop_signals() == 0 {
+        driver.turn(true);
+    }
+    drain(&mut driver, grace).await;
+    Ok(())
+}
+
+/// Says goodbye to every client, a few at a time, within the grace period.
+async fn drain<K: crate::runtime::Kernel, T: Time>(driver: &mut Driver<K, T>, grace: Duration) {
+    let started = Instant::now();
+    while driver.drain(DRAINED_PER_TURN) && started.elapsed() < grace && stop_signals() < 2 {
+        driver.turn(false);
+        // A turn that found nothing to do leaves the CPU to the clients that are leaving.
+        std::thread::sleep(DRAIN_PACE);
+    }
+}
+
+fn choose_cpus(config: &Config) -> Result<Vec<u32>, ServerError> {
+    let allowed: Vec<u32> = allowed_cpus().into_iter().map(|cpu| cpu as u32).collect();
+    if config.runtime.cpus.is_empty() {
+        return Ok(allowed);
+    }
+    match config.runtime.cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+        Some(&missing) => Err(ServerError::Cpu(missing)),
+        None => Ok(config.runtime.cpus.clone()),
+    }
+}
+
+/// The seed that places clients and topics: another one with each start as long as nothing is kept beyond it.
+fn placement_seed() -> u128 {
+    let (low, high) = (random_seed(), random_seed());
+    u128::from(low) | u128::from(high) << 64
+}
+
+fn probe_wake() -> Result<crate::runtime::Wake, ServerError> {
+    crate::runtime::Wake::new().map_err(ServerError::Mesh)
+}
+
+/// Raises the limit on descriptors, grows the table once, and settles how many connections are served.
+fn size_connections(config: &mut Config) -> Result<u64, ServerError> {
+    let limit = raise_descriptor_limit().map_err(ServerError::Descriptors)?.soft;
+    let reserved = config.runtime.file_descriptors_reserved;
+    let room = limit.saturating_sub(u64::from(reserved));
+    if room == 0 {
+        return Err(ServerError::TooFewDescriptors { limit, reserved });
+    }
+    if config.runtime.connections_max == 0 || u64::from(config.runtime.connections_max) > room {
+        config.runtime.connections_max = u32::try_from(room).unwrap_or(u32::MAX);
+    }
+    // A table that grows later stalls every thread that shares it.
+    let used = u64::from(config.runtime.connections_max) + u64::from(reserved);
+    grow_descriptor_table(used.min(limit).min(DESCRIPTORS_GROWN_MAX)).map_err(ServerError::Descriptors)?;
+    Ok(limit)
+}
+
+fn listen(config: &Config, shards: usize) -> Result<Vec<Listeners>, ServerError> {
+    let bind = |address| {
+        Listeners::bind(address, shards, config.runtime.listen_backlog)
+            .map_err(|error| ServerError::Listen { address, error })
+    };
+    config.listeners.iter().map(|listener| bind(listener.address)).collect()
+}
+
+fn listener_facts(config: &Config, listeners: &[Listeners]) -> Vec<ListenerFacts> {
+    let facts = config.listeners.iter().zip(listeners).map(|(listener, bound)| ListenerFacts {
+        admits_anonymous: config.admits_anonymous(listener),
+        port: bound.address().port(),
+    });
+    facts.collect()
+}
+
+fn wires_parameters(config: &Config) -> WiresParameters {
+    let limits = &config.runtime;
+    WiresParameters {
+        connections_max: limits.connections_max as usize + limits.lingering_max as usize,
+        completions_per_turn_max: limits.turn_completions_max as usize,
+        linger: limits.linger_timeout,
+        linger_bytes_max: limits.linger_bytes_max,
+        lingering_max: limits.lingering_max as usize,
+        ..WiresParameters::default()
+    }
+}
+
+fn print_start(config: &Config, shards: usize, cpus: &[u32], descriptors: u64, listeners: &[Listeners]) {
+    let mut lines = String::new();
+    let version = env!("CARGO_PKG_VERSION");
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let kernel = kernel.trim();
+    let _ = writeln!(lines, "RingMQ {version}, {shards} shards on CPUs {cpus:?}, Linux {kernel}, io_uring");
+    let connections = config.runtime.connections_max;
+    let _ = writeln!(lines, "limits: {connections} connections ({descriptors} file descriptors)");
+    for (listener, bound) in config.listeners.iter().zip(listeners) {
+        let who = if config.admits_anonymous(listener) { "anonymous clients admitted" } else { "no anonymous clients" };
+        let _ = writeln!(lines, "listening on tcp {} ({who})", bound.address());
+    }
+    say(&lines);
+}
+
+/// Prints; a standard output that nobody reads any more is no reason to stop serving.
+fn say(text: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+}
+
+/// Clients told to go in one turn of a drain.
+const DRAINED_PER_TURN: usize = 256;
+/// Between two turns of a drain.
+const DRAIN_PACE: Duration = Duration::from_millis(1);
+/// The table of descriptors is grown for at most this many at start: 8 bytes each.
+const DESCRIPTORS_GROWN_MAX: u64 = 1 << 20;

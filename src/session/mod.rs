@@ -1,1 +1,15 @@
-//! Packet identifiers, windows, aliases, outbox, Will and session.
+//! What the broker keeps for one client: packet identifiers, windows, aliases, outbox, Will, session.
+//!
+//! Pure: no clock, no socket. The shard owns the sessions and tells them what happened.
+
+mod acknowledgements;
+mod aliases;
+mod outbox;
+mod received;
+mod state;
+
+pub use acknowledgements::{Acknowledgements, Answer, AnswerNumber, RetainedRequest};
+pub use aliases::{AliasError, TopicAliases};
+pub use outbox::{Acknowledged, Delivery, Outbox, Resend};
+pub use received::ReceivedIdentifiers;
+pub use state::{HeldSubscription, NO_CONNECTION, Session, Will};

@@ -1,1 +1,382 @@
 //! The state machine of one core.
+//!
+//! Owns: the sessions of the clients that are at home here, their connections and subscriptions, the retained messages
+//! and share groups that are at home here, timers, jobs and counters.
+//! Always: input comes in through `handle_*` with the moment it came at, output leaves through [`Effects`] and the
+//! out-buffers of dirty connections. One turn is: inputs, [`Shard::handle_time`], [`Shard::run_jobs`],
+//! [`Shard::end_turn`], then the driver carries out what was asked for.
+//! Never: a socket, a clock, a thread, a random number. Whatever waits has a bound, and a connection is paused only for
+//! waits that end without any client's help.
+
+mod clients;
+mod connect;
+mod connections;
+mod counters;
+mod effects;
+mod ending;
+mod exchange;
+mod fan_out;
+mod frames;
+mod input;
+mod ledger;
+mod packets;
+mod publish;
+mod retained;
+mod share;
+mod shared;
+mod subscribe;
+mod sys;
+mod timers;
+
+use std::{collections::VecDeque, rc::Rc, time::Duration};
+
+pub use clients::Clients;
+pub use connections::{Connection, Connections, Peer};
+pub use counters::Counters;
+pub use effects::{ConnectionEffect, Effects, Ending};
+pub use exchange::{Arrival, MeshMessage, RANK_DELIVERY, RANK_HOME, RANK_REPLY, RANKS};
+pub use shared::Shared;
+
+use crate::{
+    config::Config,
+    message::{ApplicationMessage, Stamp},
+    routing::{FilterTable, InterestCounts, RetainedStore, ShareGroups, Subscriber},
+    runtime::ConnectionId,
+    shard::{
+        fan_out::{FanOut, FanOutJob},
+        ledger::{AnswerReference, Ledger},
+        retained::RetainedTalk,
+        share::Memberships,
+        timers::{Timer, TimerWheel},
+    },
+    sync::Arc,
+    time::Moment,
+    transport::OutBuffer,
+};
+
+/// A subscription as the filter table holds it: 12 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The subscriber.
+    pub session: u32,
+    /// The Subscription Identifier, 0 for none.
+    pub identifier: u32,
+    /// Granted QoS and flags.
+    pub options: SubscriptionBits,
+}
+
+impl Subscriber for Subscription {
+    type Key = u32;
+
+    fn key(&self) -> u32 {
+        self.session
+    }
+}
+
+/// Granted QoS, No Local and Retain As Published in one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriptionBits(pub u8);
+
+/// The state of one core.
+#[derive(Debug)]
+pub struct Shard {
+    index: u16,
+    shards: u16,
+    config: Rc<Config>,
+    shared: Arc<Shared>,
+    clients: Clients,
+    filters: FilterTable<Subscription>,
+    interest: InterestCounts,
+    share_interest: InterestCounts,
+    groups: ShareGroups,
+    memberships: Memberships,
+    retained: RetainedStore<ApplicationMessage>,
+    retained_talk: RetainedTalk,
+    fan_out: FanOut,
+    jobs: VecDeque<FanOutJob>,
+    ledger: Ledger,
+    timers: TimerWheel,
+    due: Vec<Timer>,
+    effects: Effects,
+    /// Connections with input to go on with.
+    backlog: VecDeque<ConnectionId>,
+    /// Connections that wait for room in the mesh.
+    waiting_for_mesh: Vec<ConnectionId>,
+    /// Answers that became ready through other shards' reports.
+    settled: Vec<AnswerReference>,
+    /// Messages to ourselves that must not nest: handled at the end of the turn.
+    to_self: VecDeque<MeshMessage>,
+    deliveries_this_turn: usize,
+    stamp_counter: u32,
+    last_stamp: Stamp,
+    started_at: Moment,
+    listeners: Vec<ListenerFacts>,
+    draining: bool,
+    /// Filters whose interest is added late: only with a planted bug.
+    late_interest: Vec<Box<str>>,
+    scratch: Vec<u8>,
+}
+
+/// What a shard needs to know of a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerFacts {
+    /// Whether clients without credentials are admitted.
+    pub admits_anonymous: bool,
+    /// The port that clients connected to.
+    pub port: u16,
+}
+
+impl Shard {
+    /// The shard `index` of `shared.shards`, at `now`.
+    #[must_use]
+    pub fn new(
+        index: u16,
+        config: Rc<Config>,
+        shared: Arc<Shared>,
+        listeners: Vec<ListenerFacts>,
+        now: Moment,
+    ) -> Self {
+        let shards = shared.shards;
+        let mut timers = TimerWheel::new(now);
+        timers.set(now.after(RETAINED_SWEEP_INTERVAL), Timer::RetainedSweep);
+        if config.sys.enabled {
+            timers.set(now, Timer::SysInterval);
+        }
+        Self {
+            index,
+            shards,
+            clients: Clients::new(shared.key, Rc::clone(&config)),
+            filters: FilterTable::new(shared.key),
+            interest: InterestCounts::new(&shared.interest, usize::from(index)),
+            share_interest: InterestCounts::new(&shared.share_interest, usize::from(index)),
+            groups: ShareGroups::new(shared.key),
+            memberships: Memberships::new(index),
+            retained: RetainedStore::new(shared.key),
+            retained_talk: RetainedTalk::default(),
+            fan_out: FanOut::default(),
+            jobs: VecDeque::new(),
+            ledger: Ledger::new(usize::from(shards)),
+            timers,
+            due: Vec::new(),
+            effects: Effects::new(usize::from(shards)),
+            backlog: VecDeque::new(),
+            waiting_for_mesh: Vec::new(),
+            settled: Vec::new(),
+            to_self: VecDeque::new(),
+            deliveries_this_turn: 0,
+            stamp_counter: 0,
+            last_stamp: Stamp::default(),
+            started_at: now,
+            listeners,
+            draining: false,
+            late_interest: Vec::new(),
+            scratch: Vec::new(),
+            config,
+            shared,
+        }
+    }
+
+    /// This shard's number.
+    #[must_use]
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// What the turn wants done.
+    pub fn effects_mut(&mut self) -> &mut Effects {
+        &mut self.effects
+    }
+
+    /// What the shard counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.clients.counters
+    }
+
+    /// The sessions and connections.
+    #[must_use]
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// A moment at or before which [`Shard::handle_time`] has something to do.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Moment> {
+        self.timers.next_due()
+    }
+
+    /// Whether there is work that waits for nothing but the next turn: the driver must not sleep.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.backlog.is_empty()
+            || !self.jobs.is_empty()
+            || !self.to_self.is_empty()
+            || !self.settled.is_empty()
+            || self.retained_talk.has_work()
+            || self.memberships.has_retries()
+    }
+
+    /// Whether something here waits for another shard to go on, without a message from it.
+    #[must_use]
+    pub fn waits_for_others(&self) -> bool {
+        self.retained_talk.waits_for_grace()
+    }
+
+    /// The connections that have something to send, each with its buffer. While a send of a connection is under way the
+    /// next gathers behind it.
+    pub fn drain_dirty(&mut self, send: impl FnMut(ConnectionId, Box<OutBuffer>)) {
+        self.clients.connections.drain_dirty(send);
+    }
+
+    /// Takes back a buffer that was not sent.
+    pub fn recycle(&mut self, buffer: Box<OutBuffer>) {
+        self.clients.connections.recycle(buffer);
+    }
+
+    /// Sends a client, whose socket is in `arrival`, to its home.
+    pub fn send_arrival(&mut self, to: u16, arrival: Box<Arrival>) {
+        self.send(to, MeshMessage::Arrival(arrival));
+    }
+
+    /// Whether messages at `rank` from shard `from` are to be left in the mesh for now: the fan-out of an earlier one
+    /// is under way, or handling them would need room that the mesh does not have.
+    #[must_use]
+    pub fn leaves_in_mesh(&self, from: u16, rank: usize) -> bool {
+        match rank {
+            RANK_HOME => self.effects.waiting(RANK_DELIVERY) > 0,
+            RANK_DELIVERY => self.jobs.iter().any(|job| job.comes_from_shard(from)),
+            _ => false,
+        }
+    }
+
+    /// A message of the mesh came from shard `from`.
+    pub fn handle_mesh(&mut self, from: u16, message: MeshMessage, now: Moment) {
+        self.clients.counters.mesh_received += 1;
+        let (rank, wants_report) = (message.rank(), message.wants_report());
+        let handled = self.handle_exchange(from, message, now);
+        if handled {
+            self.ledger.count_received(from, rank, wants_report);
+        }
+    }
+
+    /// Handles what a shard, maybe this one, has said. Returns whether it is done with, not only begun.
+    fn handle_exchange(&mut self, from: u16, message: MeshMessage, now: Moment) -> bool {
+        match message {
+            // The driver adopts the socket and calls `handle_arrival`.
+            MeshMessage::Arrival(_) => {}
+            MeshMessage::Retain(_, message) => self.retain(message, now),
+            MeshMessage::RetainedQuestion(question) => self.handle_retained_question(*question),
+            MeshMessage::SharePublish(_, message) => self.share_publish(message, now),
+            MeshMessage::ShareJoin(join) => self.handle_share_join(&join),
+            MeshMessage::ShareLeave(leave) => self.handle_share_leave(&leave),
+            MeshMessage::ShareState(state) => self.handle_share_state(&state),
+            MeshMessage::Deliver(taken, message) => return self.deliver_from_shard(from, taken, message, now),
+            MeshMessage::ShareDeliver(delivery) => self.handle_share_delivery(*delivery, now),
+            MeshMessage::Handled { rank, count } => {
+                let settled = &mut self.settled;
+                self.ledger.handle_report(from, rank, count, |answer| settled.push(answer));
+            }
+            MeshMessage::RetainedAnswer(answer) => self.handle_retained_answer(*answer, now),
+            MeshMessage::ShareRefused(delivery) => self.memberships.retry_later(*delivery),
+        }
+        true
+    }
+
+    /// Sends a message to a shard; what is for this one is handled later in the turn.
+    fn send(&mut self, to: u16, message: MeshMessage) {
+        if to == self.index {
+            self.to_self.push_back(message);
+        } else {
+            self.ledger.count_sent(to, message.rank());
+            self.effects.send(to, message);
+        }
+    }
+
+    /// What is due at `now`.
+    pub fn handle_time(&mut self, now: Moment) {
+        let mut due = std::mem::take(&mut self.due);
+        self.timers.poll_due(now, TIMERS_PER_TURN, &mut due);
+        for timer in due.drain(..) {
+            match timer {
+                Timer::ConnectDeadline { slot, generation } => {
+                    self.on_connect_deadline(ConnectionId { slot, generation });
+                }
+                Timer::KeepAlive { slot, generation } => self.on_keep_alive(ConnectionId { slot, generation }, now),
+                Timer::SessionExpiry { session, generation } => self.on_session_expiry(session, generation, now),
+                Timer::WillDelay { session, generation } => self.on_will_delay(session, generation, now),
+                Timer::RetainedSweep => self.on_retained_sweep(now),
+                Timer::SysInterval => self.on_sys_interval(now),
+            }
+        }
+        self.due = due;
+    }
+
+    /// The rest of a turn's work, within its budget: input that was put off, slices of fan-outs, answers.
+    pub fn run_jobs(&mut self, now: Moment) {
+        while let Some(message) = self.to_self.pop_front() {
+            self.handle_exchange(self.index, message, now);
+        }
+        self.run_fan_out(now);
+        self.run_share_retries(now);
+        self.run_retained(now);
+        self.run_settled();
+        self.run_backlog(now);
+        while let Some(message) = self.to_self.pop_front() {
+            self.handle_exchange(self.index, message, now);
+        }
+    }
+
+    /// The last step of a turn before the driver acts: reports to other shards, and connections that have to go.
+    pub fn end_turn(&mut self, now: Moment) {
+        while let Some((id, reason)) = self.clients.condemned.pop() {
+            self.disconnect(id, reason, now);
+        }
+        let effects = &mut self.effects;
+        self.ledger.poll_reports(|shard, rank, count| effects.send(shard, MeshMessage::Handled { rank, count }));
+        for filter in std::mem::take(&mut self.late_interest) {
+            self.interest.add(&self.shared.interest, self.shared.key.filter(&filter));
+        }
+        self.deliveries_this_turn = 0;
+    }
+
+    /// The driver has put what fits into the mesh: connections that waited for room go on when there is some.
+    pub fn handle_mesh_room(&mut self) {
+        if self.waiting_for_mesh.is_empty() || self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY) > 0
+        {
+            return;
+        }
+        for id in std::mem::take(&mut self.waiting_for_mesh) {
+            self.stop_waiting(id, connections::Flags::WAITS_FOR_MESH);
+        }
+    }
+
+    /// A new stamp: larger than every one before it on this shard, and than what other shards made before `now`.
+    fn next_stamp(&mut self, now: Moment) -> Stamp {
+        self.stamp_counter = self.stamp_counter.wrapping_add(1);
+        let mut stamp = Stamp { micros: now.micros(), counter: self.stamp_counter, shard: self.index };
+        if stamp.micros < self.last_stamp.micros || stamp.counter == 0 {
+            stamp.micros = self.last_stamp.micros + 1;
+        }
+        self.last_stamp = stamp;
+        stamp
+    }
+
+    /// Panics when what always holds does not.
+    #[cfg(any(test, debug_assertions))]
+    pub fn check_invariants(&self) {
+        for (index, session) in self.clients.sessions.iter() {
+            if let Some(outbox) = &session.outbox {
+                outbox.check_invariants();
+            }
+            if session.is_online() {
+                let connection = self.clients.connections.at(session.connection);
+                assert_eq!(connection.map(|connection| connection.session), Some(index), "one connection a session");
+            }
+        }
+    }
+}
+
+/// Timers handled in one turn; more wait for the next.
+const TIMERS_PER_TURN: usize = 1024;
+/// How often expired retained messages are looked for. They are never delivered once expired; this frees their memory.
+const RETAINED_SWEEP_INTERVAL: Duration = Duration::from_secs(10);

@@ -155,6 +155,9 @@ impl ReleasedSocket {
 /// Hears what happens on the sockets of a shard. It is called while completions are worked through: it takes notes, and
 /// what it wants done it tells [`Wires`] after the turn.
 pub trait WireHandler {
+    /// The kernel was entered, and waited for if that was asked. What it brought is told next.
+    fn on_entered(&mut self) {}
+
     /// A connection was accepted. No recv is armed on it.
     fn on_accepted(&mut self, id: ConnectionId, listener: u16, peer: SocketAddr);
 
@@ -210,6 +213,7 @@ impl<K: Kernel> Wires<K> {
         // Whoever still starves may have bytes waiting, and only the next turn arms it.
         let must_not_wait = has_expired || has_changed || self.more_to_handle || !self.starved.is_empty();
         self.kernel.enter(if must_not_wait { EnterWait::No } else { self.enter_wait(wait, now) });
+        handler.on_entered();
         let mut handled = 0;
         while handled < self.parameters.completions_per_turn_max {
             let Some(completion) = self.kernel.next_completion() else { break };

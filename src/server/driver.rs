@@ -1,0 +1,309 @@
+//! One shard's turns: marries the shard's state machine to its sockets and to the mesh.
+//!
+//! Owns: the order of a turn, and nothing of the protocol. A turn is: completions, messages of other shards, timers and
+//! jobs, then what they asked for: messages into the mesh, kicks, sends.
+//! Always: the shard's turn counter moves on only when the messages of the turn lie in the rings, not behind them; a
+//! shard sleeps only after it said so and looked again. Every connection with something to send gets one send a turn.
+//! Never: waits for anything but its ring. Time, kernel and mesh come in, so the simulation runs this very code.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::{
+    plant::{Bug, planted},
+    runtime::{Close, CloseCause, ConnectionId, Kernel, MeshPort, Wait, WireHandler, Wires},
+    shard::{ConnectionEffect, Ending, MeshMessage, RANK_HOME, RANKS, Shard, Shared},
+    sync::Arc,
+    time::Moment,
+    transport::OutBuffer,
+};
+
+/// What a driver reads the time from.
+pub trait Time {
+    /// The moment.
+    fn now(&self) -> Moment;
+}
+
+impl Time for crate::runtime::Clock {
+    fn now(&self) -> Moment {
+        crate::runtime::Clock::now(self)
+    }
+}
+
+/// A shard with its sockets and its end of the mesh.
+#[derive(Debug)]
+pub struct Driver<K: Kernel, T: Time> {
+    index: u16,
+    shards: u16,
+    wires: Wires<K>,
+    shard: Shard,
+    mesh: MeshPort<MeshMessage>,
+    shared: Arc<Shared>,
+    time: T,
+    /// Messages that one turn takes from one ring: all that can have been there when it began.
+    mesh_messages_per_turn: usize,
+    /// Ranks that are not taken from the mesh, bit by bit: for the simulation.
+    held_ranks: u8,
+    /// Connections to send for, kept for its memory.
+    sends: Vec<(ConnectionId, Box<OutBuffer>)>,
+}
+
+impl<K: Kernel, T: Time> Driver<K, T> {
+    /// A driver of `shard`. `mesh_capacity` is that of the largest ring of the mesh.
+    #[must_use]
+    pub fn new(
+        wires: Wires<K>,
+        shard: Shard,
+        mesh: MeshPort<MeshMessage>,
+        shared: Arc<Shared>,
+        time: T,
+        mesh_capacity: usize,
+    ) -> Self {
+        // All shards count as parked until they take their first turn.
+        shared.clocks.unpark(usize::from(shard.index()));
+        Self {
+            index: shard.index(),
+            shards: shared.shards,
+            wires,
+            shard,
+            mesh,
+            shared,
+            time,
+            mesh_messages_per_turn: mesh_capacity,
+            held_ranks: 0,
+            sends: Vec::new(),
+        }
+    }
+
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// The sockets.
+    pub fn wires_mut(&mut self) -> &mut Wires<K> {
+        &mut self.wires
+    }
+
+    /// From now on ranks whose bit is set are left in the mesh: for the simulation.
+    pub fn hold_ranks(&mut self, ranks: u8) {
+        self.held_ranks = ranks;
+    }
+
+    /// One turn. `may_sleep`: it waits when there is nothing to do. One entry into the kernel takes the submissions of
+    /// the turn before along, and waits with them.
+    pub fn turn(&mut self, may_sleep: bool) {
+        let now = self.time.now();
+        let sleep_until = if may_sleep { self.sleep_until(now) } else { None };
+        let wait = sleep_until.map_or(Wait::No, Wait::Until);
+        let Self { wires, shard, mesh, shared, time, .. } = self;
+        let sleeper = sleep_until.is_some().then_some((&**shared, &*mesh));
+        let mut handler = Handler { shard, time, now: None, sleeper };
+        wires.turn(&mut handler, wait, now);
+        let now = handler.now();
+        self.shard.check_grace();
+        if self.take_messages(now) {
+            self.shard.handle_mesh_drained();
+        }
+        self.shard.handle_time(now);
+        self.shard.run_jobs(now);
+        self.shard.end_turn(now);
+        self.act_on_connections();
+        self.send_messages();
+        self.send_buffers();
+    }
+
+    /// Tells up to `max` clients to go. Returns whether any connection is left, closing ones included.
+    pub fn drain(&mut self, max: usize) -> bool {
+        self.wires.stop_accepting();
+        let now = self.time.now();
+        self.shard.drain(max, now) || !self.wires.is_empty()
+    }
+
+    /// Until when the shard may sleep (`Some(None)`: until something happens), after it has said that it will. `None`:
+    /// there is something to do.
+    fn sleep_until(&mut self, now: Moment) -> Option<Option<Moment>> {
+        let due = self.shard.next_due();
+        if self.shard.has_work() || due.is_some_and(|due| due <= now) {
+            return None;
+        }
+        // What waits for another shard is looked at again soon: that shard may run on this very CPU.
+        let waits_for_others = self.shard.waits_for_others() || !self.outbound_is_empty();
+        if !self.mesh.about_to_sleep() {
+            return None;
+        }
+        self.shared.clocks.park(usize::from(self.index));
+        Some(if waits_for_others { Some(now.after(PATIENCE_WITH_SHARDS)) } else { due })
+    }
+
+    fn outbound_is_empty(&mut self) -> bool {
+        let effects = self.shard.effects_mut();
+        (0..RANKS).all(|rank| effects.waiting(rank) == 0)
+    }
+
+    /// Handles what other shards have sent, the highest rank first. Returns whether everything of rank 0 that was there
+    /// at the start has been handled.
+    fn take_messages(&mut self, now: Moment) -> bool {
+        let mut home_is_drained = true;
+        for rank in (0..RANKS).rev() {
+            if self.held_ranks & (1 << rank) != 0 {
+                home_is_drained &= rank != RANK_HOME;
+                continue;
+            }
+            let me = self.index;
+            for from in (0..self.shards).filter(|&from| from != me) {
+                home_is_drained &= self.take_ring(from, rank, now) || rank != RANK_HOME;
+            }
+        }
+        home_is_drained
+    }
+
+    fn take_ring(&mut self, from: u16, rank: usize, now: Moment) -> bool {
+        for _ in 0..self.mesh_messages_per_turn {
+            if self.shard.leaves_in_mesh(from, rank) {
+                return false;
+            }
+            match self.mesh.pop(usize::from(from), rank) {
+                None => return true,
+                Some(MeshMessage::Arrival(mut arrival)) => {
+                    let Some(socket) = arrival.socket.take() else { continue };
+                    let (listener, peer) = (socket.listener, socket.peer);
+                    match self.wires.adopt(socket) {
+                        Ok(id) => self.shard.handle_arrival(id, listener, peer, &arrival, now),
+                        Err(socket) => {
+                            self.wires.discard(socket);
+                            self.shared.connections.take(1);
+                        }
+                    }
+                    self.shard.handle_mesh(from, MeshMessage::Arrival(arrival), now);
+                }
+                Some(message) => self.shard.handle_mesh(from, message, now),
+            }
+        }
+        true
+    }
+
+    /// Does to connections what was asked for.
+    fn act_on_connections(&mut self) {
+        let mut asked = std::mem::take(&mut self.shard.effects_mut().connections);
+        for effect in asked.drain(..) {
+            match effect {
+                ConnectionEffect::ReceiveOnce(id) => self.wires.receive_once(id),
+                ConnectionEffect::Receive(id) => self.wires.receive(id),
+                ConnectionEffect::Pause(id) => self.wires.pause(id),
+                ConnectionEffect::Resume(id) => self.wires.resume(id),
+                ConnectionEffect::Close(id, last, ending) => self.close(id, last, ending),
+                ConnectionEffect::HandOff(id, to, mut arrival) => match self.wires.release(id) {
+                    Some(socket) => {
+                        arrival.socket = Some(socket);
+                        self.shard.send_arrival(to, arrival);
+                    }
+                    // The client was gone before it could be given away.
+                    None => self.shared.connections.take(1),
+                },
+            }
+        }
+        // Nothing was asked for meanwhile: acting asks for nothing.
+        self.shard.effects_mut().connections = asked;
+    }
+
+    fn close(&mut self, id: ConnectionId, last: Option<Box<OutBuffer>>, ending: Ending) {
+        if let Some(last) = last
+            && let Err(buffer) = self.wires.send(id, last)
+        {
+            self.shard.recycle(buffer);
+        }
+        let close = match ending {
+            Ending::Linger if !planted(Bug::CloseWithoutLinger) => Close::Linger,
+            _ => Close::Reset,
+        };
+        self.wires.close(id, close);
+    }
+
+    /// Puts messages into the mesh, and wakes who sleeps. The turn is published once none is left behind.
+    fn send_messages(&mut self) {
+        let mut all_sent = true;
+        let me = self.index;
+        for to in (0..self.shards).filter(|&to| to != me) {
+            let mut pushed = 0;
+            for rank in 0..RANKS {
+                let Some(waiting) = self.shard.effects_mut().outbound_mut(to, rank) else { continue };
+                if !waiting.is_empty() {
+                    pushed += self.mesh.push(usize::from(to), rank, waiting);
+                    all_sent &= waiting.is_empty();
+                }
+            }
+            if pushed > 0 {
+                self.mesh.kick(usize::from(to));
+            }
+        }
+        if all_sent {
+            self.shared.clocks.publish_turn(usize::from(self.index));
+        }
+        self.shard.handle_mesh_room();
+    }
+
+    /// One send for each connection with something to send.
+    fn send_buffers(&mut self) {
+        let sends = &mut self.sends;
+        self.shard.drain_dirty(|id, buffer| sends.push((id, buffer)));
+        for (id, buffer) in self.sends.drain(..) {
+            if let Err(buffer) = self.wires.send(id, buffer) {
+                // The connection has ended and the shard is about to hear of it.
+                self.shard.recycle(buffer);
+            }
+        }
+    }
+}
+
+/// Hands what happens on the sockets to the shard, with the moment of the turn.
+struct Handler<'a, T: Time> {
+    shard: &'a mut Shard,
+    time: &'a T,
+    /// Read once a turn, after the kernel was entered.
+    now: Option<Moment>,
+    /// Who was told that this shard sleeps.
+    sleeper: Option<(&'a Shared, &'a MeshPort<MeshMessage>)>,
+}
+
+impl<T: Time> Handler<'_, T> {
+    fn now(&mut self) -> Moment {
+        *self.now.get_or_insert_with(|| self.time.now())
+    }
+}
+
+impl<T: Time> WireHandler for Handler<'_, T> {
+    fn on_entered(&mut self) {
+        if let Some((shared, mesh)) = self.sleeper.take() {
+            // Before anything is handled: what is handled may probe the tables of interest.
+            shared.clocks.unpark(usize::from(self.shard.index()));
+            mesh.awake();
+        }
+    }
+
+    fn on_accepted(&mut self, id: ConnectionId, listener: u16, peer: SocketAddr) {
+        let now = self.now();
+        self.shard.handle_accepted(id, listener, peer, now);
+    }
+
+    fn on_received(&mut self, id: ConnectionId, bytes: &mut [u8]) {
+        let now = self.now();
+        self.shard.handle_received(id, bytes, now);
+    }
+
+    fn on_sent(&mut self, id: ConnectionId, buffer: Box<OutBuffer>, bytes: usize) {
+        let now = self.now();
+        self.shard.handle_sent(id, buffer, bytes, now);
+    }
+
+    fn on_closed(&mut self, id: ConnectionId, cause: CloseCause, buffer: Option<Box<OutBuffer>>) {
+        let now = self.now();
+        if let Some(buffer) = buffer {
+            self.shard.recycle(buffer);
+        }
+        self.shard.handle_closed(id, cause, now);
+    }
+}
+
+/// How long a shard that waits for another one leaves the CPU to it.
+const PATIENCE_WITH_SHARDS: Duration = Duration::from_micros(50);

@@ -1,0 +1,423 @@
+//! The messages on their way to one client: the in-flight window and the queue behind it.
+//!
+//! Owns: the QoS 1 and 2 messages that a session has taken over and that its client has not acknowledged, in order.
+//! Always: a message gets its sequence number when it is queued, and its PacketIdentifier is 1 + (sequence mod 65,535):
+//! what the client holds can be told from the sequence alone, so identifiers survive a crash without being stored. The
+//! span from the oldest unacknowledged message to the newest sent one stays below 65,535, so no identifier is in use
+//! twice. At most `quota` messages are sent and unacknowledged.
+//! Never: an opinion about the socket, about time, or about which message to drop when the queue is full.
+//!
+//! ```text
+//!            queue_push          take_next             PUBACK
+//!   message ───────────► queued ───────────► Sent ──────────────────► gone          QoS 1
+//!                                             │ PUBREC       PUBCOMP
+//!                                             └──────► Released ─────► gone          QoS 2
+//! ```
+
+use std::{collections::VecDeque, rc::Rc};
+
+use crate::{
+    message::{ApplicationMessage, SubscriptionIdentifiers},
+    mqtt::{PacketIdentifier, QoS},
+    plant::{Bug, planted},
+};
+
+/// One delivery to one client.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// What is delivered.
+    pub message: Rc<ApplicationMessage>,
+    /// With this QoS.
+    pub qos: QoS,
+    /// With this RETAIN flag.
+    pub retain: bool,
+    /// With the identifiers of the matching subscriptions.
+    pub subscription_identifiers: SubscriptionIdentifiers,
+}
+
+/// A delivery that waits behind the in-flight window.
+#[derive(Debug)]
+struct Queued {
+    sequence: u64,
+    delivery: Delivery,
+}
+
+/// Where a sent delivery stands.
+#[derive(Debug)]
+enum InFlight {
+    /// PUBLISH was sent; PUBACK or PUBREC is due.
+    Sent(Delivery),
+    /// QoS 2: PUBREC came and PUBREL was sent; PUBCOMP is due. The message is not needed any more.
+    Released,
+    /// Acknowledged, or a sequence number that was never sent: waits for older ones to go.
+    Gone,
+}
+
+impl InFlight {
+    fn is_sent_with(&self, qos: QoS) -> bool {
+        matches!(self, InFlight::Sent(delivery) if delivery.qos == qos)
+    }
+}
+
+/// What an acknowledgement met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// The exchange is complete.
+    Completed,
+    /// QoS 2: PUBREL is to be sent.
+    Release,
+    /// The identifier is not in flight, or not in that state.
+    Unknown,
+}
+
+/// What is to be sent again when a client resumes its session.
+#[derive(Clone, Copy, Debug)]
+pub enum Resend<'a> {
+    /// PUBLISH with DUP.
+    Publish(PacketIdentifier, &'a Delivery),
+    /// PUBREL.
+    PubRel(PacketIdentifier),
+}
+
+/// The messages on their way to one client. See the module's header.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// The sequence number of `in_flight[0]`; without any, of nothing.
+    base: u64,
+    in_flight: VecDeque<InFlight>,
+    queue: VecDeque<Queued>,
+    next_sequence: u64,
+    unacknowledged: u32,
+    queued_bytes: u64,
+}
+
+impl Outbox {
+    /// Whether nothing is in flight or queued.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.in_flight.is_empty() && self.queue.is_empty()
+    }
+
+    /// Messages sent and not acknowledged, which count against the client's Receive Maximum.
+    #[must_use]
+    pub fn unacknowledged(&self) -> u32 {
+        self.unacknowledged
+    }
+
+    /// Messages that wait behind the window.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Bytes that the waiting messages are charged with.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
+    }
+
+    /// Appends a delivery to the queue.
+    pub fn push(&mut self, delivery: Delivery) {
+        self.queued_bytes += delivery.message.charged_bytes() as u64;
+        self.queue.push_back(Queued { sequence: self.next_sequence, delivery });
+        self.next_sequence += 1;
+    }
+
+    /// Drops the oldest delivery that waits behind the window and returns it.
+    pub fn drop_oldest(&mut self) -> Option<Delivery> {
+        let queued = self.queue.pop_front()?;
+        self.queued_bytes -= queued.delivery.message.charged_bytes() as u64;
+        Some(queued.delivery)
+    }
+
+    /// Moves the next waiting delivery into the in-flight window, when fewer than `quota` are unacknowledged, and
+    /// returns it with its PacketIdentifier. A QoS 0 delivery that waited for an offline client has none and leaves.
+    pub fn take_next(&mut self, quota: u32) -> Option<(Option<PacketIdentifier>, Delivery)> {
+        let front = self.queue.front()?;
+        if front.delivery.qos == QoS::AtMostOnce {
+            return self.drop_oldest().map(|delivery| (None, delivery));
+        }
+        // [v5 MQTT-4.9.0-2] [v5 MQTT-3.3.4-9]
+        if self.unacknowledged >= quota || !self.has_span_for(front.sequence) {
+            return None;
+        }
+        let Queued { sequence, delivery } = self.queue.pop_front()?;
+        self.queued_bytes -= delivery.message.charged_bytes() as u64;
+        if self.in_flight.is_empty() {
+            self.base = sequence;
+        }
+        while self.base + (self.in_flight.len() as u64) < sequence {
+            self.in_flight.push_back(InFlight::Gone);
+        }
+        self.in_flight.push_back(InFlight::Sent(delivery.clone()));
+        self.unacknowledged += 1;
+        Some((Some(identifier_of(sequence)), delivery))
+    }
+
+    /// Forgets the delivery in flight as `identifier`, as if acknowledged: it turned out too large for the client.
+    pub fn abandon(&mut self, identifier: PacketIdentifier) {
+        if let Some(entry) = self.entry_mut(identifier)
+            && matches!(entry, InFlight::Sent(_))
+        {
+            *entry = InFlight::Gone;
+            self.complete();
+        }
+    }
+
+    /// PUBACK came: a QoS 1 exchange is complete.
+    pub fn handle_puback(&mut self, identifier: PacketIdentifier) -> Acknowledged {
+        match self.entry_mut(identifier) {
+            // [v3 MQTT-4.3.2-1] [v5 MQTT-4.3.2-3] [v5 MQTT-4.4.0-2]
+            Some(entry) if entry.is_sent_with(QoS::AtLeastOnce) => {
+                *entry = InFlight::Gone;
+                self.complete();
+                Acknowledged::Completed
+            }
+            _ => Acknowledged::Unknown,
+        }
+    }
+
+    /// PUBREC came. `refused`: it carries a ReasonCode of 0x80 or more, which ends the exchange.
+    pub fn handle_pubrec(&mut self, identifier: PacketIdentifier, refused: bool) -> Acknowledged {
+        match self.entry_mut(identifier) {
+            Some(entry) if entry.is_sent_with(QoS::ExactlyOnce) => {
+                if refused {
+                    // [v5 MQTT-4.4.0-2] [v5 MQTT-4.8.2-6]
+                    *entry = InFlight::Gone;
+                    self.complete();
+                    return Acknowledged::Completed;
+                }
+                // [v3 MQTT-4.3.3-1] [v5 MQTT-4.3.3-4] [v5 MQTT-4.3.3-6]
+                *entry = InFlight::Released;
+                Acknowledged::Release
+            }
+            Some(InFlight::Released) if !refused => Acknowledged::Release,
+            _ => Acknowledged::Unknown,
+        }
+    }
+
+    /// PUBCOMP came: a QoS 2 exchange is complete.
+    pub fn handle_pubcomp(&mut self, identifier: PacketIdentifier) -> Acknowledged {
+        match self.entry_mut(identifier) {
+            // [v5 MQTT-4.3.3-5]
+            Some(entry) if matches!(entry, InFlight::Released) => {
+                *entry = InFlight::Gone;
+                self.complete();
+                Acknowledged::Completed
+            }
+            _ => Acknowledged::Unknown,
+        }
+    }
+
+    /// What is sent and not acknowledged, oldest first: all of it is sent again when the client resumes its session.
+    pub fn resend(&self) -> impl Iterator<Item = Resend<'_>> {
+        // [v3 MQTT-4.4.0-1] [v5 MQTT-4.4.0-1] [v3 MQTT-4.6.0-1]
+        self.in_flight.iter().enumerate().filter_map(|(index, entry)| {
+            let identifier = identifier_of(self.base + index as u64);
+            match entry {
+                InFlight::Sent(delivery) => Some(Resend::Publish(identifier, delivery)),
+                InFlight::Released => Some(Resend::PubRel(identifier)),
+                InFlight::Gone => None,
+            }
+        })
+    }
+
+    /// Lets go of spare memory. Called when the outbox has drained.
+    pub fn shrink(&mut self) {
+        self.in_flight.shrink_to(SPARE_ENTRIES);
+        self.queue.shrink_to(SPARE_ENTRIES);
+    }
+
+    /// Panics when what always holds does not.
+    #[cfg(any(test, debug_assertions))]
+    pub fn check_invariants(&self) {
+        let unacknowledged = self.in_flight.iter().filter(|entry| !matches!(entry, InFlight::Gone)).count();
+        assert_eq!(unacknowledged as u32, self.unacknowledged);
+        assert!(
+            !matches!(self.in_flight.front(), Some(InFlight::Gone)),
+            "the window begins with what is unacknowledged"
+        );
+        assert!((self.in_flight.len() as u64) < SPAN_MAX);
+        let bytes: u64 = self.queue.iter().map(|queued| queued.delivery.message.charged_bytes() as u64).sum();
+        assert_eq!(bytes, self.queued_bytes);
+    }
+
+    /// Whether `sequence` may be sent while the oldest unacknowledged message is what it is.
+    fn has_span_for(&self, sequence: u64) -> bool {
+        if planted(Bug::PacketIdentifierReused) {
+            return true;
+        }
+        // [v3 MQTT-2.3.1-4] [v5 MQTT-2.2.1-4] [v3 MQTT-2.3.1-3]
+        self.in_flight.is_empty() || sequence - self.base < SPAN_MAX - 1
+    }
+
+    fn entry_mut(&mut self, identifier: PacketIdentifier) -> Option<&mut InFlight> {
+        let first = u64::from(identifier_of(self.base).value());
+        let offset = (u64::from(identifier.value()) + SPAN_MAX - first) % SPAN_MAX;
+        self.in_flight.get_mut(offset as usize)
+    }
+
+    /// One exchange is complete: moves the window on past everything that is gone.
+    fn complete(&mut self) {
+        self.unacknowledged -= 1;
+        while matches!(self.in_flight.front(), Some(InFlight::Gone)) {
+            self.in_flight.pop_front();
+            self.base += 1;
+        }
+    }
+}
+
+/// There are 65,535 PacketIdentifiers.
+const SPAN_MAX: u64 = 65_535;
+const SPARE_ENTRIES: usize = 4;
+
+fn identifier_of(sequence: u64) -> PacketIdentifier {
+    let value = 1 + (sequence % SPAN_MAX) as u16;
+    PacketIdentifier::new(value).unwrap_or(PacketIdentifier::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        message::{Envelope, Origin, Stamp},
+        time::Moment,
+    };
+
+    fn delivery(qos: QoS) -> Delivery {
+        let envelope = Envelope {
+            qos,
+            retain: false,
+            expires_at: Moment::NEVER,
+            topic_hash: 0,
+            stamp: Stamp::default(),
+            origin: Origin::default(),
+        };
+        Delivery {
+            message: Rc::new(ApplicationMessage::new("t", &[], b"p", envelope)),
+            qos,
+            retain: false,
+            subscription_identifiers: SubscriptionIdentifiers::None,
+        }
+    }
+
+    fn send(outbox: &mut Outbox, quota: u32) -> Option<PacketIdentifier> {
+        outbox.take_next(quota).and_then(|(identifier, _)| identifier)
+    }
+
+    #[test]
+    fn the_quota_bounds_what_is_unacknowledged() {
+        let mut outbox = Outbox::default();
+        (0..3).for_each(|_| outbox.push(delivery(QoS::AtLeastOnce)));
+        let first = send(&mut outbox, 2).unwrap();
+        assert!(send(&mut outbox, 2).is_some());
+        assert_eq!(send(&mut outbox, 2), None);
+        assert_eq!(outbox.handle_puback(first), Acknowledged::Completed);
+        assert!(send(&mut outbox, 2).is_some());
+        outbox.check_invariants();
+    }
+
+    #[test]
+    fn an_identifier_held_by_the_client_is_never_used_again() {
+        let mut outbox = Outbox::default();
+        outbox.push(delivery(QoS::AtLeastOnce));
+        let held = send(&mut outbox, u32::MAX).unwrap();
+        for _ in 0..65_533 {
+            outbox.push(delivery(QoS::AtLeastOnce));
+            let identifier = send(&mut outbox, u32::MAX).unwrap();
+            assert_ne!(identifier, held);
+            outbox.handle_puback(identifier);
+        }
+        outbox.push(delivery(QoS::AtLeastOnce));
+        assert_eq!(send(&mut outbox, u32::MAX), None, "the span is used up");
+        assert_eq!(outbox.handle_puback(held), Acknowledged::Completed);
+        assert!(send(&mut outbox, u32::MAX).is_some());
+        outbox.check_invariants();
+    }
+
+    #[test]
+    fn a_release_is_sent_again_for_a_repeated_pubrec_and_the_message_is_not() {
+        let mut outbox = Outbox::default();
+        outbox.push(delivery(QoS::ExactlyOnce));
+        let identifier = send(&mut outbox, 1).unwrap();
+        assert_eq!(outbox.handle_puback(identifier), Acknowledged::Unknown);
+        assert_eq!(outbox.handle_pubcomp(identifier), Acknowledged::Unknown);
+        assert_eq!(outbox.handle_pubrec(identifier, false), Acknowledged::Release);
+        assert_eq!(outbox.handle_pubrec(identifier, false), Acknowledged::Release);
+        assert!(matches!(outbox.resend().next(), Some(Resend::PubRel(again)) if again == identifier));
+        assert_eq!(outbox.handle_pubcomp(identifier), Acknowledged::Completed);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_refused_message_is_complete() {
+        let mut outbox = Outbox::default();
+        outbox.push(delivery(QoS::ExactlyOnce));
+        let identifier = send(&mut outbox, 1).unwrap();
+        assert_eq!(outbox.handle_pubrec(identifier, true), Acknowledged::Completed);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn dropped_messages_leave_no_hole_that_is_sent() {
+        let mut outbox = Outbox::default();
+        (0..5).for_each(|_| outbox.push(delivery(QoS::AtLeastOnce)));
+        let first = send(&mut outbox, 9).unwrap();
+        outbox.drop_oldest();
+        outbox.drop_oldest();
+        let second = send(&mut outbox, 9).unwrap();
+        assert_eq!((first.value(), second.value()), (1, 4));
+        outbox.check_invariants();
+        assert_eq!(outbox.handle_puback(PacketIdentifier::new(2).unwrap()), Acknowledged::Unknown);
+        outbox.handle_puback(first);
+        outbox.check_invariants();
+        assert_eq!(outbox.resend().count(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn the_window_agrees_with_a_model(steps in prop::collection::vec((0u8..6, 0u8..40), 1..400)) {
+            let mut outbox = Outbox::default();
+            let mut model: Vec<(PacketIdentifier, QoS, bool)> = Vec::new();
+            for (step, pick) in steps {
+                let picked = (!model.is_empty()).then(|| pick as usize % model.len().max(1));
+                match step {
+                    0 => outbox.push(delivery(QoS::AtLeastOnce)),
+                    1 => outbox.push(delivery(QoS::ExactlyOnce)),
+                    2 => if let Some((Some(identifier), sent)) = outbox.take_next(8) {
+                        prop_assert!(model.iter().all(|entry| entry.0 != identifier));
+                        model.push((identifier, sent.qos, false));
+                    },
+                    3 => if let Some(index) = picked {
+                        let (identifier, qos, _) = model[index];
+                        let completed = outbox.handle_puback(identifier) == Acknowledged::Completed;
+                        prop_assert_eq!(completed, qos == QoS::AtLeastOnce);
+                        if completed { model.remove(index); }
+                    },
+                    4 => if let Some(index) = picked {
+                        let (identifier, qos, _) = model[index];
+                        let released = outbox.handle_pubrec(identifier, false) == Acknowledged::Release;
+                        prop_assert_eq!(released, qos == QoS::ExactlyOnce);
+                        model[index].2 |= released;
+                    },
+                    _ => if let Some(index) = picked {
+                        let (identifier, _, released) = model[index];
+                        let completed = outbox.handle_pubcomp(identifier) == Acknowledged::Completed;
+                        prop_assert_eq!(completed, released);
+                        if completed { model.remove(index); }
+                    },
+                }
+                outbox.check_invariants();
+                prop_assert_eq!(outbox.unacknowledged() as usize, model.len());
+                let resent: Vec<_> = outbox.resend().map(|entry| match entry {
+                    Resend::Publish(identifier, _) => (identifier, false),
+                    Resend::PubRel(identifier) => (identifier, true),
+                }).collect();
+                let expected: Vec<_> = model.iter().map(|entry| (entry.0, entry.2)).collect();
+                prop_assert_eq!(resent, expected);
+            }
+        }
+    }
+}

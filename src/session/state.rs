@@ -1,0 +1,103 @@
+//! A session: what the broker keeps for a client, connected or not.
+//!
+//! Owns: the ClientId, the filters subscribed to, the messages on their way out, the QoS 2 identifiers on their way in,
+//! the Will, and how long all of that outlives the Network Connection.
+//! Always: lasts at least as long as its connection [v3 MQTT-4.1.0-1] [v3 MQTT-4.1.0-2] [v5 MQTT-4.1.0-1]. What most
+//! sessions do not need is boxed and absent.
+
+use smallvec::SmallVec;
+
+use crate::{
+    message::{ApplicationMessage, Stamp},
+    routing::FilterIndex,
+    session::{Outbox, ReceivedIdentifiers},
+    time::Moment,
+};
+
+/// The `connection` of a session whose client is away.
+pub const NO_CONNECTION: u32 = u32::MAX;
+
+/// A subscription as its session remembers it, to end it later. What delivery needs stands in the filter table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldSubscription {
+    /// A filter of the shard's table.
+    Plain(FilterIndex),
+    /// A place in the shard's table of memberships in share groups.
+    Shared(u32),
+}
+
+/// What is published when a client goes without a word.
+#[derive(Debug)]
+pub struct Will {
+    /// The message. Its expiry counts from publication, so `message_expiry_interval_s` is kept apart.
+    pub message: ApplicationMessage,
+    /// Seconds after publication at which the message expires.
+    pub message_expiry_interval_s: Option<u32>,
+    /// Seconds between the end of the connection and the publication.
+    pub delay_s: u32,
+}
+
+/// What the broker keeps for one client.
+#[derive(Debug)]
+pub struct Session {
+    /// The client.
+    pub client_id: Box<str>,
+    /// The slot of its connection, or [`NO_CONNECTION`].
+    pub connection: u32,
+    /// Tells this session apart from an earlier one in the same place.
+    pub generation: u32,
+    /// How long it outlives its connection; `u32::MAX`: for ever.
+    pub expiry_interval_s: u32,
+    /// When its client left, while it is away.
+    pub offline_since: Moment,
+    /// Scratch of the fan-out: the publication that last touched this session.
+    pub mark: u32,
+    /// The newest CONNECT that reached this session: an older one never evicts a newer one's connection.
+    pub connect_stamp: Stamp,
+    /// Its subscriptions.
+    pub subscriptions: SmallVec<[HeldSubscription; 2]>,
+    /// Messages on their way to the client, when there are any.
+    pub outbox: Option<Box<Outbox>>,
+    /// QoS 2 identifiers received and not released, when there are any.
+    pub received: Option<Box<ReceivedIdentifiers>>,
+    /// The Will, while it may still be published.
+    pub will: Option<Box<Will>>,
+}
+
+impl Session {
+    /// A session with nothing in it.
+    #[must_use]
+    pub fn new(client_id: &str, generation: u32) -> Self {
+        Self {
+            client_id: client_id.into(),
+            connection: NO_CONNECTION,
+            generation,
+            expiry_interval_s: 0,
+            offline_since: Moment::default(),
+            mark: 0,
+            connect_stamp: Stamp::default(),
+            subscriptions: SmallVec::new(),
+            outbox: None,
+            received: None,
+            will: None,
+        }
+    }
+
+    /// Whether its client is connected.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.connection != NO_CONNECTION
+    }
+
+    /// The outbox, made when first used.
+    pub fn outbox_mut(&mut self) -> &mut Outbox {
+        self.outbox.get_or_insert_default()
+    }
+
+    /// Frees the outbox once nothing is in it.
+    pub fn drop_empty_outbox(&mut self) {
+        if self.outbox.as_ref().is_some_and(|outbox| outbox.is_empty()) {
+            self.outbox = None;
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! Sessions and connections together: how one delivery reaches one client.
+//!
+//! Owns: the sessions and connections of the shard, and what is written to a client.
+//! Always: a QoS 1 or 2 delivery enters the session's outbox first and is sent from there, in order; a QoS 0 delivery is
+//! written at once or dropped. What waits for a slow client is bounded by its out-buffer and its queue, and costs nobody
+//! else anything [v3 MQTT-4.5.0-1] [v5 MQTT-4.5.0-1].
+//! Never: waits. A full queue drops or disconnects as configured.
+
+use std::rc::Rc;
+
+use crate::{
+    config::{Config, QueueFull, SlowSubscriber},
+    message::{Publication, SubscriptionIdentifiers},
+    mqtt::{
+        AckKind, PacketIdentifier, ProtocolVersion, PublishFlags, PublishHead, QoS, ReasonCode, ack::encode_success,
+        publish,
+    },
+    routing::{ChunkedSlab, HashKey, SplitTable, home},
+    runtime::ConnectionId,
+    session::{Delivery, Resend, Session},
+    shard::{
+        connections::{Connection, Connections},
+        counters::Counters,
+        frames::{FrameKind, Frames, SHARED_PAYLOAD_BYTES_MIN},
+    },
+    time::Moment,
+    transport::OutBuffer,
+};
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// Written or queued.
+    Yes,
+    /// The client is away and its session keeps nothing of this kind.
+    Offline,
+    /// No room.
+    Full,
+    /// Larger than the client takes.
+    TooLarge,
+    /// There is no such session.
+    Gone,
+}
+
+/// A delivery as a subscription asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// To this session.
+    pub session: u32,
+    /// With this QoS.
+    pub qos: QoS,
+    /// With this RETAIN flag.
+    pub retain: bool,
+    /// With these Subscription Identifiers.
+    pub identifiers: &'a [u32],
+}
+
+/// The sessions and connections of a shard.
+#[derive(Debug)]
+pub struct Clients {
+    /// The connections.
+    pub connections: Connections,
+    /// The sessions.
+    pub sessions: ChunkedSlab<Session>,
+    /// ClientId → session.
+    by_client_id: SplitTable<u32>,
+    key: HashKey,
+    /// What is counted.
+    pub counters: Counters,
+    /// Connections to close at the end of the turn, with the reason.
+    pub condemned: Vec<(ConnectionId, ReasonCode)>,
+    /// The settings.
+    pub config: Rc<Config>,
+    next_generation: u32,
+}
+
+impl Clients {
+    /// No clients yet.
+    #[must_use]
+    pub fn new(key: HashKey, config: Rc<Config>) -> Self {
+        Self {
+            connections: Connections::default(),
+            sessions: ChunkedSlab::default(),
+            by_client_id: SplitTable::default(),
+            key,
+            counters: Counters::default(),
+            condemned: Vec::new(),
+            config,
+            next_generation: 0,
+        }
+    }
+
+    /// The shard, of `shards`, where the client is at home.
+    #[must_use]
+    pub fn home(&self, client_id: &str, shards: u16) -> u16 {
+        home(self.key.client_id(client_id), usize::from(shards)) as u16
+    }
+
+    /// The session of a client.
+    #[must_use]
+    pub fn find(&self, client_id: &str) -> Option<u32> {
+        let hash = self.key.client_id(client_id);
+        let sessions = &self.sessions;
+        self.by_client_id
+            .find(hash, |&index| sessions.at(index).is_some_and(|session| &*session.client_id == client_id))
+            .copied()
+    }
+
+    /// Makes a session for a client that has none.
+    pub fn create(&mut self, client_id: &str) -> u32 {
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let index = self.sessions.insert(Session::new(client_id, self.next_generation));
+        self.by_client_id.insert_unique(self.key.client_id(client_id), index);
+        index
+    }
+
+    /// Takes a session out. Its subscriptions are the caller's to end.
+    pub fn remove(&mut self, session: u32) -> Option<Session> {
+        let removed = self.sessions.remove(session)?;
+        self.by_client_id.remove(self.key.client_id(&removed.client_id), |&index| index == session);
+        Some(removed)
+    }
+
+    /// The session, when its generation is the one named.
+    pub fn session_mut(&mut self, session: u32, generation: u32) -> Option<&mut Session> {
+        self.sessions.at_mut(session).filter(|found| found.generation == generation)
+    }
+
+    /// Delivers a publication to one session.
+    pub fn deliver(
+        &mut self,
+        publication: &Publication<'_>,
+        frames: &mut Frames,
+        order: Order<'_>,
+        now: Moment,
+    ) -> Delivered {
+        let Some(session) = self.sessions.at_mut(order.session) else { return Delivered::Gone };
+        if order.qos == QoS::AtMostOnce && session.is_online() {
+            let slot = session.connection;
+            return self.write_qos0(publication, frames, slot, order);
+        }
+        if order.qos == QoS::AtMostOnce && !self.config.mqtt.queue_qos0_offline {
+            self.counters.dropped_offline += 1;
+            return Delivered::Offline;
+        }
+        self.enqueue(publication, order, now)
+    }
+
+    /// Writes a QoS 0 delivery to a connection, or drops it.
+    fn write_qos0(
+        &mut self,
+        publication: &Publication<'_>,
+        frames: &mut Frames,
+        slot: u32,
+        order: Order<'_>,
+    ) -> Delivered {
+        let Some(connection) = self.connections.at(slot) else { return Delivered::Gone };
+        let outbound_bytes = connection.outbound_bytes();
+        // One packet is always taken, however large.
+        if outbound_bytes > 0
+            && outbound_bytes + publication.payload.len() > self.config.mqtt.out_buffer_bytes_max as usize
+        {
+            self.counters.dropped_out_buffer_full += 1;
+            return Delivered::Full;
+        }
+        let version = connection.version;
+        let identifiers = if version == ProtocolVersion::V5 { order.identifiers } else { &[] };
+        let kind = FrameKind { version, qos: QoS::AtMostOnce, retain: order.retain };
+        // [v5 MQTT-3.1.2-24] [v5 MQTT-3.1.2-25]
+        if connection.packet_bytes_max != u32::MAX
+            && frames.encoded_len(publication, kind, identifiers) > connection.packet_bytes_max as usize
+        {
+            self.counters.dropped_too_large += 1;
+            return Delivered::TooLarge;
+        }
+        // [v3 MQTT-4.3.1-1] [v5 MQTT-4.3.1-1]
+        let Some(out) = self.connections.out(slot) else { return Delivered::Gone };
+        frames.append(out, publication, kind, None, identifiers);
+        self.counters.deliveries[0] += 1;
+        Delivered::Yes
+    }
+
+    /// Puts a delivery into the session's outbox and sends what may be sent.
+    fn enqueue(&mut self, publication: &Publication<'_>, order: Order<'_>, now: Moment) -> Delivered {
+        let Some(session) = self.sessions.at_mut(order.session) else { return Delivered::Gone };
+        let connection = self.connections.at(session.connection);
+        if let Some(connection) = connection
+            && !fits(connection, publication, order)
+        {
+            // [v5 MQTT-3.1.2-25]
+            self.counters.dropped_too_large += 1;
+            return Delivered::TooLarge;
+        }
+        let slow = connection
+            .is_some_and(|connection| connection.outbound_bytes() > self.config.mqtt.out_buffer_bytes_max as usize);
+        let id = connection.map(|connection| id_of(session.connection, connection));
+        let limits = &self.config.mqtt;
+        if slow && limits.slow_subscriber == SlowSubscriber::Disconnect {
+            self.condemned.extend(id.map(|id| (id, ReasonCode::QuotaExceeded)));
+        }
+        let outbox = session.outbox_mut();
+        let bytes = (publication.topic.len() + publication.properties.len() + publication.payload.len()) as u64;
+        while outbox.queued() > 0
+            && (outbox.queued() >= limits.queue_messages_max as usize
+                || outbox.queued_bytes() + bytes > limits.queue_bytes_max)
+        {
+            self.counters.dropped_queue_full += 1;
+            match limits.queue_full {
+                QueueFull::DropOldest => {
+                    outbox.drop_oldest();
+                }
+                QueueFull::DropNewest => return Delivered::Full,
+                QueueFull::Disconnect => {
+                    self.condemned.extend(id.map(|id| (id, ReasonCode::QuotaExceeded)));
+                    return Delivered::Full;
+                }
+            }
+        }
+        outbox.push(Delivery {
+            message: Rc::clone(publication.share()),
+            qos: order.qos,
+            retain: order.retain,
+            subscription_identifiers: SubscriptionIdentifiers::of(order.identifiers),
+        });
+        self.counters.deliveries[usize::from(order.qos.value())] += 1;
+        self.pump(order.session, now);
+        Delivered::Yes
+    }
+
+    /// Sends from a session's outbox what its window and its out-buffer have room for.
+    pub fn pump(&mut self, session: u32, now: Moment) {
+        let Some(session) = self.sessions.at_mut(session) else { return };
+        let Some(outbox) = session.outbox.as_deref_mut() else { return };
+        let slot = session.connection;
+        let Some(connection) = self.connections.at(slot) else { return };
+        let version = connection.version;
+        let packet_bytes_max = connection.packet_bytes_max as usize;
+        let quota = u32::from(connection.receive_maximum);
+        let room = PUMP_BYTES_MAX.min(self.config.mqtt.out_buffer_bytes_max as usize);
+        let unsent_bytes = connection.unsent_bytes as usize;
+        while outbox.queued() > 0 {
+            let Some(out) = self.connections.out(slot) else { return };
+            if unsent_bytes + out.len() >= room {
+                return;
+            }
+            let Some((identifier, delivery)) = outbox.take_next(quota) else { return };
+            // [v5 MQTT-3.3.2-5] It was not begun, so it may go. Once sent it is completed [v5 MQTT-4.3.3-7].
+            let expired = delivery.message.envelope.has_expired(now);
+            // [v5 MQTT-3.1.2-24] The client that took the session over may take less than the one before.
+            let too_large = delivery_len(version, &delivery, now) > packet_bytes_max;
+            if !expired && !too_large {
+                write_publish(out, version, identifier, &delivery, false, now);
+                continue;
+            }
+            self.counters.dropped_expired += u64::from(expired);
+            self.counters.dropped_too_large += u64::from(too_large && !expired);
+            if let Some(identifier) = identifier {
+                outbox.abandon(identifier);
+            }
+        }
+    }
+
+    /// Sends again what a resumed session has in flight, in order, with DUP and the same PacketIdentifiers.
+    pub fn resend(&mut self, session: u32, now: Moment) {
+        let Some(session) = self.sessions.at_mut(session) else { return };
+        let Some(outbox) = session.outbox.as_deref_mut() else { return };
+        let slot = session.connection;
+        let Some(connection) = self.connections.at(slot) else { return };
+        let (version, packet_bytes_max) = (connection.version, connection.packet_bytes_max as usize);
+        let Some(out) = self.connections.out(slot) else { return };
+        let mut too_large = Vec::new();
+        for resend in outbox.resend() {
+            match resend {
+                Resend::Publish(identifier, delivery) => {
+                    if delivery_len(version, delivery, now) > packet_bytes_max {
+                        too_large.push(identifier);
+                        continue;
+                    }
+                    // [v3 MQTT-3.3.1-1] [v5 MQTT-3.3.1-1]
+                    write_publish(out, version, Some(identifier), delivery, true, now);
+                }
+                Resend::PubRel(identifier) => {
+                    encode_success(out.bytes_mut(), AckKind::PubRel, identifier);
+                }
+            }
+        }
+        for identifier in too_large {
+            self.counters.dropped_too_large += 1;
+            outbox.abandon(identifier);
+        }
+    }
+}
+
+/// Whether a connection takes a packet of this size.
+fn fits(connection: &Connection, publication: &Publication<'_>, order: Order<'_>) -> bool {
+    if connection.packet_bytes_max == u32::MAX {
+        return true;
+    }
+    let head = PublishHead {
+        flags: PublishFlags { dup: false, qos: order.qos, retain: order.retain },
+        topic: publication.topic,
+        packet_identifier: (order.qos != QoS::AtMostOnce).then_some(PacketIdentifier::MIN),
+        forwarded: publication.properties,
+        message_expiry_interval: (publication.envelope.expires_at != Moment::NEVER).then_some(0),
+        topic_alias: None,
+        subscription_identifiers: order.identifiers,
+    };
+    publish::encoded_len(connection.version, &head, publication.payload.len()) <= connection.packet_bytes_max as usize
+}
+
+/// The name of a connection.
+#[must_use]
+pub fn id_of(slot: u32, connection: &Connection) -> ConnectionId {
+    ConnectionId { slot, generation: connection.generation }
+}
+
+/// Bytes that a delivery takes on the wire.
+fn delivery_len(version: ProtocolVersion, delivery: &Delivery, now: Moment) -> usize {
+    delivery.subscription_identifiers.with(|identifiers| {
+        let head = delivery_head(Some(PacketIdentifier::MIN), delivery, identifiers, false, now);
+        publish::encoded_len(version, &head, delivery.message.payload().len())
+    })
+}
+
+fn write_publish(
+    out: &mut OutBuffer,
+    version: ProtocolVersion,
+    identifier: Option<PacketIdentifier>,
+    delivery: &Delivery,
+    dup: bool,
+    now: Moment,
+) {
+    let payload = delivery.message.payload();
+    let encoded = delivery.subscription_identifiers.with(|identifiers| {
+        let head = delivery_head(identifier, delivery, identifiers, dup, now);
+        publish::encode_head(out.bytes_mut(), version, &head, payload.len())
+    });
+    debug_assert!(encoded.is_ok());
+    if payload.len() >= SHARED_PAYLOAD_BYTES_MIN {
+        out.push_payload(&delivery.message.payload_shared());
+    } else {
+        out.bytes_mut().extend_from_slice(payload);
+    }
+}
+
+fn delivery_head<'a>(
+    packet_identifier: Option<PacketIdentifier>,
+    delivery: &'a Delivery,
+    subscription_identifiers: &'a [u32],
+    dup: bool,
+    now: Moment,
+) -> PublishHead<'a> {
+    let message = &delivery.message;
+    PublishHead {
+        flags: PublishFlags { dup, qos: delivery.qos, retain: delivery.retain },
+        topic: message.topic(),
+        packet_identifier,
+        forwarded: message.properties(),
+        message_expiry_interval: message.envelope.message_expiry_interval(now),
+        topic_alias: None,
+        subscription_identifiers,
+    }
+}
+
+/// Bytes of QoS 1 and 2 deliveries written ahead of the socket: more would only wait there instead of in the queue.
+const PUMP_BYTES_MAX: usize = 256 * 1024;

@@ -1,0 +1,181 @@
+//! What shards say to each other.
+//!
+//! Owns: the messages of the mesh and their ranks.
+//! Always: handling a message of one rank emits messages of higher ranks only, and rank 2 asks for nothing. So no cycle
+//! of full rings can stand: rank 2 is always taken, hence rank 1 is, hence rank 0 is.
+//! Never: an order between ranks. Messages of one rank from one shard to another keep theirs.
+
+use crate::{
+    message::{ApplicationMessage, Stamp},
+    plant::{Bug, planted},
+    routing::{Cursor, GroupIdentifier, Member, MemberState},
+    runtime::ReleasedSocket,
+};
+
+/// Ranks of mesh messages.
+pub const RANKS: usize = 3;
+/// To the home of a client, a topic or a share group.
+pub const RANK_HOME: usize = 0;
+/// To the subscribers of a topic.
+pub const RANK_DELIVERY: usize = 1;
+/// Answers, acknowledgements, refusals.
+pub const RANK_REPLY: usize = 2;
+
+/// What one shard says to another.
+#[derive(Debug)]
+pub enum MeshMessage {
+    /// A client whose home is there has connected here.
+    Arrival(Box<Arrival>),
+    /// Retain this message, whose topic is at home there; with an empty payload: clear.
+    Retain(Taken, ApplicationMessage),
+    /// Which retained messages match?
+    RetainedQuestion(Box<RetainedQuestion>),
+    /// Pick a member of each share group that matches and is at home there.
+    SharePublish(Taken, ApplicationMessage),
+    /// A client joins a share group, or its membership changes.
+    ShareJoin(Box<ShareJoin>),
+    /// A client leaves a share group.
+    ShareLeave(Box<ShareLeave>),
+    /// A client that is a member of a share group has come or gone.
+    ShareState(Box<ShareState>),
+    /// Deliver this to the subscribers there.
+    Deliver(Taken, ApplicationMessage),
+    /// Deliver this to the one member that was picked.
+    ShareDeliver(Box<ShareDelivery>),
+    /// Every message of a rank up to this one, counted from the first, has been handled there.
+    Handled {
+        /// Of this rank.
+        rank: u8,
+        /// So many in all.
+        count: u64,
+    },
+    /// The answer to a `RetainedQuestion`.
+    RetainedAnswer(Box<RetainedAnswer>),
+    /// The member that was picked cannot take it: pick another.
+    ShareRefused(Box<ShareDelivery>),
+}
+
+/// Whether the sender waits to hear that a message was handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It does.
+    Report,
+    /// It does not.
+    Ignore,
+}
+
+/// A client on its way to its home shard.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its socket; absent until the driver has taken it off its ring.
+    pub socket: Option<ReleasedSocket>,
+    /// CONNECT and whatever was received behind it.
+    pub bytes: Vec<u8>,
+    /// When CONNECT was parsed.
+    pub stamp: Stamp,
+    /// The ClientId that was assigned, when CONNECT has none.
+    pub assigned_client_id: Option<Box<str>>,
+}
+
+/// Which retained messages match a filter?
+#[derive(Debug)]
+pub struct RetainedQuestion {
+    /// Who asks.
+    pub asker: u16,
+    /// Names the question there.
+    pub number: u64,
+    /// The filter, without `$share`.
+    pub filter: Box<str>,
+    /// Where the previous slice ended.
+    pub cursor: Option<Cursor>,
+}
+
+/// A slice of the retained messages that match.
+#[derive(Debug)]
+pub struct RetainedAnswer {
+    /// Names the question.
+    pub number: u64,
+    /// Who answers.
+    pub home: u16,
+    /// The messages.
+    pub messages: Vec<ApplicationMessage>,
+    /// Where to go on, when there is more.
+    pub cursor: Option<Cursor>,
+}
+
+/// A client joins a share group, or its entry changes.
+#[derive(Clone, Debug)]
+pub struct ShareJoin {
+    /// The whole filter, `$share/NAME/` included: it names the group.
+    pub filter: Box<str>,
+    /// The entry.
+    pub member: Member,
+    /// Whether the sender waits to hear that this was handled.
+    pub taken: Taken,
+}
+
+/// A client leaves a share group.
+#[derive(Clone, Debug)]
+pub struct ShareLeave {
+    /// The whole filter.
+    pub filter: Box<str>,
+    /// The number of the membership.
+    pub number: u64,
+}
+
+/// A member of a share group has come or gone.
+#[derive(Clone, Debug)]
+pub struct ShareState {
+    /// The whole filter.
+    pub filter: Box<str>,
+    /// The number of the membership.
+    pub number: u64,
+    /// What it can take now.
+    pub state: MemberState,
+}
+
+/// A message for one member of a share group.
+#[derive(Clone, Debug)]
+pub struct ShareDelivery {
+    /// The home of the group.
+    pub home: u16,
+    /// The group there.
+    pub group: GroupIdentifier,
+    /// The member that was picked.
+    pub member: Member,
+    /// Memberships that have refused it.
+    pub refused: Vec<u64>,
+    /// The message.
+    pub message: ApplicationMessage,
+}
+
+impl MeshMessage {
+    /// The rank that the message travels at.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        if planted(Bug::OneRank) {
+            return RANK_HOME;
+        }
+        match self {
+            Self::Arrival(_)
+            | Self::Retain(..)
+            | Self::RetainedQuestion(_)
+            | Self::SharePublish(..)
+            | Self::ShareJoin(_)
+            | Self::ShareLeave(_)
+            | Self::ShareState(_) => RANK_HOME,
+            Self::Deliver(..) | Self::ShareDeliver(_) => RANK_DELIVERY,
+            Self::Handled { .. } | Self::RetainedAnswer(_) | Self::ShareRefused(_) => RANK_REPLY,
+        }
+    }
+
+    /// Whether the sender waits to hear that the message was handled.
+    #[must_use]
+    pub fn wants_report(&self) -> bool {
+        match self {
+            Self::Retain(taken, _) | Self::SharePublish(taken, _) | Self::Deliver(taken, _) => *taken == Taken::Report,
+            Self::ShareJoin(join) => join.taken == Taken::Report,
+            _ => false,
+        }
+    }
+}

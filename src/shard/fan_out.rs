@@ -1,0 +1,285 @@
+//! From a publication to the sessions on this shard.
+//!
+//! Owns: the merging of overlapping subscriptions, the deliveries of a turn, and large fan-outs as jobs with a cursor.
+//! Always: a session gets one copy of a publication, with the highest QoS and all identifiers of its matching
+//! subscriptions [v3 MQTT-3.3.5-1] [v5 MQTT-3.3.4-2] [v5 MQTT-3.3.4-3] [v5 MQTT-3.3.4-4]. While a fan-out goes on as a
+//! job its source waits, and only its source.
+//! Never: more than a slice of a job in one turn.
+
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use crate::{
+    message::{ApplicationMessage, Publication},
+    mqtt::{QoS, RetainHandling},
+    routing::Matches,
+    runtime::ConnectionId,
+    shard::{
+        RANK_DELIVERY, Shard, Subscription, SubscriptionBits, clients::Order, connections::Flags, exchange::Taken,
+        frames::Frames, ledger::AnswerReference,
+    },
+    time::Moment,
+};
+
+/// Where a publication comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A client of this shard.
+    Connection {
+        /// Its connection.
+        id: ConnectionId,
+        /// Its session, for No Local.
+        session: Option<u32>,
+    },
+    /// Another shard.
+    Shard(u16),
+    /// The broker: a Will, `$SYS`.
+    Broker,
+}
+
+/// What is kept from one publication to the next.
+#[derive(Debug, Default)]
+pub(super) struct FanOut {
+    /// The frames of the publication under way.
+    pub frames: Frames,
+    /// Tells a session that was met in this publication from one that was not.
+    mark: u32,
+}
+
+/// What fanning out on this shard came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Here {
+    /// Whether any subscription matched.
+    pub matched: bool,
+    /// Whether the rest goes on as a job, the last of the list.
+    pub job: bool,
+}
+
+/// A delivery that is worked out and not yet made.
+#[derive(Clone, Debug)]
+struct Target {
+    session: u32,
+    generation: u32,
+    qos: QoS,
+    retain: bool,
+    identifiers: SmallVec<[u32; 2]>,
+}
+
+/// A large fan-out under way.
+#[derive(Debug)]
+pub(super) struct FanOutJob {
+    message: Rc<ApplicationMessage>,
+    targets: Vec<Target>,
+    next: usize,
+    source: Source,
+    report: Taken,
+    /// The acknowledgement that waits for it.
+    pub answer: Option<AnswerReference>,
+}
+
+impl FanOutJob {
+    /// Whether messages of this shard wait behind it.
+    pub fn comes_from_shard(&self, shard: u16) -> bool {
+        self.source == Source::Shard(shard)
+    }
+}
+
+impl Shard {
+    /// Delivers a publication to the subscribers of this shard.
+    pub(super) fn fan_out_here(
+        &mut self,
+        publication: &Publication<'_>,
+        source: Source,
+        report: Taken,
+        now: Moment,
+    ) -> Here {
+        let mut found = Matches::new();
+        self.filters.matches(publication.topic, publication.envelope.topic_hash, &mut found);
+        let total: usize = found.iter().map(|slice| slice.len()).sum();
+        if total == 0 {
+            return Here::default();
+        }
+        self.retained_talk.note_live(publication);
+        self.deliveries_this_turn += total;
+        let publisher = match source {
+            Source::Connection { session, .. } => session,
+            _ => None,
+        };
+        if let ([only], true) = (found.as_slice(), total <= SLICE) {
+            let Shard { clients, fan_out, .. } = self;
+            fan_out.frames.begin(publication, total, now);
+            for subscription in *only {
+                if Some(subscription.session) == publisher && subscription.options.no_local() {
+                    continue;
+                }
+                let identifiers = [subscription.identifier];
+                let order = Order {
+                    session: subscription.session,
+                    qos: publication.envelope.qos.min(subscription.options.qos()),
+                    retain: publication.envelope.retain && subscription.options.retain_as_published(),
+                    identifiers: if subscription.identifier == 0 { &[] } else { &identifiers },
+                };
+                clients.deliver(publication, &mut fan_out.frames, order, now);
+            }
+            return Here { matched: true, job: false };
+        }
+        let targets = merge(&mut self.clients, &mut self.fan_out, &found, publication, publisher);
+        drop(found);
+        self.fan_out_to(publication, targets, source, report, now)
+    }
+
+    /// Makes the deliveries at once when they are few, as a job when they are many.
+    fn fan_out_to(
+        &mut self,
+        publication: &Publication<'_>,
+        targets: Vec<Target>,
+        source: Source,
+        report: Taken,
+        now: Moment,
+    ) -> Here {
+        let matched = !targets.is_empty();
+        if targets.len() > SLICE {
+            self.clients.counters.fan_out_jobs += 1;
+            let message = Rc::clone(publication.share());
+            self.jobs.push_back(FanOutJob { message, targets, next: 0, source, report, answer: None });
+            return Here { matched, job: true };
+        }
+        let Shard { clients, fan_out, .. } = self;
+        fan_out.frames.begin(publication, targets.len(), now);
+        for target in &targets {
+            clients.deliver(publication, &mut fan_out.frames, target.order(), now);
+        }
+        Here { matched, job: false }
+    }
+
+    /// A slice of the oldest job, which then goes behind the others.
+    pub(super) fn run_fan_out(&mut self, now: Moment) {
+        let Some(mut job) = self.jobs.pop_front() else { return };
+        let slice_end = (job.next + SLICE).min(job.targets.len());
+        let message = Rc::clone(&job.message);
+        let publication = Publication::of(&message);
+        let Shard { clients, fan_out, .. } = self;
+        fan_out.frames.begin(&publication, slice_end - job.next, now);
+        for target in job.targets.get(job.next..slice_end).unwrap_or_default() {
+            // The session may have ended, and another may stand in its place.
+            if clients.session_mut(target.session, target.generation).is_some() {
+                clients.deliver(&publication, &mut fan_out.frames, target.order(), now);
+            }
+        }
+        job.next = slice_end;
+        if job.next < job.targets.len() {
+            return self.jobs.push_back(job);
+        }
+        match job.source {
+            Source::Connection { id, .. } => self.stop_waiting(id, Flags::WAITS_FOR_JOB),
+            Source::Shard(shard) => self.ledger.count_received(shard, RANK_DELIVERY, job.report == Taken::Report),
+            Source::Broker => {}
+        }
+        self.settled.extend(job.answer);
+    }
+
+    /// A publication of another shard. Returns whether it is delivered already, not as a job.
+    pub(super) fn deliver_from_shard(
+        &mut self,
+        from: u16,
+        report: Taken,
+        message: ApplicationMessage,
+        now: Moment,
+    ) -> bool {
+        let message = Rc::new(message);
+        !self.fan_out_here(&Publication::of(&message), Source::Shard(from), report, now).job
+    }
+}
+
+impl Target {
+    fn order(&self) -> Order<'_> {
+        Order { session: self.session, qos: self.qos, retain: self.retain, identifiers: &self.identifiers }
+    }
+}
+
+/// One target for each session, however many of its subscriptions match.
+fn merge(
+    clients: &mut super::Clients,
+    fan_out: &mut FanOut,
+    found: &Matches<'_, Subscription>,
+    publication: &Publication<'_>,
+    publisher: Option<u32>,
+) -> Vec<Target> {
+    fan_out.mark = fan_out.mark.wrapping_add(1).max(1);
+    let mut targets: Vec<Target> = Vec::with_capacity(found.iter().map(|slice| slice.len()).sum());
+    // Where in `targets` a session stands that was met before: only overlapping subscriptions look here.
+    let mut places = ahash::AHashMap::new();
+    for subscription in found.iter().copied().flatten() {
+        // [v5 MQTT-3.8.3-3]
+        if Some(subscription.session) == publisher && subscription.options.no_local() {
+            continue;
+        }
+        let Some(session) = clients.sessions.at_mut(subscription.session) else { continue };
+        let qos = publication.envelope.qos.min(subscription.options.qos());
+        let retain = publication.envelope.retain && subscription.options.retain_as_published();
+        let identifier = (subscription.identifier != 0).then_some(subscription.identifier);
+        if session.mark == fan_out.mark
+            && let Some(target) = places.get(&subscription.session).and_then(|&place: &usize| targets.get_mut(place))
+        {
+            target.qos = target.qos.max(qos);
+            target.retain |= retain;
+            target.identifiers.extend(identifier);
+            continue;
+        }
+        session.mark = fan_out.mark;
+        if found.len() > 1 {
+            places.insert(subscription.session, targets.len());
+        }
+        targets.push(Target {
+            session: subscription.session,
+            generation: session.generation,
+            qos,
+            retain,
+            identifiers: identifier.into_iter().collect(),
+        });
+    }
+    targets
+}
+
+impl SubscriptionBits {
+    /// The options of a subscription, with the QoS that was granted.
+    #[must_use]
+    pub fn new(qos: QoS, no_local: bool, retain_as_published: bool) -> Self {
+        Self(qos.value() | u8::from(no_local) << 2 | u8::from(retain_as_published) << 3)
+    }
+
+    /// The granted QoS.
+    #[must_use]
+    pub fn qos(self) -> QoS {
+        QoS::from_bits(self.0 & 3).unwrap_or_default()
+    }
+
+    /// Whether the client does not want its own publications [v5 MQTT-3.8.3-3].
+    #[must_use]
+    pub fn no_local(self) -> bool {
+        self.0 & 4 != 0
+    }
+
+    /// Whether RETAIN is passed on as it was published [v5 MQTT-3.3.1-12] [v5 MQTT-3.3.1-13] [v3 MQTT-3.3.1-9].
+    #[must_use]
+    pub fn retain_as_published(self) -> bool {
+        self.0 & 8 != 0
+    }
+}
+
+/// Whether a subscription is sent the retained messages that match.
+#[must_use]
+pub(super) fn wants_retained(handling: RetainHandling, is_new: bool) -> bool {
+    match handling {
+        // [v5 MQTT-3.3.1-9] [v5 MQTT-3.8.4-4] [v3 MQTT-3.8.4-3]
+        RetainHandling::SendAtSubscribe => true,
+        // [v5 MQTT-3.3.1-10]
+        RetainHandling::SendIfNew => is_new,
+        // [v5 MQTT-3.3.1-11]
+        RetainHandling::DoNotSend => false,
+    }
+}
+
+/// Deliveries of one job in one turn; a fan-out above it is a job.
+const SLICE: usize = 1024;

@@ -1,0 +1,326 @@
+//! Bytes in: from receive buffers to packets, with pauses.
+//!
+//! Owns: the cutting of input into packets, the stash of what is not handled yet, and why a connection waits.
+//! Always: packets of a connection are handled in order, whether they came in one piece or byte by byte; a packet that
+//! lies whole in the receive buffer is handled where it lies. What a paused connection still receives is stashed, and the
+//! stash is bounded by what can land before the pause takes effect.
+//! Never: handles input of a connection that waits, or lets one connection's input fill a turn.
+
+use std::net::SocketAddr;
+
+use crate::{
+    mqtt::{
+        DecodeError, ReasonCode,
+        frame::{Peek, peek},
+    },
+    plant::{Bug, planted},
+    runtime::{CloseCause, ConnectionId},
+    shard::{
+        ConnectionEffect, Shard,
+        connections::{Flags, Pending, Place},
+        ending::Gone,
+        timers::Timer,
+    },
+    time::Moment,
+    transport::OutBuffer,
+};
+
+impl Shard {
+    /// A connection was accepted. Nothing is received until we ask.
+    pub fn handle_accepted(&mut self, id: ConnectionId, listener: u16, peer: SocketAddr, now: Moment) {
+        let runtime = &self.config.runtime;
+        let connections_max = if runtime.connections_max == 0 { u64::MAX } else { u64::from(runtime.connections_max) };
+        if !self.shared.connections.add_within(1, connections_max) {
+            self.clients.counters.connections_over_limit += 1;
+            return self.effects.connections.push(ConnectionEffect::Close(id, None, super::Ending::Reset));
+        }
+        if !self.shared.pending_connects.add_within(1, u64::from(runtime.pending_connects_max)) {
+            self.shared.connections.take(1);
+            self.clients.counters.connections_over_limit += 1;
+            return self.effects.connections.push(ConnectionEffect::Close(id, None, super::Ending::Reset));
+        }
+        let pending = Pending { generation: id.generation, listener, peer, bytes: Vec::new() };
+        self.clients.connections.put(id.slot, Place::Pending(Box::new(pending)));
+        let timer = Timer::ConnectDeadline { slot: id.slot, generation: id.generation };
+        self.timers.set(now.after(runtime.connect_timeout), timer);
+        let receive = if planted(Bug::MultishotBeforeConnect) {
+            ConnectionEffect::Receive(id)
+        } else {
+            ConnectionEffect::ReceiveOnce(id)
+        };
+        self.effects.connections.push(receive);
+    }
+
+    /// Bytes came from a client.
+    pub fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Moment) {
+        match self.clients.connections.place_mut(id) {
+            None | Some(Place::Vacant) => {}
+            Some(Place::Pending(_)) => self.handle_pending_received(id, bytes, now),
+            Some(Place::Open(connection)) => {
+                connection.last_seen = now;
+                if connection.flags.any(Flags::WAITS) || connection.flags.any(Flags::IN_BACKLOG) {
+                    let inbound = connection.inbound_mut();
+                    inbound.stash.extend_from_slice(bytes);
+                    if inbound.stash.len() > STASH_PAUSE_BYTES {
+                        self.stop_receiving(id);
+                    }
+                    return;
+                }
+                self.take_in(id, bytes, now);
+            }
+        }
+    }
+
+    /// A buffer has left for the client, or was given up.
+    pub fn handle_sent(&mut self, id: ConnectionId, buffer: Box<OutBuffer>, bytes: usize, now: Moment) {
+        self.clients.connections.recycle(buffer);
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        connection.unsent_bytes = connection.unsent_bytes.saturating_sub(bytes as u32);
+        let (session, asks) = (connection.session, connection.flags.any(Flags::ASKS_RETAINED));
+        if connection.out.is_some() {
+            self.clients.connections.out(id.slot);
+        }
+        self.clients.pump(session, now);
+        if asks {
+            self.continue_retained(session);
+        }
+    }
+
+    /// A connection has ended from outside: the client closed it, or the network did.
+    pub fn handle_closed(&mut self, id: ConnectionId, cause: CloseCause, now: Moment) {
+        match self.clients.connections.place_mut(id) {
+            None | Some(Place::Vacant) => {}
+            Some(Place::Pending(_)) => {
+                self.clients.connections.put(id.slot, Place::Vacant);
+                self.shared.pending_connects.take(1);
+                self.shared.connections.take(1);
+                self.clients.counters.connects_refused += 1;
+            }
+            Some(Place::Open(_)) => self.end_connection(id, Gone::closed_by_peer(cause), now),
+        }
+    }
+
+    /// Handles `bytes` behind what is stashed, and stashes what is left.
+    fn take_in(&mut self, id: ConnectionId, bytes: &[u8], now: Moment) {
+        let mut rest = bytes;
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        if let Some(inbound) = &mut connection.inbound
+            && !inbound.stash.is_empty()
+        {
+            // Completes the one packet that is begun; what lies behind it is handled where it lies.
+            let mut stash = std::mem::take(&mut inbound.stash);
+            loop {
+                match peek(&stash, self.config.mqtt.packet_bytes_max) {
+                    Err(error) => return self.violation(id, error, now),
+                    Ok(Peek::Complete(_)) => break,
+                    Ok(Peek::Incomplete { need }) => {
+                        let missing = need.saturating_sub(stash.len()).max(1).min(rest.len());
+                        let (part, behind) = rest.split_at(missing);
+                        if part.is_empty() {
+                            return self.stash(id, stash);
+                        }
+                        if need <= STASH_RESERVE_BYTES {
+                            stash.reserve_exact(need.saturating_sub(stash.len()));
+                        }
+                        stash.extend_from_slice(part);
+                        rest = behind;
+                    }
+                }
+            }
+            let used = self.consume(id, &stash, now);
+            stash.drain(..used);
+            if !stash.is_empty() {
+                stash.extend_from_slice(rest);
+                return self.stash(id, stash);
+            }
+            if let Some(connection) = self.clients.connections.open_mut(id) {
+                stash.clear();
+                stash.shrink_to(STASH_RESERVE_BYTES);
+                connection.inbound_mut().stash = stash;
+            }
+        }
+        let used = self.consume(id, rest, now);
+        if let Some(rest) = rest.get(used..)
+            && !rest.is_empty()
+            && let Some(connection) = self.clients.connections.open_mut(id)
+        {
+            connection.inbound_mut().stash.extend_from_slice(rest);
+        }
+    }
+
+    fn stash(&mut self, id: ConnectionId, stash: Vec<u8>) {
+        if let Some(connection) = self.clients.connections.open_mut(id) {
+            connection.inbound_mut().stash = stash;
+        }
+    }
+
+    /// Handles the whole packets at the start of `bytes` until the connection waits or is gone. Returns how many bytes
+    /// were handled.
+    fn consume(&mut self, id: ConnectionId, bytes: &[u8], now: Moment) -> usize {
+        let mut used = 0;
+        loop {
+            let Some(connection) = self.clients.connections.open_mut(id) else { return bytes.len() };
+            if connection.flags.any(Flags::WAITS) {
+                return used;
+            }
+            let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) else { return used };
+            if self.deliveries_this_turn >= DELIVERIES_PER_TURN {
+                connection.flags.set(Flags::WAITS_FOR_TURN, true);
+                self.join_backlog(id);
+                return used;
+            }
+            // Framing and body are borrowed from the receive buffer: nothing is copied here.
+            match peek(rest, self.config.mqtt.packet_bytes_max) {
+                Err(error) => {
+                    self.violation(id, error, now);
+                    return bytes.len();
+                }
+                Ok(Peek::Incomplete { .. }) => return used,
+                Ok(Peek::Complete(header)) => {
+                    let (start, end) = (usize::from(header.header_len), header.total_len());
+                    let Some(body) = rest.get(start..end) else { return used };
+                    used += end;
+                    self.clients.counters.packets_received += 1;
+                    self.handle_packet(id, header, body, now);
+                }
+            }
+        }
+    }
+
+    /// A packet broke the protocol: the client is told why, when its version can be told, and disconnected.
+    pub(super) fn violation(&mut self, id: ConnectionId, error: DecodeError, now: Moment) {
+        // [v3 MQTT-4.8.0-1] [v5 MQTT-4.13.1-1] [v3 MQTT-2.2.2-2] [v5 MQTT-2.1.3-1]
+        self.clients.counters.protocol_errors += 1;
+        if let Some(connection) = self.clients.connections.open_mut(id) {
+            let peer = connection.peer.address();
+            let session = connection.session;
+            let client_id = self.clients.sessions.at(session).map_or("", |session| &session.client_id);
+            tracing::info!(client_id, %peer, %error, "protocol error");
+        }
+        self.disconnect(id, error.reason_code(), now);
+    }
+
+    /// Whether nothing keeps the connection from going on is looked at after `reason` is gone.
+    pub(super) fn stop_waiting(&mut self, id: ConnectionId, reason: Flags) {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        connection.flags.set(reason, false);
+        if connection.flags.any(Flags::WAITS) {
+            return;
+        }
+        let stashed = connection.inbound.as_ref().is_some_and(|inbound| !inbound.stash.is_empty());
+        if stashed {
+            self.join_backlog(id);
+        } else {
+            self.resume_receiving(id);
+        }
+    }
+
+    /// The connection waits for `reason`. `stop`: its socket is not received from meanwhile.
+    pub(super) fn start_waiting(&mut self, id: ConnectionId, reason: Flags, stop: bool) {
+        if let Some(connection) = self.clients.connections.open_mut(id) {
+            connection.flags.set(reason, true);
+            if stop {
+                self.stop_receiving(id);
+            }
+        }
+    }
+
+    fn stop_receiving(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.clients.connections.open_mut(id)
+            && !connection.flags.any(Flags::RECEIVE_STOPPED)
+        {
+            connection.flags.set(Flags::RECEIVE_STOPPED, true);
+            self.effects.connections.push(ConnectionEffect::Pause(id));
+        }
+    }
+
+    fn resume_receiving(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.clients.connections.open_mut(id)
+            && connection.flags.any(Flags::RECEIVE_STOPPED)
+        {
+            connection.flags.set(Flags::RECEIVE_STOPPED, false);
+            self.effects.connections.push(ConnectionEffect::Resume(id));
+        }
+    }
+
+    pub(super) fn join_backlog(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.clients.connections.open_mut(id)
+            && !connection.flags.any(Flags::IN_BACKLOG)
+        {
+            connection.flags.set(Flags::IN_BACKLOG, true);
+            self.backlog.push_back(id);
+        }
+    }
+
+    /// Goes on with input that was put off, each connection once.
+    pub(super) fn run_backlog(&mut self, now: Moment) {
+        for _ in 0..self.backlog.len() {
+            if self.deliveries_this_turn >= DELIVERIES_PER_TURN {
+                return;
+            }
+            let Some(id) = self.backlog.pop_front() else { return };
+            let Some(connection) = self.clients.connections.open_mut(id) else { continue };
+            connection.flags.set(Flags::IN_BACKLOG, false);
+            connection.flags.set(Flags::WAITS_FOR_TURN, false);
+            if connection.flags.any(Flags::WAITS) {
+                continue;
+            }
+            let mut stash = std::mem::take(&mut connection.inbound_mut().stash);
+            let used = self.consume(id, &stash, now);
+            stash.drain(..used);
+            let Some(connection) = self.clients.connections.open_mut(id) else { continue };
+            let waits = connection.flags.any(Flags::WAITS) || connection.flags.any(Flags::IN_BACKLOG);
+            let inbound = connection.inbound_mut();
+            // Nothing was received meanwhile: input comes between turns only.
+            inbound.stash = stash;
+            if !waits {
+                self.resume_receiving(id);
+            }
+        }
+    }
+
+    /// A client has not said a packet for one and a half KeepAlives.
+    pub(super) fn on_keep_alive(&mut self, id: ConnectionId, now: Moment) {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        let session = connection.session;
+        // [v3 MQTT-3.1.2-24] [v5 MQTT-3.1.2-22]
+        let patience = keep_alive_patience(connection.keep_alive_s);
+        let waits = connection.flags.any(Flags::WAITS) || connection.flags.any(Flags::RECEIVE_STOPPED);
+        let deadline = connection.last_seen.after(patience);
+        if waits && !planted(Bug::KeepAliveWhilePaused) {
+            // We are the ones who do not listen: its time starts again.
+            connection.last_seen = now;
+        } else if deadline <= now {
+            self.clients.counters.keep_alive_timeouts += 1;
+            return self.disconnect(id, ReasonCode::KeepAliveTimeout, now);
+        }
+        if connection.inbound.as_ref().is_some_and(|inbound| inbound.is_idle()) {
+            connection.inbound = None;
+        }
+        let due = connection.last_seen.after(patience);
+        self.timers.set(due, Timer::KeepAlive { slot: id.slot, generation: id.generation });
+        self.free_idle_session(session);
+    }
+
+    /// Lets go of what a silent session does not need.
+    pub(super) fn free_idle_session(&mut self, session: u32) {
+        if let Some(session) = self.clients.sessions.at_mut(session) {
+            session.drop_empty_outbox();
+            if session.received.as_ref().is_some_and(|received| received.is_empty()) {
+                session.received = None;
+            }
+        }
+    }
+}
+
+/// One and a half KeepAlives.
+pub(super) fn keep_alive_patience(keep_alive_s: u16) -> std::time::Duration {
+    std::time::Duration::from_millis(u64::from(keep_alive_s) * 1_500)
+}
+
+/// Deliveries after which a turn handles no more input: about a millisecond of work before the sends.
+pub(super) const DELIVERIES_PER_TURN: usize = 4096;
+/// A connection that waits is not received from any more once this much is stashed.
+const STASH_PAUSE_BYTES: usize = 64 * 1024;
+/// Memory set aside at once for a packet that arrives in pieces. A client that only announces a large one gets no more.
+const STASH_RESERVE_BYTES: usize = 16 * 1024;

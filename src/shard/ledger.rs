@@ -1,0 +1,147 @@
+//! Who waits for which shard.
+//!
+//! Owns: for each other shard and rank, how many messages went there, how many of those it has handled, and which
+//! acknowledgements wait for which of them.
+//! Always: messages of one rank between two shards are handled in order, so one number says it for all: a shard reports
+//! how many it has handled, at most once a turn, and no message carries a number of its own.
+//! Never: loses a wait. A connection that is gone leaves its waits behind; they settle into nothing.
+
+use std::collections::VecDeque;
+
+use crate::{runtime::ConnectionId, session::AnswerNumber, shard::exchange::RANKS};
+
+/// An acknowledgement that a connection owes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerReference {
+    /// Whose.
+    pub connection: ConnectionId,
+    /// Which.
+    pub number: AnswerNumber,
+}
+
+/// A place in the stream of messages to another shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    shard: u16,
+    rank: u8,
+    count: u64,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    /// Messages sent to the other shard.
+    sent: u64,
+    /// Of those, as it reported, handled.
+    handled: u64,
+    waits: VecDeque<(u64, AnswerReference)>,
+    /// Messages from the other shard that we handled.
+    received: u64,
+    /// Whether it waits to hear of them.
+    report_due: bool,
+}
+
+/// The waits of one shard.
+#[derive(Debug)]
+pub struct Ledger {
+    streams: Vec<Stream>,
+}
+
+impl Ledger {
+    /// A ledger towards `shards` shards.
+    #[must_use]
+    pub fn new(shards: usize) -> Self {
+        Self { streams: (0..shards * RANKS).map(|_| Stream::default()).collect() }
+    }
+
+    /// Counts a message to shard `to`, and returns what an acknowledgement would wait for.
+    pub fn count_sent(&mut self, to: u16, rank: usize) -> Wait {
+        let stream = &mut self.streams[usize::from(to) * RANKS + rank];
+        stream.sent += 1;
+        Wait { shard: to, rank: rank as u8, count: stream.sent }
+    }
+
+    /// Makes the acknowledgement `answer` wait. Waits of one stream are given in order.
+    pub fn wait(&mut self, wait: Wait, answer: AnswerReference) {
+        let stream = &mut self.streams[usize::from(wait.shard) * RANKS + usize::from(wait.rank)];
+        debug_assert!(stream.waits.back().is_none_or(|last| last.0 <= wait.count) && wait.count > stream.handled);
+        stream.waits.push_back((wait.count, answer));
+    }
+
+    /// Counts a message that was handled here.
+    pub fn count_received(&mut self, from: u16, rank: usize, wants_report: bool) {
+        let stream = &mut self.streams[usize::from(from) * RANKS + rank];
+        stream.received += 1;
+        stream.report_due |= wants_report;
+    }
+
+    /// Calls `report` with (shard, rank, count) for each shard that waits to hear of us.
+    pub fn poll_reports(&mut self, mut report: impl FnMut(u16, u8, u64)) {
+        for (index, stream) in self.streams.iter_mut().enumerate() {
+            if std::mem::take(&mut stream.report_due) {
+                report((index / RANKS) as u16, (index % RANKS) as u8, stream.received);
+            }
+        }
+    }
+
+    /// Shard `from` has handled `count` of our messages of `rank`: `settle` is called for each wait that ends.
+    pub fn handle_report(&mut self, from: u16, rank: u8, count: u64, mut settle: impl FnMut(AnswerReference)) {
+        let Some(stream) = self.streams.get_mut(usize::from(from) * RANKS + usize::from(rank)) else { return };
+        stream.handled = stream.handled.max(count);
+        while let Some(&(due, answer)) = stream.waits.front()
+            && due <= stream.handled
+        {
+            stream.waits.pop_front();
+            settle(answer);
+        }
+    }
+
+    /// How many waits are open.
+    #[must_use]
+    pub fn waits(&self) -> usize {
+        self.streams.iter().map(|stream| stream.waits.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        mqtt::{PacketIdentifier, ReasonCode},
+        session::{Acknowledgements, Answer},
+    };
+
+    #[test]
+    fn a_report_settles_every_wait_up_to_its_count() {
+        let mut ledger = Ledger::new(2);
+        let mut owed = Acknowledgements::default();
+        let connection = ConnectionId { slot: 0, generation: 0 };
+        let mut answers = Vec::new();
+        for value in 1..=3 {
+            let wait = ledger.count_sent(1, 1);
+            let answer = Answer::PubAck(PacketIdentifier::new(value).unwrap(), ReasonCode::Success);
+            let reference = AnswerReference { connection, number: owed.push(answer, 1) };
+            ledger.wait(wait, reference);
+            answers.push(reference);
+        }
+        let mut settled = Vec::new();
+        ledger.handle_report(1, 0, 3, |answer| settled.push(answer));
+        assert!(settled.is_empty(), "another rank");
+        ledger.handle_report(1, 1, 2, |answer| settled.push(answer));
+        assert_eq!(settled, answers[..2]);
+        assert_eq!(ledger.waits(), 1);
+    }
+
+    #[test]
+    fn a_report_is_due_once_for_a_turn() {
+        let mut ledger = Ledger::new(2);
+        ledger.count_received(1, 1, false);
+        let mut reports = Vec::new();
+        ledger.poll_reports(|shard, rank, count| reports.push((shard, rank, count)));
+        assert!(reports.is_empty());
+        ledger.count_received(1, 1, true);
+        ledger.count_received(1, 1, false);
+        ledger.poll_reports(|shard, rank, count| reports.push((shard, rank, count)));
+        ledger.poll_reports(|shard, rank, count| reports.push((shard, rank, count)));
+        assert_eq!(reports, [(1, 1, 3)]);
+    }
+}

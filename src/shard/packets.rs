@@ -1,0 +1,289 @@
+//! One packet of a connected client.
+//!
+//! Owns: the dispatch by packet kind, and the kinds that concern neither topics nor filters: acknowledgements, PINGREQ,
+//! DISCONNECT, AUTH.
+//! Always: what a client may not say ends its connection with the reason, and its Will is published.
+
+use crate::{
+    mqtt::{
+        Ack, AckKind, Disconnect, EncodeWithin, FrameHeader, Packet, PacketIdentifier, PacketType, ProtocolVersion,
+        Publish, ReasonCode, Sender, ack::encode_success,
+    },
+    runtime::ConnectionId,
+    session::{Acknowledged, Answer},
+    shard::{Connection, Shard, connections::Flags, ending::Gone},
+    time::Moment,
+};
+
+impl Shard {
+    /// Handles a whole packet.
+    pub(super) fn handle_packet(&mut self, id: ConnectionId, header: FrameHeader, body: &[u8], now: Moment) {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        let version = connection.version;
+        if header.first >> 4 == PacketType::Publish as u8 {
+            return match Publish::decode(header.first, body, version, Sender::Client) {
+                Ok(publish) => self.on_publish(id, &publish, now),
+                Err(error) => self.violation(id, error, now),
+            };
+        }
+        match Packet::decode(header, body, version, Sender::Client) {
+            Ok(packet) => self.dispatch(id, packet, now),
+            Err(error) => self.violation(id, error, now),
+        }
+    }
+
+    fn dispatch(&mut self, id: ConnectionId, packet: Packet<'_>, now: Moment) {
+        match packet {
+            Packet::PubAck(ack) => self.on_puback(id, &ack, now),
+            Packet::PubRec(ack) => self.on_pubrec(id, &ack, now),
+            Packet::PubRel(ack) => self.on_pubrel(id, &ack),
+            Packet::PubComp(ack) => self.on_pubcomp(id, &ack, now),
+            Packet::Subscribe(subscribe) => self.on_subscribe(id, &subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe),
+            Packet::PingReq => self.on_pingreq(id),
+            Packet::Disconnect(disconnect) => self.on_disconnect(id, &disconnect, now),
+            Packet::Publish(publish) => self.on_publish(id, &publish, now),
+            // [v3 MQTT-3.1.0-2] [v5 MQTT-3.1.0-2] A second CONNECT.
+            Packet::Connect(_) => self.unexpected(id, now),
+            // [v5 MQTT-4.12.0-7] [v5 MQTT-4.12.0-6] No connection has an Authentication Method: CONNECT with one is refused.
+            Packet::Auth(_) => self.unexpected(id, now),
+            // What only a server sends does not decode with a client as its sender.
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => self.unexpected(id, now),
+        }
+    }
+
+    fn unexpected(&mut self, id: ConnectionId, now: Moment) {
+        self.clients.counters.protocol_errors += 1;
+        self.disconnect(id, ReasonCode::ProtocolError, now);
+    }
+
+    /// [v3 MQTT-3.12.4-1] [v5 MQTT-3.12.4-1]
+    fn on_pingreq(&mut self, id: ConnectionId) {
+        if let Some(out) = self.clients.connections.out(id.slot) {
+            out.bytes_mut().extend_from_slice(&PINGRESP);
+        }
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        let session = connection.session;
+        self.free_idle_session(session);
+    }
+
+    fn on_puback(&mut self, id: ConnectionId, ack: &Ack<'_>, now: Moment) {
+        let Some((session, outbox)) = self.outbox_of(id) else { return };
+        // An identifier that is not in flight is no error for PUBACK: it may answer what we gave up.
+        outbox.handle_puback(ack.packet_identifier);
+        self.clients.pump(session, now);
+        self.after_acknowledgement(session);
+    }
+
+    fn on_pubrec(&mut self, id: ConnectionId, ack: &Ack<'_>, now: Moment) {
+        let acknowledged = match self.outbox_of(id) {
+            Some((_, outbox)) => outbox.handle_pubrec(ack.packet_identifier, ack.reason_code.is_error()),
+            None => Acknowledged::Unknown,
+        };
+        match acknowledged {
+            Acknowledged::Completed => {
+                let Some(session) = self.session_of(id) else { return };
+                self.clients.pump(session, now);
+                self.after_acknowledgement(session);
+            }
+            Acknowledged::Release => self.write_pubrel(id, ack.packet_identifier, ReasonCode::Success),
+            // Nothing follows a refusal; otherwise the client is waiting for PUBREL, and v5 has a reason for it.
+            Acknowledged::Unknown if ack.reason_code.is_error() => {}
+            Acknowledged::Unknown => {
+                self.write_pubrel(id, ack.packet_identifier, ReasonCode::PacketIdentifierNotFound);
+            }
+        }
+    }
+
+    fn on_pubcomp(&mut self, id: ConnectionId, ack: &Ack<'_>, now: Moment) {
+        let Some((session, outbox)) = self.outbox_of(id) else { return };
+        outbox.handle_pubcomp(ack.packet_identifier);
+        self.clients.pump(session, now);
+        self.after_acknowledgement(session);
+    }
+
+    /// [v3 MQTT-4.3.3-2] [v5 MQTT-4.3.3-11] [v5 MQTT-4.3.3-12]
+    fn on_pubrel(&mut self, id: ConnectionId, ack: &Ack<'_>) {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        let reader = Reader::of(connection);
+        let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) else {
+            return;
+        };
+        let known = session.received.as_mut().is_some_and(|received| received.remove(ack.packet_identifier));
+        // A PUBREC that is still owed leaves first: the client did not wait for it.
+        let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        if let Some(out) = self.clients.connections.out(id.slot) {
+            // [v3 MQTT-2.3.1-6] [v5 MQTT-2.2.1-5]
+            write_ack(out.bytes_mut(), reader, AckKind::PubComp, ack.packet_identifier, reason);
+        }
+    }
+
+    fn write_pubrel(&mut self, id: ConnectionId, identifier: PacketIdentifier, reason: ReasonCode) {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        let reader = Reader::of(connection);
+        if let Some(out) = self.clients.connections.out(id.slot) {
+            // [v3 MQTT-4.6.0-4] At once, so in the order of the PUBRECs.
+            write_ack(out.bytes_mut(), reader, AckKind::PubRel, identifier, reason);
+        }
+    }
+
+    /// [v3 MQTT-3.14.4-3] [v5 MQTT-3.14.4-3] [v3 MQTT-3.1.2-10] [v5 MQTT-3.1.2-10]
+    fn on_disconnect(&mut self, id: ConnectionId, disconnect: &Disconnect<'_>, now: Moment) {
+        let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) else {
+            return;
+        };
+        if let Some(expiry_interval_s) = disconnect.session_expiry_interval {
+            if session.expiry_interval_s == 0 && expiry_interval_s != 0 {
+                return self.unexpected(id, now);
+            }
+            session.expiry_interval_s = self.config.session_expiry_s(expiry_interval_s);
+        }
+        let gone = Gone::by_client(disconnect.reason_code);
+        self.end_connection(id, gone, now);
+    }
+
+    /// The session of a connection.
+    pub(super) fn session_of(&mut self, id: ConnectionId) -> Option<u32> {
+        self.clients.connections.open_mut(id).map(|connection| connection.session)
+    }
+
+    fn outbox_of(&mut self, id: ConnectionId) -> Option<(u32, &mut crate::session::Outbox)> {
+        let session = self.session_of(id)?;
+        let outbox = self.clients.sessions.at_mut(session)?.outbox.as_deref_mut()?;
+        Some((session, outbox))
+    }
+
+    /// Owes `answer`, which `waiting` others have yet to make true; it leaves at once when nothing keeps it.
+    pub(super) fn owe(
+        &mut self,
+        id: ConnectionId,
+        answer: Answer,
+        waiting: u32,
+    ) -> Option<crate::session::AnswerNumber> {
+        let connection = self.clients.connections.open_mut(id)?;
+        let free = connection.inbound.as_ref().is_none_or(|inbound| inbound.acknowledgements.is_empty());
+        if waiting == 0 && free {
+            self.write_answer(id, &answer);
+            return None;
+        }
+        Some(connection.inbound_mut().acknowledgements.push(answer, waiting))
+    }
+
+    /// Acknowledgements for which everyone has taken their part leave.
+    pub(super) fn run_settled(&mut self) {
+        for answer in std::mem::take(&mut self.settled) {
+            let Some(connection) = self.clients.connections.open_mut(answer.connection) else { continue };
+            connection.inbound_mut().acknowledgements.settle(answer.number);
+            self.write_ready(answer.connection);
+            self.may_go_on_receiving(answer.connection);
+        }
+    }
+
+    fn write_ready(&mut self, id: ConnectionId) {
+        while let Some(connection) = self.clients.connections.open_mut(id) {
+            let Some(inbound) = connection.inbound.as_mut() else { return };
+            let Some(answer) = inbound.acknowledgements.poll_ready() else { return };
+            self.write_answer(id, &answer);
+        }
+    }
+
+    fn write_answer(&mut self, id: ConnectionId, answer: &Answer) {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        let (reader, session) = (Reader::of(connection), connection.session);
+        let Some(out) = self.clients.connections.out(id.slot) else { return };
+        let out = out.bytes_mut();
+        let is_said = match answer {
+            // [v3 MQTT-3.3.4-1] [v5 MQTT-3.3.4-1] [v3 MQTT-4.3.2-2] [v5 MQTT-4.3.2-4]
+            Answer::PubAck(identifier, reason) => write_ack(out, reader, AckKind::PubAck, *identifier, *reason),
+            // [v5 MQTT-4.3.3-8]
+            Answer::PubRec(identifier, reason) => write_ack(out, reader, AckKind::PubRec, *identifier, *reason),
+            Answer::SubAck(identifier, reasons, _) => super::subscribe::write_suback(reader, *identifier, reasons, out),
+            Answer::UnsubAck(identifier, reasons) => {
+                super::subscribe::write_unsuback(reader, *identifier, reasons, out)
+            }
+        };
+        if !is_said {
+            // A client that cannot be told must not believe that all is well.
+            self.clients.condemned.push((id, ReasonCode::ImplementationSpecificError));
+        }
+        if let Answer::SubAck(_, _, requests) = answer {
+            for request in requests {
+                self.ask_retained(session, request);
+            }
+        }
+    }
+
+    /// A 3.x client that had too many QoS 1 and 2 PUBLISHes under way may have room again.
+    pub(super) fn may_go_on_receiving(&mut self, id: ConnectionId) {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        if connection.flags.any(Flags::WAITS_FOR_ACKNOWLEDGEMENTS) && !self.receive_window_is_full(id) {
+            self.stop_waiting(id, Flags::WAITS_FOR_ACKNOWLEDGEMENTS);
+        }
+    }
+
+    /// Whether we owe a client as many acknowledgements as it may have PUBLISHes under way. They leave without its help.
+    pub(super) fn receive_window_is_full(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return false };
+        let owed = connection.inbound.as_ref().map_or(0, |inbound| inbound.acknowledgements.publishes());
+        owed >= u32::from(self.config.mqtt.receive_maximum)
+    }
+
+    /// Whether a client has as many QoS 1 and 2 PUBLISHes under way as we announced, those of QoS 2 that it has yet to
+    /// release counted in.
+    pub(super) fn receive_maximum_is_reached(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return false };
+        let owed = connection.inbound.as_ref().map_or(0, |inbound| inbound.acknowledgements.puback_owed());
+        let session = self.clients.sessions.at(connection.session);
+        // A QoS 2 identifier is received from PUBLISH to PUBREL, the time that its PUBREC is owed counted in.
+        let received = session.and_then(|session| session.received.as_ref()).map_or(0, |received| received.len());
+        owed + received >= u32::from(self.config.mqtt.receive_maximum)
+    }
+
+    /// Whatever the decoder does not know of but the connection's version forbids.
+    pub(super) fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, now: Moment) {
+        self.clients.counters.protocol_errors += 1;
+        self.disconnect(id, reason, now);
+    }
+}
+
+/// What a client can be told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader {
+    /// The version that it speaks.
+    pub version: ProtocolVersion,
+    /// The largest packet that it takes.
+    pub packet_bytes_max: u32,
+    /// Whether Reason Strings are welcome on every packet.
+    pub wants_problem_information: bool,
+}
+
+impl Reader {
+    /// The client of a connection.
+    pub fn of(connection: &Connection) -> Self {
+        Self {
+            version: connection.version,
+            packet_bytes_max: connection.packet_bytes_max,
+            wants_problem_information: connection.flags.any(Flags::PROBLEM_INFORMATION),
+        }
+    }
+}
+
+/// Writes an acknowledgement. 3.x has no reasons, so what they say is left unsaid there. Returns whether it was written.
+fn write_ack(
+    out: &mut Vec<u8>,
+    reader: Reader,
+    kind: AckKind,
+    identifier: PacketIdentifier,
+    reason: ReasonCode,
+) -> bool {
+    if reason == ReasonCode::Success || !reader.version.has_properties() {
+        encode_success(out, kind, identifier);
+        return true;
+    }
+    let mut ack = Ack::new(kind, identifier, reason);
+    // [v5 MQTT-3.1.2-29]
+    ack.reason_string = (reason.is_error() && reader.wants_problem_information).then(|| reason.name());
+    ack.encode_within(reader.version, reader.packet_bytes_max, out)
+}
+
+const PINGRESP: [u8; 2] = [0xD0, 0x00];

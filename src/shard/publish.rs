@@ -1,0 +1,386 @@
+//! A client's PUBLISH, and where a publication goes from here.
+//!
+//! Owns: the checks of PUBLISH, and the routing of what the broker takes over: to subscribers here, to shards that are
+//! interested, to homes of share groups, to the home of its retained message.
+//! Always: publications of one client leave in its order [v3 MQTT-4.6.0-5] [v3 MQTT-4.6.0-6] [v5 MQTT-4.6.0-5]
+//! [v5 MQTT-4.6.0-6]; an acknowledgement waits until every shard that got the message has taken it.
+//! Never: allocates for a QoS 0 message that only passes through to clients of this shard.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::{
+    message::{ApplicationMessage, Envelope, Origin, Publication, Stamp},
+    mqtt::{PacketIdentifier, PayloadFormatIndicator, Publish, QoS, ReasonCode},
+    plant::{Bug, planted},
+    routing::{InterestTable, Prefixes, TopicHash, home},
+    runtime::ConnectionId,
+    session::{AliasError, Answer},
+    shard::{
+        RANK_DELIVERY, RANK_HOME, Shard,
+        connections::Flags,
+        exchange::{MeshMessage, Taken},
+        fan_out::Source,
+        ledger::{AnswerReference, Wait},
+    },
+    time::Moment,
+};
+
+/// What routing a publication left behind.
+#[derive(Debug, Default)]
+pub(super) struct Routed {
+    /// Whether anyone wanted it, as far as can be told here.
+    pub matched: bool,
+    /// Other shards that have yet to take it.
+    pub waits: SmallVec<[Wait; 4]>,
+    /// Whether its fan-out here goes on as a job.
+    pub job: bool,
+}
+
+impl Shard {
+    /// A client's PUBLISH.
+    pub(super) fn on_publish(&mut self, id: ConnectionId, publish: &Publish<'_>, now: Moment) {
+        self.clients.counters.publishes_received[usize::from(publish.qos.value())] += 1;
+        let mut aliased = None;
+        if publish.properties.topic_alias.is_some() || publish.topic.is_empty() {
+            match self.resolve_alias(id, publish) {
+                Ok(topic) => aliased = topic,
+                Err(reason) => return self.refuse(id, reason, now),
+            }
+        }
+        let topic = aliased.as_deref().unwrap_or(publish.topic);
+        if let Err(reason) = self.check_publish(publish, topic) {
+            return self.reject_publish(id, publish, reason, now);
+        }
+        let Some(identifier) = publish.packet_identifier else {
+            return self.take_over_publish(id, publish, topic, None, now);
+        };
+        // [v5 MQTT-4.9.0-3] Only PUBLISHes are counted; everything else is handled at any time.
+        if publish.qos == QoS::ExactlyOnce && self.is_received(id, identifier) {
+            return self.answer_duplicate(id, publish, topic, identifier, now);
+        }
+        if self.version_of(id).is_some_and(|version| version.has_properties()) && self.receive_maximum_is_reached(id) {
+            return self.refuse(id, ReasonCode::ReceiveMaximumExceeded, now);
+        }
+        self.take_over_publish(id, publish, topic, Some(identifier), now);
+    }
+
+    /// A QoS 2 PUBLISH that came before is not delivered again [v5 MQTT-4.3.3-10]; it is answered, once.
+    fn answer_duplicate(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish<'_>,
+        topic: &str,
+        identifier: PacketIdentifier,
+        now: Moment,
+    ) {
+        if planted(Bug::Qos2DuplicateDelivered) {
+            return self.take_over_publish(id, publish, topic, Some(identifier), now);
+        }
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        let owed = connection.inbound.as_ref().is_some_and(|inbound| inbound.acknowledgements.owes_pubrec(identifier));
+        if !owed {
+            self.owe(id, Answer::PubRec(identifier, ReasonCode::Success), 0);
+        }
+    }
+
+    /// The topic behind an alias, or the alias set to the topic.
+    fn resolve_alias(&mut self, id: ConnectionId, publish: &Publish<'_>) -> Result<Option<Box<str>>, ReasonCode> {
+        let maximum = self.config.mqtt.topic_alias_max;
+        let Some(alias) = publish.properties.topic_alias else { return Err(ReasonCode::ProtocolError) };
+        let Some(connection) = self.clients.connections.open_mut(id) else { return Ok(None) };
+        let aliases = &mut connection.inbound_mut().aliases;
+        let resolved = if publish.topic.is_empty() {
+            aliases.topic(alias, maximum).map(|topic| Some(topic.into()))
+        } else {
+            aliases.set(alias, publish.topic, maximum).map(|()| None)
+        };
+        resolved.map_err(|error| match error {
+            AliasError::Invalid => ReasonCode::TopicAliasInvalid,
+            AliasError::Unknown => ReasonCode::ProtocolError,
+        })
+    }
+
+    /// Whether the configuration lets a client publish this.
+    fn check_publish(&self, publish: &Publish<'_>, topic: &str) -> Result<(), Rejection> {
+        let limits = &self.config.mqtt;
+        if publish.qos.value() > limits.maximum_qos {
+            return Err(Rejection::Connection(ReasonCode::QoSNotSupported));
+        }
+        if publish.retain && !limits.retained_available {
+            return Err(Rejection::Connection(ReasonCode::RetainNotSupported));
+        }
+        // `$SYS` is the broker's own; other topics with `$` are the clients'.
+        if topic.starts_with("$SYS/") {
+            return Err(Rejection::Publish(ReasonCode::NotAuthorized));
+        }
+        if topic.len() > limits.topic_bytes_max as usize
+            || memchr::memchr_iter(b'/', topic.as_bytes()).take(limits.topic_levels_max as usize).count()
+                >= limits.topic_levels_max as usize
+        {
+            return Err(Rejection::Publish(ReasonCode::TopicNameInvalid));
+        }
+        if limits.payload_format_check
+            && publish.properties.payload_format_indicator == Some(PayloadFormatIndicator::Utf8)
+            && std::str::from_utf8(publish.payload).is_err()
+        {
+            return Err(Rejection::Publish(ReasonCode::PayloadFormatInvalid));
+        }
+        Ok(())
+    }
+
+    /// A PUBLISH that is not taken over: a v5 client of QoS 1 or 2 is told in the acknowledgement, at QoS 0 it is
+    /// dropped; a 3.x client is acknowledged all the same where nothing is wrong with the protocol, since its version
+    /// has no words for it [v3 MQTT-3.3.5-2].
+    fn reject_publish(&mut self, id: ConnectionId, publish: &Publish<'_>, rejection: Rejection, now: Moment) {
+        let reason = match rejection {
+            Rejection::Connection(reason) => return self.refuse(id, reason, now),
+            Rejection::Publish(reason) => reason,
+        };
+        let is_v5 = self.version_of(id).is_some_and(|version| version.has_properties());
+        let reason = if is_v5 { reason } else { ReasonCode::Success };
+        match (publish.qos, publish.packet_identifier) {
+            (QoS::AtLeastOnce, Some(identifier)) => {
+                self.owe(id, Answer::PubAck(identifier, reason), 0);
+            }
+            (QoS::ExactlyOnce, Some(identifier)) => {
+                if !reason.is_error() {
+                    self.receive(id, identifier);
+                }
+                // [v5 MQTT-4.3.3-9] A refused identifier is free again.
+                self.owe(id, Answer::PubRec(identifier, reason), 0);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes a PUBLISH over: from here on it is the broker's.
+    fn take_over_publish(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish<'_>,
+        topic: &str,
+        identifier: Option<PacketIdentifier>,
+        now: Moment,
+    ) {
+        let mut properties = std::mem::take(&mut self.scratch);
+        properties.clear();
+        // [v5 MQTT-3.3.2-4] [v5 MQTT-3.3.2-15] [v5 MQTT-3.3.2-16] [v5 MQTT-3.3.2-17] [v5 MQTT-3.3.2-18] [v5 MQTT-3.3.2-20]
+        publish.properties.write_forwarded(&mut properties);
+        let envelope = self.envelope(publish.qos, publish.retain, publish.properties.message_expiry_interval, now);
+        let publication = Publication::new(topic, &properties, publish.payload, envelope);
+        let publisher = self.session_of(id);
+        if publish.qos == QoS::ExactlyOnce
+            && let Some(identifier) = identifier
+        {
+            self.receive(id, identifier);
+        }
+        let report = if identifier.is_some() { Taken::Report } else { Taken::Ignore };
+        let source = Source::Connection { id, session: publisher };
+        let routed = self.route(publication, source, report, now);
+        self.scratch = properties;
+        if let Some(identifier) = identifier {
+            self.owe_publish(id, publish.qos, identifier, &routed);
+        }
+        if routed.job {
+            self.start_waiting(id, Flags::WAITS_FOR_JOB, true);
+        }
+        if self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY) > MESH_WAITING_MAX {
+            self.clients.counters.paused_for_mesh += 1;
+            self.start_waiting(id, Flags::WAITS_FOR_MESH, true);
+            self.waiting_for_mesh.push(id);
+        }
+    }
+
+    /// Owes PUBACK or PUBREC until everyone has taken the message.
+    fn owe_publish(&mut self, id: ConnectionId, qos: QoS, identifier: PacketIdentifier, routed: &Routed) {
+        // [v5 MQTT-3.4.2-1] [v5 MQTT-3.5.2-1] Said only when it is certain.
+        let has_words = self.version_of(id).is_some_and(|version| version.has_properties());
+        let reason = if routed.matched || !has_words { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+        let answer = match qos {
+            QoS::ExactlyOnce => Answer::PubRec(identifier, reason),
+            _ => Answer::PubAck(identifier, reason),
+        };
+        let waiting = if planted(Bug::AckBeforeTaken) { 0 } else { routed.waits.len() as u32 + u32::from(routed.job) };
+        let Some(number) = self.owe(id, answer, waiting) else { return };
+        let reference = AnswerReference { connection: id, number };
+        if waiting > 0 {
+            for wait in &routed.waits {
+                self.ledger.wait(*wait, reference);
+            }
+            if routed.job
+                && let Some(job) = self.jobs.back_mut()
+            {
+                job.answer = Some(reference);
+            }
+        }
+        let is_v5 = self.version_of(id).is_some_and(|version| version.has_properties());
+        if !is_v5 && self.receive_window_is_full(id) {
+            self.start_waiting(id, Flags::WAITS_FOR_ACKNOWLEDGEMENTS, true);
+        }
+    }
+
+    /// What travels with a publication that is taken over now. `None` as its expiry means the configured one.
+    pub(super) fn envelope(
+        &mut self,
+        qos: QoS,
+        retain: bool,
+        message_expiry_interval_s: Option<u32>,
+        now: Moment,
+    ) -> Envelope {
+        let longest = self.config.mqtt.message_expiry_max;
+        let asked = message_expiry_interval_s.map_or(Duration::MAX, |seconds| Duration::from_secs(seconds.into()));
+        let life = asked.min(longest);
+        Envelope {
+            qos,
+            retain,
+            expires_at: if life == Duration::MAX { Moment::NEVER } else { now.after(life) },
+            topic_hash: 0,
+            stamp: if retain { self.next_stamp(now) } else { Stamp::default() },
+            origin: Origin { shard: self.index, hops: 0 },
+        }
+    }
+
+    /// Sends a publication wherever it belongs.
+    pub(super) fn route(
+        &mut self,
+        mut publication: Publication<'_>,
+        source: Source,
+        report: Taken,
+        now: Moment,
+    ) -> Routed {
+        let mut routed = Routed::default();
+        let shared = crate::sync::Arc::clone(&self.shared);
+        let mut prefixes = Prefixes::new();
+        let depth_mask = shared.interest.depth_mask() | shared.share_interest.depth_mask();
+        let hash = shared.key.topic_with_prefixes(publication.topic, depth_mask, &mut prefixes);
+        publication.envelope.topic_hash = hash.whole;
+        if publication.envelope.retain {
+            self.send_retain(&publication, hash, report, &mut routed, now);
+        }
+        self.send_interested(&publication, hash, &prefixes, report, &mut routed);
+        self.send_shared(&publication, hash, &prefixes, report, &mut routed, now);
+        let here = self.fan_out_here(&publication, source, report, now);
+        routed.matched |= here.matched;
+        routed.job = here.job;
+        if !routed.matched {
+            self.clients.counters.publishes_unmatched += 1;
+        }
+        routed
+    }
+
+    /// To the shards that may have a subscriber.
+    fn send_interested(
+        &mut self,
+        publication: &Publication<'_>,
+        hash: TopicHash,
+        prefixes: &Prefixes,
+        report: Taken,
+        routed: &mut Routed,
+    ) {
+        if self.shards == 1 {
+            return;
+        }
+        let mask = self.shared.interest.probe(hash, prefixes);
+        for shard in shards_of(mask, self.shards).filter(|&shard| shard != self.index) {
+            routed.matched = true;
+            let message = ApplicationMessage::clone(publication.share());
+            let wait = self.ledger.count_sent(shard, RANK_DELIVERY);
+            self.effects.send(shard, MeshMessage::Deliver(report, message));
+            if report == Taken::Report {
+                routed.waits.push(wait);
+            }
+        }
+    }
+
+    /// To the homes of share groups that may want it.
+    fn send_shared(
+        &mut self,
+        publication: &Publication<'_>,
+        hash: TopicHash,
+        prefixes: &Prefixes,
+        report: Taken,
+        routed: &mut Routed,
+        now: Moment,
+    ) {
+        let mask = self.shared.share_interest.probe(hash, prefixes);
+        for shard in shards_of(mask, self.shards) {
+            let message = ApplicationMessage::clone(publication.share());
+            if shard == self.index {
+                routed.matched |= self.groups_match(&message);
+                self.share_publish(message, now);
+                continue;
+            }
+            routed.matched = true;
+            let wait = self.ledger.count_sent(shard, RANK_HOME);
+            self.effects.send(shard, MeshMessage::SharePublish(report, message));
+            if report == Taken::Report {
+                routed.waits.push(wait);
+            }
+        }
+    }
+
+    /// To the home of its topic, to be retained there.
+    fn send_retain(
+        &mut self,
+        publication: &Publication<'_>,
+        hash: TopicHash,
+        report: Taken,
+        routed: &mut Routed,
+        now: Moment,
+    ) {
+        // [v3 MQTT-3.3.1-5] [v5 MQTT-3.3.1-5] [v3 MQTT-3.3.1-12] [v5 MQTT-3.3.1-8]
+        let at_home = home(hash.whole, usize::from(self.shards)) as u16;
+        let message = ApplicationMessage::clone(publication.share());
+        if at_home == self.index {
+            return self.retain(message, now);
+        }
+        let wait = self.ledger.count_sent(at_home, RANK_HOME);
+        self.effects.send(at_home, MeshMessage::Retain(report, message));
+        if report == Taken::Report {
+            routed.waits.push(wait);
+        }
+    }
+
+    /// Publishes a message of the broker itself.
+    pub(super) fn publish_internal(&mut self, message: &ApplicationMessage, envelope: Envelope, now: Moment) {
+        let publication = Publication::new(message.topic(), message.properties(), message.payload(), envelope);
+        self.route(publication, Source::Broker, Taken::Ignore, now);
+    }
+
+    fn version_of(&mut self, id: ConnectionId) -> Option<crate::mqtt::ProtocolVersion> {
+        self.clients.connections.open_mut(id).map(|connection| connection.version)
+    }
+
+    fn is_received(&mut self, id: ConnectionId, identifier: PacketIdentifier) -> bool {
+        self.session_of(id)
+            .and_then(|session| self.clients.sessions.at(session))
+            .and_then(|session| session.received.as_ref())
+            .is_some_and(|received| received.contains(identifier))
+    }
+
+    fn receive(&mut self, id: ConnectionId, identifier: PacketIdentifier) {
+        if let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) {
+            session.received.get_or_insert_default().insert(identifier);
+        }
+    }
+}
+
+/// Why a PUBLISH is not taken over.
+#[derive(Clone, Copy, Debug)]
+enum Rejection {
+    /// The connection ends with this reason.
+    Connection(ReasonCode),
+    /// The acknowledgement carries this reason.
+    Publish(ReasonCode),
+}
+
+/// The shards whose bits are set. A bit stands for every shard of its number modulo 64.
+fn shards_of(mask: u64, shards: u16) -> impl Iterator<Item = u16> {
+    (0..shards).filter(move |&shard| mask & InterestTable::bit(usize::from(shard)) != 0)
+}
+
+/// Messages that may wait for room in the mesh before publishers wait as well: what a turn adds on top is bounded by its
+/// budget.
+const MESH_WAITING_MAX: usize = 1024;

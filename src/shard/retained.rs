@@ -1,0 +1,334 @@
+//! Retained messages: their home, and the questions of those who subscribe.
+//!
+//! Owns: the retained messages of the topics that are at home here, questions from other shards that wait for their
+//! grace period, and this shard's own open questions.
+//! Always: of two retained publications to a topic the one with the larger stamp stays. A question is answered only after
+//! every shard has passed it and everything sent before that has been handled here; so what a subscriber does not see
+//! live it gets from the answer. While a question is open, a live message newer than an answer makes the answer void: to
+//! get a message live and retained is allowed, to miss it or to go back in time is not.
+//! Never: more than a slice of an answer at a time, nor the next slice before the subscriber has room for it.
+
+use std::rc::Rc;
+
+use ahash::AHashMap;
+
+use crate::{
+    message::{ApplicationMessage, Publication, Stamp},
+    mqtt::{TopicFilter, TopicName},
+    plant::{Bug, planted},
+    routing::{Clear, Cursor, Grace, HasTopic, Put, home},
+    session::RetainedRequest,
+    shard::{
+        MeshMessage, Shard,
+        clients::Order,
+        connections::Flags,
+        exchange::{RetainedAnswer, RetainedQuestion},
+        timers::Timer,
+    },
+    time::Moment,
+};
+
+/// A question of ours that is not answered to the end.
+#[derive(Debug)]
+struct Question {
+    session: u32,
+    generation: u32,
+    request: RetainedRequest,
+    /// Homes whose answer is due.
+    due: u32,
+    /// Homes that have more, with the place to go on from.
+    more: Vec<(u16, Cursor)>,
+    /// Live messages of matching topics, newer than what an answer may bring.
+    live: AHashMap<Box<str>, Stamp>,
+}
+
+/// What is asked and not answered, in both directions.
+#[derive(Debug, Default)]
+pub(super) struct RetainedTalk {
+    asked: AHashMap<u64, Question>,
+    next_number: u64,
+    /// Questions of this turn.
+    arrived: Vec<RetainedQuestion>,
+    /// Questions that wait until every shard has passed them: one wait for all questions of a turn.
+    waiting: Vec<(Grace, Vec<RetainedQuestion>)>,
+    /// Questions that everyone has passed; what was sent before is yet to be handled.
+    passed: Vec<RetainedQuestion>,
+    /// Questions that may be answered now.
+    ready: Vec<RetainedQuestion>,
+    sweep: Option<Cursor>,
+}
+
+impl HasTopic for ApplicationMessage {
+    fn topic(&self) -> &str {
+        ApplicationMessage::topic(self)
+    }
+
+    fn topic_bytes(&self) -> &[u8] {
+        ApplicationMessage::topic_bytes(self)
+    }
+
+    fn bytes(&self) -> usize {
+        self.charged_bytes()
+    }
+}
+
+impl RetainedTalk {
+    /// Whether there is something to do now.
+    pub fn has_work(&self) -> bool {
+        !(self.arrived.is_empty() && self.ready.is_empty())
+    }
+
+    /// Whether a question waits for other shards to go on.
+    pub fn waits_for_grace(&self) -> bool {
+        !(self.waiting.is_empty() && self.passed.is_empty())
+    }
+
+    /// A retained publication passes by live: older answers about its topic are void from here on.
+    pub fn note_live(&mut self, publication: &Publication<'_>) {
+        if self.asked.is_empty() || !publication.envelope.retain || planted(Bug::RetainedOlderAnswer) {
+            return;
+        }
+        let Ok(topic) = TopicName::parse(publication.topic) else { return };
+        for question in self.asked.values_mut() {
+            let matches = TopicFilter::parse(&question.request.filter).is_ok_and(|filter| filter.matches(&topic));
+            if matches {
+                let newest = question.live.entry(publication.topic.into()).or_default();
+                *newest = publication.envelope.stamp.max(*newest);
+            }
+        }
+    }
+
+    /// A session has ended.
+    pub fn forget_session(&mut self, session: u32, generation: u32) {
+        self.asked.retain(|_, question| question.session != session || question.generation != generation);
+    }
+
+    /// A session has unsubscribed.
+    pub fn forget_filter(&mut self, session: u32, filter: &str) {
+        self.asked.retain(|_, question| question.session != session || &*question.request.filter != filter);
+    }
+}
+
+impl Shard {
+    /// Retains a message whose topic is at home here, or clears what is retained.
+    pub(super) fn retain(&mut self, mut message: ApplicationMessage, now: Moment) {
+        if planted(Bug::RetainedStampIgnored) {
+            message.envelope.stamp = self.next_stamp(now);
+        }
+        let stamp = message.envelope.stamp;
+        if message.payload().is_empty() {
+            // [v3 MQTT-3.3.1-10] [v5 MQTT-3.3.1-6] [v3 MQTT-3.3.1-11] [v5 MQTT-3.3.1-7]
+            if let Clear::Cleared(old) = self.retained.clear(message.topic(), stamp) {
+                self.shared.retained_messages.take(1);
+                self.shared.retained_bytes.take(old.charged_bytes() as u64);
+            }
+            return;
+        }
+        let is_new = self.retained.exact(message.topic()).is_none();
+        let bytes = message.charged_bytes() as u64;
+        let limits = &self.config.mqtt;
+        if is_new && !self.shared.retained_messages.add_within(1, limits.retained_messages_max) {
+            self.clients.counters.retained_refused += 1;
+            return;
+        }
+        if !self.shared.retained_bytes.add_within(bytes, limits.retained_bytes_max) {
+            self.clients.counters.retained_refused += 1;
+            self.shared.retained_messages.take(u64::from(is_new));
+            return;
+        }
+        // [v3 MQTT-3.3.1-7] [v3 MQTT-3.1.2-7] Retained messages belong to no session.
+        match self.retained.put(stamp, message) {
+            Put::Stored => {}
+            Put::Replaced(old) => self.shared.retained_bytes.take(old.charged_bytes() as u64),
+            Put::Older => {
+                self.shared.retained_messages.take(u64::from(is_new));
+                self.shared.retained_bytes.take(bytes);
+            }
+        }
+    }
+
+    /// Asks for the retained messages that match a new subscription.
+    pub(super) fn ask_retained(&mut self, session: u32, request: &RetainedRequest) {
+        let Some(found) = self.clients.sessions.at(session) else { return };
+        let generation = found.generation;
+        let filter = &*request.filter;
+        self.retained_talk.next_number += 1;
+        let number = self.retained_talk.next_number;
+        let is_wildcard = TopicFilter::parse(filter).is_ok_and(|filter| filter.has_wildcard());
+        let homes = if is_wildcard {
+            0..self.shards
+        } else {
+            let at_home = home(self.shared.key.topic(filter).whole, usize::from(self.shards)) as u16;
+            at_home..at_home + 1
+        };
+        let question = Question {
+            session,
+            generation,
+            request: request.clone(),
+            due: homes.len() as u32,
+            more: Vec::new(),
+            live: AHashMap::new(),
+        };
+        self.retained_talk.asked.insert(number, question);
+        for shard in homes {
+            let question = RetainedQuestion { asker: self.index, number, filter: filter.into(), cursor: None };
+            self.send(shard, MeshMessage::RetainedQuestion(Box::new(question)));
+        }
+    }
+
+    /// A question came; it is answered when every shard has passed it.
+    pub(super) fn handle_retained_question(&mut self, question: RetainedQuestion) {
+        let needs_grace = question.cursor.is_none() && self.shards > 1 && !planted(Bug::RetainedNoGrace);
+        if needs_grace {
+            self.retained_talk.arrived.push(question);
+        } else {
+            self.retained_talk.ready.push(question);
+        }
+    }
+
+    /// Looks whether questions have been passed by every shard. The driver calls this before it takes messages out of
+    /// the mesh, and `handle_mesh_drained` once it has taken out all that were in it then.
+    pub fn check_grace(&mut self) {
+        let talk = &mut self.retained_talk;
+        let clocks = &self.shared.clocks;
+        for (mut grace, questions) in std::mem::take(&mut talk.waiting) {
+            if grace.has_passed(clocks) {
+                talk.passed.extend(questions);
+            } else {
+                talk.waiting.push((grace, questions));
+            }
+        }
+    }
+
+    /// Everything that other shards had sent at `check_grace` has been handled.
+    pub fn handle_mesh_drained(&mut self) {
+        let talk = &mut self.retained_talk;
+        talk.ready.append(&mut talk.passed);
+    }
+
+    /// Answers what may be answered, and starts the wait for what came in this turn.
+    pub(super) fn run_retained(&mut self, now: Moment) {
+        for question in std::mem::take(&mut self.retained_talk.ready) {
+            let answer = self.answer_retained(&question, now);
+            self.send(question.asker, MeshMessage::RetainedAnswer(Box::new(answer)));
+        }
+        let arrived = std::mem::take(&mut self.retained_talk.arrived);
+        if !arrived.is_empty() {
+            let grace = Grace::begin(&self.shared.clocks, usize::from(self.index));
+            self.retained_talk.waiting.push((grace, arrived));
+        }
+    }
+
+    fn answer_retained(&self, question: &RetainedQuestion, now: Moment) -> RetainedAnswer {
+        let mut messages = Vec::new();
+        let mut visit = |_: Stamp, message: &ApplicationMessage| {
+            // [v5 MQTT-3.3.2-5]
+            if !message.envelope.has_expired(now) {
+                messages.push(message.clone());
+            }
+        };
+        let is_wildcard = TopicFilter::parse(&question.filter).is_ok_and(|filter| filter.has_wildcard());
+        let cursor = if is_wildcard {
+            let cursor = question.cursor.clone();
+            self.retained.scan(&question.filter, cursor, SCAN_STEPS, SCAN_FOUND, &mut visit)
+        } else {
+            if let Some((stamp, message)) = self.retained.exact(&question.filter) {
+                visit(stamp, message);
+            }
+            None
+        };
+        RetainedAnswer { number: question.number, home: self.index, messages, cursor }
+    }
+
+    /// A slice of an answer.
+    pub(super) fn handle_retained_answer(&mut self, answer: RetainedAnswer, now: Moment) {
+        let Some(question) = self.retained_talk.asked.get_mut(&answer.number) else { return };
+        question.due -= 1;
+        question.more.extend(answer.cursor.map(|cursor| (answer.home, cursor)));
+        let (session, request) = (question.session, question.request.clone());
+        let mut messages = answer.messages;
+        messages.retain(|message| question.live.get(message.topic()).is_none_or(|&live| live < message.envelope.stamp));
+        let identifiers = [request.subscription_identifier];
+        for message in messages {
+            let order = Order {
+                session,
+                qos: message.envelope.qos.min(request.qos),
+                // [v3 MQTT-3.3.1-8]
+                retain: true,
+                identifiers: if request.subscription_identifier == 0 { &[] } else { &identifiers },
+            };
+            self.deliver_one(&Rc::new(message), order, now);
+        }
+        self.continue_question(answer.number);
+    }
+
+    /// A client that asks has room again.
+    pub(super) fn continue_retained(&mut self, session: u32) {
+        let asked = self.retained_talk.asked.iter();
+        let numbers: Vec<u64> =
+            asked.filter(|(_, question)| question.session == session).map(|(&number, _)| number).collect();
+        if numbers.is_empty()
+            && let Some(id) = self.connection_of(session)
+            && let Some(connection) = self.clients.connections.open_mut(id)
+        {
+            connection.flags.set(Flags::ASKS_RETAINED, false);
+        }
+        for number in numbers {
+            self.continue_question(number);
+        }
+    }
+
+    /// Asks for the next slice when the client has room for it; forgets the question when there is none.
+    fn continue_question(&mut self, number: u64) {
+        let Some(question) = self.retained_talk.asked.get_mut(&number) else { return };
+        let session = question.session;
+        if question.more.is_empty() {
+            if question.due == 0 {
+                self.retained_talk.asked.remove(&number);
+            }
+            return;
+        }
+        let slot = self.clients.sessions.at(session).map_or(u32::MAX, |session| session.connection);
+        if let Some(connection) = self.clients.connections.at_mut(slot)
+            && connection.outbound_bytes() > ANSWER_ROOM_BYTES
+        {
+            connection.flags.set(Flags::ASKS_RETAINED, true);
+            return;
+        }
+        let more = std::mem::take(&mut question.more);
+        question.due += more.len() as u32;
+        let filter = question.request.filter.clone();
+        for (shard, cursor) in more {
+            let question = RetainedQuestion { asker: self.index, number, filter: filter.clone(), cursor: Some(cursor) };
+            // It goes out with the next turn: an answer is of a higher rank than a question.
+            self.send(shard, MeshMessage::RetainedQuestion(Box::new(question)));
+        }
+    }
+
+    /// Frees a slice of the retained messages that have expired.
+    pub(super) fn on_retained_sweep(&mut self, now: Moment) {
+        let cursor = self.retained_talk.sweep.take();
+        let (mut count, mut bytes) = (0, 0);
+        let mut removed = |message: ApplicationMessage| {
+            count += 1;
+            bytes += message.charged_bytes() as u64;
+        };
+        let mut is_over = |message: &ApplicationMessage| message.envelope.has_expired(now);
+        self.retained_talk.sweep = self.retained.remove_if(cursor, SWEEP_STEPS, &mut is_over, &mut removed);
+        self.shared.retained_messages.take(count);
+        self.shared.retained_bytes.take(bytes);
+        let pause = if self.retained_talk.sweep.is_some() { SWEEP_PAUSE } else { super::RETAINED_SWEEP_INTERVAL };
+        self.timers.set(now.after(pause), Timer::RetainedSweep);
+    }
+}
+
+/// Topics looked at for one slice of an answer.
+const SCAN_STEPS: usize = 1024;
+/// Messages in one slice of an answer.
+const SCAN_FOUND: usize = 64;
+/// A client with more than this on its way is not asked for.
+const ANSWER_ROOM_BYTES: usize = 64 * 1024;
+/// Topics looked at in one slice of the sweep.
+const SWEEP_STEPS: usize = 1024;
+/// Between two slices of the sweep.
+const SWEEP_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);

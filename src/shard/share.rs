@@ -1,0 +1,303 @@
+//! Share groups: their home, and the members that are at home here.
+//!
+//! Owns: which member of a group gets a message (at the group's home), which session a membership belongs to (at the
+//! member's home), and messages that were refused and wait for another member.
+//! Always: a message that a group took is delivered to one member, queued for one, or counted as unserved; a member that
+//! cannot take it sends it back, and it is not offered to that member again. After it was sent to a client it stays
+//! there [v5 MQTT-4.8.2-4] [v5 MQTT-4.8.2-5] [v5 MQTT-4.8.2-6].
+//! Never: waits for a member.
+
+use std::{collections::VecDeque, rc::Rc};
+
+use ahash::AHashMap;
+use smallvec::SmallVec;
+
+use crate::{
+    message::ApplicationMessage,
+    mqtt::{QoS, SharedFilter, TopicFilter},
+    plant::{Bug, planted},
+    routing::{ChunkedSlab, GroupIdentifier, Member, MemberState, home},
+    session::HeldSubscription,
+    shard::{
+        MeshMessage, RANK_HOME, Shard,
+        clients::{Delivered, Order},
+        exchange::{ShareDelivery, ShareJoin, ShareLeave, ShareState, Taken},
+        ledger::Wait,
+    },
+    time::Moment,
+};
+
+/// A session's part in a share group.
+#[derive(Debug)]
+struct Membership {
+    number: u64,
+    session: u32,
+    filter: Box<str>,
+    /// What its group's home was told last.
+    state: MemberState,
+}
+
+/// The memberships of the sessions that are at home here.
+#[derive(Debug)]
+pub(super) struct Memberships {
+    entries: ChunkedSlab<Membership>,
+    by_filter: AHashMap<(u32, Box<str>), u32>,
+    next_number: u64,
+    retries: VecDeque<ShareDelivery>,
+}
+
+impl Memberships {
+    /// None yet, on shard `index`.
+    pub fn new(index: u16) -> Self {
+        Self {
+            entries: ChunkedSlab::default(),
+            by_filter: AHashMap::new(),
+            // Numbers of different shards never meet.
+            next_number: u64::from(index) << 48,
+            retries: VecDeque::new(),
+        }
+    }
+
+    /// The membership of a session in the group of a filter.
+    pub fn find(&self, session: u32, filter: &str) -> Option<u32> {
+        self.by_filter.get(&(session, Box::from(filter))).copied()
+    }
+
+    /// Whether a refused message waits for another member.
+    pub fn has_retries(&self) -> bool {
+        !self.retries.is_empty()
+    }
+
+    /// A member has refused a message: another one is picked with the next turn.
+    pub fn retry_later(&mut self, delivery: ShareDelivery) {
+        self.retries.push_back(delivery);
+    }
+}
+
+impl Shard {
+    /// Makes a session a member. Returns what SUBACK waits for.
+    pub(super) fn join_group(
+        &mut self,
+        session: u32,
+        filter: &TopicFilter<'_>,
+        shared: &SharedFilter<'_>,
+        qos: QoS,
+        subscription_identifier: u32,
+        retain_as_published: bool,
+    ) -> Option<Wait> {
+        let known = self.memberships.find(session, filter.as_str());
+        let index = known.unwrap_or_else(|| self.add_membership(session, filter.as_str()));
+        let state = self.member_state(session);
+        let entry = self.memberships.entries.at_mut(index)?;
+        entry.state = state;
+        let member = Member {
+            session_number: entry.number,
+            session: index,
+            subscription_identifier,
+            shard: self.index,
+            qos: qos.value(),
+            options: u8::from(retain_as_published),
+            state,
+        };
+        let at_home = self.group_home(shared);
+        if at_home == self.index {
+            self.handle_share_join(&ShareJoin { filter: filter.as_str().into(), member, taken: Taken::Ignore });
+            return None;
+        }
+        let join = ShareJoin { filter: filter.as_str().into(), member, taken: Taken::Report };
+        let wait = self.ledger.count_sent(at_home, RANK_HOME);
+        self.effects.send(at_home, MeshMessage::ShareJoin(Box::new(join)));
+        Some(wait)
+    }
+
+    fn add_membership(&mut self, session: u32, filter: &str) -> u32 {
+        self.memberships.next_number += 1;
+        let number = self.memberships.next_number;
+        let entry = Membership { number, session, filter: filter.into(), state: MemberState::Ready };
+        let index = self.memberships.entries.insert(entry);
+        self.memberships.by_filter.insert((session, filter.into()), index);
+        if let Some(session) = self.clients.sessions.at_mut(session) {
+            session.subscriptions.push(HeldSubscription::Shared(index));
+        }
+        index
+    }
+
+    /// Ends a membership.
+    pub(super) fn leave_group(&mut self, membership: u32) {
+        let Some(entry) = self.memberships.entries.remove(membership) else { return };
+        self.memberships.by_filter.remove(&(entry.session, entry.filter.clone()));
+        if let Some(at_home) = self.home_of(&entry.filter) {
+            let leave = ShareLeave { filter: entry.filter, number: entry.number };
+            self.send(at_home, MeshMessage::ShareLeave(Box::new(leave)));
+        }
+    }
+
+    fn group_home(&self, shared: &SharedFilter<'_>) -> u16 {
+        let hash = self.shared.key.share_group(shared.group, shared.filter.as_str());
+        home(hash, usize::from(self.shards)) as u16
+    }
+
+    fn home_of(&self, filter: &str) -> Option<u16> {
+        let filter = TopicFilter::parse(filter).ok()?;
+        Some(self.group_home(&filter.shared()?))
+    }
+
+    /// What a session can take at the moment.
+    fn member_state(&self, session: u32) -> MemberState {
+        let Some(session) = self.clients.sessions.at(session) else { return MemberState::Away };
+        if !session.is_online() {
+            return if session.expiry_interval_s > 0 { MemberState::Asleep } else { MemberState::Away };
+        }
+        let queued = session.outbox.as_ref().map_or(0, |outbox| outbox.queued());
+        let is_full = queued * 2 > self.config.mqtt.queue_messages_max as usize;
+        if is_full { MemberState::Full } else { MemberState::Ready }
+    }
+
+    /// A session has come, gone, filled up or drained: the homes of its groups are told when that changes anything.
+    pub(super) fn report_share_state(&mut self, session: u32) {
+        let Some(found) = self.clients.sessions.at(session) else { return };
+        let memberships: SmallVec<[u32; 2]> = found
+            .subscriptions
+            .iter()
+            .filter_map(|held| match held {
+                HeldSubscription::Shared(membership) => Some(*membership),
+                HeldSubscription::Plain(_) => None,
+            })
+            .collect();
+        if memberships.is_empty() {
+            return;
+        }
+        let state = self.member_state(session);
+        for membership in memberships {
+            let Some(entry) = self.memberships.entries.at_mut(membership) else { continue };
+            if std::mem::replace(&mut entry.state, state) == state {
+                continue;
+            }
+            let report = ShareState { filter: entry.filter.clone(), number: entry.number, state };
+            if let Some(at_home) = self.home_of(&report.filter) {
+                self.send(at_home, MeshMessage::ShareState(Box::new(report)));
+            }
+        }
+    }
+
+    /// After an acknowledgement: a member that was full may have room.
+    pub(super) fn after_acknowledgement(&mut self, session: u32) {
+        if self.memberships.by_filter.is_empty() {
+            return;
+        }
+        self.report_share_state(session);
+    }
+
+    /// At home: a member joins, or its entry changes.
+    pub(super) fn handle_share_join(&mut self, join: &ShareJoin) {
+        let Some((name, filter)) = split(&join.filter) else { return };
+        let joined = self.groups.join(name, filter, join.member);
+        if joined.filter_is_new {
+            self.share_interest.add(&self.shared.share_interest, self.shared.key.filter(filter));
+        }
+    }
+
+    /// At home: a member leaves.
+    pub(super) fn handle_share_leave(&mut self, leave: &ShareLeave) {
+        let Some((name, filter)) = split(&leave.filter) else { return };
+        let left = self.groups.leave(name, filter, leave.number);
+        if left.is_some_and(|left| left.filter_is_gone) {
+            self.share_interest.remove(&self.shared.share_interest, self.shared.key.filter(filter));
+        }
+    }
+
+    /// At home: a member has come or gone.
+    pub(super) fn handle_share_state(&mut self, state: &ShareState) {
+        let Some((name, filter)) = split(&state.filter) else { return };
+        self.groups.update(name, filter, state.number, state.state);
+    }
+
+    /// At home: whether any group wants it.
+    pub(super) fn groups_match(&self, message: &ApplicationMessage) -> bool {
+        let mut found = SmallVec::new();
+        self.groups.matches(message.topic(), message.envelope.topic_hash, &mut found);
+        !found.is_empty()
+    }
+
+    /// At home: each group that wants it gets it once.
+    pub(super) fn share_publish(&mut self, message: ApplicationMessage, now: Moment) {
+        let mut found: SmallVec<[GroupIdentifier; 8]> = SmallVec::new();
+        self.groups.matches(message.topic(), message.envelope.topic_hash, &mut found);
+        for group in found {
+            self.offer(group, message.clone(), Vec::new(), now);
+        }
+    }
+
+    /// At home: picks a member and sends it the message.
+    fn offer(&mut self, group: GroupIdentifier, message: ApplicationMessage, refused: Vec<u64>, now: Moment) {
+        let Some(member) = self.groups.pick(group, &refused) else {
+            self.clients.counters.dropped_share_unserved += 1;
+            return;
+        };
+        let delivery = ShareDelivery { home: self.index, group, member, refused, message };
+        if member.shard == self.index {
+            self.handle_share_delivery(delivery, now);
+        } else {
+            self.send(member.shard, MeshMessage::ShareDeliver(Box::new(delivery)));
+        }
+    }
+
+    /// At the member's home: delivers, or refuses.
+    pub(super) fn handle_share_delivery(&mut self, mut delivery: ShareDelivery, now: Moment) {
+        let membership = self.memberships.entries.at(delivery.member.session);
+        let session = membership
+            .filter(|membership| membership.number == delivery.member.session_number)
+            .map(|membership| membership.session);
+        let delivered = session.map_or(Delivered::Gone, |session| self.deliver_shared(session, &delivery, now));
+        if delivered == Delivered::Yes || (delivered == Delivered::Gone && planted(Bug::ShareRefusalDropped)) {
+            if let Some(session) = session {
+                self.after_acknowledgement(session);
+            }
+            return;
+        }
+        delivery.refused.push(delivery.member.session_number);
+        if delivery.home == self.index {
+            self.memberships.retry_later(delivery);
+        } else {
+            self.send(delivery.home, MeshMessage::ShareRefused(Box::new(delivery)));
+        }
+    }
+
+    fn deliver_shared(&mut self, session: u32, delivery: &ShareDelivery, now: Moment) -> Delivered {
+        let member = &delivery.member;
+        // [v5 MQTT-4.8.2-3]
+        let granted = QoS::from_bits(member.qos).unwrap_or_default();
+        let message = Rc::new(delivery.message.clone());
+        let qos = message.envelope.qos.min(granted);
+        // A member that has just gone gives the message to one that is there; asleep it was picked for want of others.
+        let is_online = self.clients.sessions.at(session).is_some_and(|session| session.is_online());
+        if !is_online && member.state == MemberState::Ready {
+            return Delivered::Gone;
+        }
+        let identifiers = [member.subscription_identifier];
+        let order = Order {
+            session,
+            qos,
+            retain: message.envelope.retain && member.options & 1 != 0,
+            identifiers: if member.subscription_identifier == 0 { &[] } else { &identifiers },
+        };
+        self.deliver_one(&message, order, now)
+    }
+
+    /// At home: refused messages go to another member, as long as the mesh has room.
+    pub(super) fn run_share_retries(&mut self, now: Moment) {
+        for _ in 0..self.memberships.retries.len() {
+            if self.effects.waiting(super::RANK_DELIVERY) > 0 {
+                return;
+            }
+            let Some(delivery) = self.memberships.retries.pop_front() else { return };
+            self.offer(delivery.group, delivery.message, delivery.refused, now);
+        }
+    }
+}
+
+/// Group name and filter of a `$share` filter.
+fn split(filter: &str) -> Option<(&str, &str)> {
+    let shared = TopicFilter::parse(filter).ok()?.shared()?;
+    Some((shared.group, shared.filter.as_str()))
+}

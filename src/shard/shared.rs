@@ -1,0 +1,100 @@
+//! What the shards of one process share: atomics only.
+
+use crate::{
+    routing::{HashKey, InterestTable, TurnClocks},
+    shard::Counters,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Everything that shards share, made before the first of them.
+#[derive(Debug)]
+pub struct Shared {
+    /// How many shards there are.
+    pub shards: u16,
+    /// Places clients, topics, groups and filters.
+    pub key: HashKey,
+    /// Which shards want a topic.
+    pub interest: InterestTable,
+    /// Which shards are home to a share group that wants a topic.
+    pub share_interest: InterestTable,
+    /// How far each shard is.
+    pub clocks: TurnClocks,
+    /// Connections, those before CONNECT included.
+    pub connections: Level,
+    /// Connections before CONNECT.
+    pub pending_connects: Level,
+    /// Sessions.
+    pub sessions: Level,
+    /// Retained messages.
+    pub retained_messages: Level,
+    /// Bytes of retained messages.
+    pub retained_bytes: Level,
+    /// The counters of each shard as it last published them.
+    counters: Box<[Box<[Level]>]>,
+}
+
+impl Shared {
+    /// For `shards` shards, with tables of interest of `interest_slots` slots.
+    #[must_use]
+    pub fn new(shards: u16, key: HashKey, interest_slots: usize) -> Self {
+        Self {
+            shards,
+            key,
+            interest: InterestTable::new(interest_slots, usize::from(shards)),
+            // Share groups are few.
+            share_interest: InterestTable::new((interest_slots / 16).max(1024), usize::from(shards)),
+            clocks: TurnClocks::new(usize::from(shards)),
+            connections: Level::default(),
+            pending_connects: Level::default(),
+            sessions: Level::default(),
+            retained_messages: Level::default(),
+            retained_bytes: Level::default(),
+            counters: (0..shards).map(|_| Counters::NAMES.iter().map(|_| Level::default()).collect()).collect(),
+        }
+    }
+
+    /// Publishes the counters of `shard`.
+    pub fn publish_counters(&self, shard: u16, counters: &Counters) {
+        if let Some(levels) = self.counters.get(usize::from(shard)) {
+            levels.iter().zip(counters.values()).for_each(|(level, value)| level.0.store(value, Ordering::Relaxed));
+        }
+    }
+
+    /// The counters of all shards together, with their names, as last published.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let sum = |index: usize| self.counters.iter().filter_map(|levels| levels.get(index)).map(Level::now).sum();
+        Counters::NAMES.iter().enumerate().map(move |(index, &name)| (name, sum(index)))
+    }
+}
+
+/// A level that all shards move and each may bound. Touched when something comes or goes, never per message.
+#[derive(Debug, Default)]
+pub struct Level(AtomicU64);
+
+impl Level {
+    /// Adds `amount` unless the level would exceed `max`. Returns whether it was added.
+    pub fn add_within(&self, amount: u64, max: u64) -> bool {
+        let before = self.0.fetch_add(amount, Ordering::Relaxed);
+        let fits = before.saturating_add(amount) <= max;
+        if !fits {
+            self.0.fetch_sub(amount, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// Adds `amount`.
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Takes `amount` away.
+    pub fn take(&self, amount: u64) {
+        self.0.fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    /// The level now.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
