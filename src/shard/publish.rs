@@ -142,7 +142,7 @@ impl Shard {
     fn reject_publish(&mut self, id: ConnectionId, publish: &Publish<'_>, rejection: Rejection, now: Moment) {
         let is_v5 = self.version_of(id).is_some_and(|version| version.has_properties());
         let reason = match rejection {
-            Rejection::Topic(reason) if is_v5 && publish.qos != QoS::AtMostOnce => reason,
+            Rejection::Topic(reason) if is_v5 => reason,
             Rejection::Connection(reason) | Rejection::Topic(reason) => return self.refuse(id, reason, now),
             Rejection::Publish(reason) => reason,
         };
@@ -380,9 +380,9 @@ impl Shard {
 enum Rejection {
     /// The connection ends with this reason.
     Connection(ReasonCode),
-    /// The acknowledgement carries this reason where there is one that can; else the connection ends with it.
+    /// As `Publish` for a v5 client; the connection of a 3.x client ends, since it could not be told.
     Topic(ReasonCode),
-    /// The acknowledgement carries this reason; where there is none the message is dropped.
+    /// The acknowledgement carries this reason; a QoS 0 message is dropped.
     Publish(ReasonCode),
 }
 
