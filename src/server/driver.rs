@@ -10,7 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     plant::{Bug, planted},
-    runtime::{Close, CloseCause, ConnectionId, Kernel, MeshPort, Wait, WireHandler, Wires},
+    runtime::{Close, CloseCause, ConnectionId, Kernel, MeshPort, Wait, WireHandler, Wires, kernel::EnterWait},
     shard::{ConnectionEffect, Ending, MeshMessage, RANK_HOME, RANKS, Shard, Shared},
     sync::Arc,
     time::Moment,
@@ -27,6 +27,16 @@ impl Time for crate::runtime::Clock {
     fn now(&self) -> Moment {
         crate::runtime::Clock::now(self)
     }
+}
+
+/// A turn between its halves.
+#[must_use]
+#[derive(Clone, Copy, Debug)]
+pub struct Rest {
+    /// What the kernel waits for.
+    pub wait: EnterWait,
+    /// Whether others were told that this shard sleeps.
+    pub sleeps: bool,
 }
 
 /// A shard with its sockets and its end of the mesh.
@@ -58,6 +68,8 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         time: T,
         mesh_capacity: usize,
     ) -> Self {
+        // All shards count as parked until they take their first turn.
+        shared.clocks.unpark(usize::from(shard.index()));
         Self {
             index: shard.index(),
             shards: shared.shards,
@@ -91,13 +103,27 @@ impl<K: Kernel, T: Time> Driver<K, T> {
     /// One turn. `may_sleep`: it waits when there is nothing to do. One entry into the kernel takes the submissions of
     /// the turn before along, and waits with them.
     pub fn turn(&mut self, may_sleep: bool) {
+        let rest = self.begin_turn(may_sleep);
+        self.finish_turn(rest);
+    }
+
+    /// The first half of a turn, up to the entry into the kernel. The simulation leaves a shard that sleeps here, and
+    /// finishes its turn when something would have woken it.
+    pub fn begin_turn(&mut self, may_sleep: bool) -> Rest {
         let now = self.time.now();
         let sleep_until = if may_sleep { self.sleep_until(now) } else { None };
         let wait = sleep_until.map_or(Wait::No, Wait::Until);
+        let Self { wires, shard, time, .. } = self;
+        let mut handler = Handler { shard, time, now: None, sleeper: None };
+        Rest { wait: wires.begin_turn(&mut handler, wait, now), sleeps: sleep_until.is_some() }
+    }
+
+    /// The second half of a turn: into the kernel and back, and everything that follows from what it brought.
+    pub fn finish_turn(&mut self, rest: Rest) {
         let Self { wires, shard, mesh, shared, time, .. } = self;
-        let sleeper = sleep_until.is_some().then_some((&**shared, &*mesh));
+        let sleeper = rest.sleeps.then_some((&**shared, &*mesh));
         let mut handler = Handler { shard, time, now: None, sleeper };
-        wires.turn(&mut handler, wait, now);
+        wires.finish_turn(&mut handler, rest.wait);
         let now = handler.now();
         self.shard.check_grace();
         if self.take_messages(now) {

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use driver::{Driver, Time};
+pub use driver::{Driver, Rest, Time};
 
 use crate::{
     config::Config,

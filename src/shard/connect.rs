@@ -282,6 +282,7 @@ impl Shard {
         let mut flags = Flags::default();
         flags.set(Flags::PROBLEM_INFORMATION, connect.properties.request_problem_information);
         flags.set(Flags::CLEAN_START, connect.clean_start);
+        flags.set(Flags::BRIDGE, connect.bridge);
         let asked = connect.properties.receive_maximum.map_or(u16::MAX, |maximum| maximum.get());
         let connection = Connection {
             generation: id.generation,
@@ -472,9 +473,8 @@ fn first_is_connect(bytes: &[u8]) -> bool {
 fn version_of_refusal(error: DecodeError, body: &[u8]) -> Option<ProtocolVersion> {
     match error {
         // [v3 MQTT-3.1.2-2] [v5 MQTT-3.1.2-2]
-        DecodeError::ProtocolVersionUnsupported { level } => {
-            Some(if level > 5 { ProtocolVersion::V5 } else { ProtocolVersion::V311 })
-        }
+        // In the form of 3.1.1, which every client can read: it has one byte less to agree on.
+        DecodeError::ProtocolVersionUnsupported { .. } => Some(ProtocolVersion::V311),
         // [v3 MQTT-3.1.2-1] [v5 MQTT-3.1.2-1]
         DecodeError::ProtocolNameUnknown => None,
         // [v3 MQTT-3.1.4-1] A 3.x CONNECT that does not conform is closed without CONNACK; v5 has words. [v5 MQTT-3.1.4-1]

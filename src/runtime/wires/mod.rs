@@ -207,10 +207,21 @@ impl<K: Kernel> Wires<K> {
     /// Submits what was asked for, waits as `wait` says, and tells `handler` what happened. Returns the number of
     /// completions handled, at most [`WiresParameters::completions_per_turn_max`].
     pub fn turn(&mut self, handler: &mut impl WireHandler, wait: Wait, now: Moment) -> usize {
+        let wait = self.begin_turn(handler, wait, now);
+        self.finish_turn(handler, wait)
+    }
+
+    /// The first half of a turn: what is due, and how long the kernel may wait. The simulation leaves a shard that
+    /// sleeps between the halves.
+    pub fn begin_turn(&mut self, handler: &mut impl WireHandler, wait: Wait, now: Moment) -> EnterWait {
         self.expire_lingerers(now);
         let drained = self.accept_rest(handler, now);
         self.rearm_starved();
-        let wait = if drained || self.more_to_handle { EnterWait::No } else { self.enter_wait(wait, now) };
+        if drained || self.more_to_handle { EnterWait::No } else { self.enter_wait(wait, now) }
+    }
+
+    /// The second half of a turn: enters the kernel and works through what it brings.
+    pub fn finish_turn(&mut self, handler: &mut impl WireHandler, wait: EnterWait) -> usize {
         self.kernel.enter(wait);
         handler.on_entered();
         let mut handled = 0;
