@@ -179,9 +179,8 @@ impl<'a> Publication<'a> {
 
     /// The shared message, made at the first call.
     pub fn share(&self) -> &Rc<ApplicationMessage> {
-        self.shared.get_or_init(|| {
-            Rc::new(ApplicationMessage::new(self.topic, self.properties, self.payload, self.envelope))
-        })
+        self.shared
+            .get_or_init(|| Rc::new(ApplicationMessage::new(self.topic, self.properties, self.payload, self.envelope)))
     }
 }
 
@@ -214,7 +213,9 @@ impl SubscriptionIdentifiers {
         match (known.next(), known.next()) {
             (None, _) => Self::None,
             (Some(only), None) => Self::One(only),
-            (Some(_), Some(_)) => Self::Many(identifiers.iter().copied().filter(|&identifier| identifier != 0).collect()),
+            (Some(_), Some(_)) => {
+                Self::Many(identifiers.iter().copied().filter(|&identifier| identifier != 0).collect())
+            }
         }
     }
 }

@@ -84,6 +84,7 @@ fn theirs(bytes: &[u8], version: ProtocolVersion) -> Option<(Theirs, Vec<u8>)> {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "one lives at a time")]
 enum Theirs {
     V3(v3::Packet),
     V5(v5::Packet),

@@ -1,7 +1,7 @@
 //! The properties of MQTT 5.0: one table of identifiers and types for all packets.
 //!
 //! What always holds: [`Property`] has a value that the specification allows; which packet may carry it, and how often,
-//! is decided by [`PropertyReader`] and the packet's own list. Lists of properties stay in wire form, checked, and are
+//! is decided by `PropertyReader` and the packet's own list. Lists of properties stay in wire form, checked, and are
 //! read again when somebody asks.
 
 use std::fmt;

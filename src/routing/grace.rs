@@ -27,7 +27,10 @@
 
 use smallvec::SmallVec;
 
-use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::{
+    plant::{Bug, planted},
+    sync::atomic::{AtomicU64, Ordering, fence},
+};
 
 /// Every shard's turn counter, each alone in its cache lines.
 #[derive(Debug)]
@@ -118,7 +121,7 @@ impl Grace {
     #[must_use]
     pub fn has_passed(&mut self, clocks: &TurnClocks) -> bool {
         self.waiting.retain(|(shard, turn)| clocks.clocks[usize::from(*shard)].0.load(Ordering::Acquire) == *turn);
-        self.waiting.is_empty()
+        self.waiting.is_empty() || planted(Bug::RetainedNoGrace)
     }
 }
 

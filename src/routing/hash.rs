@@ -379,9 +379,12 @@ mod tests {
         }
     }
 
+    /// A use of a hash: its name, the place that a hash falls to, and how many places there are.
+    type Use<'a> = (&'a str, &'a dyn Fn(u64) -> usize, usize);
+
     /// Chi-square over the uses of a hash: homes (upper bits), slots and buckets (lower), wildcard slots (rotated).
     fn assert_even(hashes: Vec<u64>, what: &str) {
-        let uses: [(&str, &dyn Fn(u64) -> usize, usize); 5] = [
+        let uses: [Use<'_>; 5] = [
             ("7 homes", &|hash| home(hash, 7), 7),
             ("64 homes", &|hash| home(hash, 64), 64),
             ("1024 slots", &|hash| hash as usize % 1024, 1024),

@@ -140,7 +140,8 @@ impl InterestCounts {
             return;
         }
         *count -= 1;
-        if (*count == 0 || planted(Bug::InterestBitUncounted)) && !table.bits_are_shared {
+        let is_last = *count == 0 || planted(Bug::InterestBitUncounted);
+        if is_last && !table.bits_are_shared {
             table.slots[index].fetch_and(!self.bit, Ordering::SeqCst);
         }
     }

@@ -30,6 +30,7 @@ use super::{
     levels::{is_hidden, level_at},
     split_table::SplitTable,
 };
+use crate::plant::{Bug, planted};
 
 /// A message that knows its topic, so that the store need not keep the text again. None of the answers may change.
 pub trait HasTopic {
@@ -121,7 +122,7 @@ impl<M: HasTopic> RetainedStore<M> {
     pub fn put(&mut self, stamp: Stamp, message: M) -> Put<M> {
         self.newest_micros = self.newest_micros.max(stamp.micros);
         if let Some(present) = self.entries.get(message.topic_bytes()) {
-            if present.stamp > stamp {
+            if is_newer(present.stamp, stamp) {
                 return Put::Older;
             }
             self.bytes = self.bytes - present.message.bytes() + message.bytes();
@@ -131,7 +132,7 @@ impl<M: HasTopic> RetainedStore<M> {
         if !self.tombstones.is_empty() {
             let topic_hash = self.key.topic(message.topic()).whole;
             let is_same = |tombstone: &Tombstone| tombstone.topic_hash == topic_hash;
-            if self.tombstones.find(topic_hash, is_same).is_some_and(|tombstone| tombstone.stamp > stamp) {
+            if self.tombstones.find(topic_hash, is_same).is_some_and(|tombstone| is_newer(tombstone.stamp, stamp)) {
                 return Put::Older;
             }
         }
@@ -143,7 +144,7 @@ impl<M: HasTopic> RetainedStore<M> {
     /// Clears a topic unless what it has is newer, and refuses older messages that come later.
     pub fn clear(&mut self, topic: &str, stamp: Stamp) -> Clear<M> {
         self.newest_micros = self.newest_micros.max(stamp.micros);
-        if self.entries.get(topic.as_bytes()).is_some_and(|present| present.stamp > stamp) {
+        if self.entries.get(topic.as_bytes()).is_some_and(|present| is_newer(present.stamp, stamp)) {
             return Clear::Older;
         }
         if !self.bury(topic, stamp) {
@@ -259,7 +260,7 @@ impl<M: HasTopic> RetainedStore<M> {
         let topic_hash = self.key.topic(topic).whole;
         let tombstone = Tombstone { topic_hash, stamp };
         if let Some(present) = self.tombstones.find_mut(topic_hash, |found| found.topic_hash == topic_hash) {
-            if present.stamp > stamp {
+            if is_newer(present.stamp, stamp) {
                 return false;
             }
             *present = tombstone;
@@ -284,6 +285,10 @@ impl<M: HasTopic> RetainedStore<M> {
             self.tombstones_lost += u64::from(removed.is_some() && !is_old);
         }
     }
+}
+
+fn is_newer(present: Stamp, arriving: Stamp) -> bool {
+    present > arriving && !planted(Bug::RetainedStampIgnored)
 }
 
 /// What a topic that was looked at says about where to look next.

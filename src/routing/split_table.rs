@@ -1,7 +1,7 @@
-//! A hash table without long stalls: above 57,344 entries it splits in two by a bit of the hash.
+//! A hash table without long stalls: above 28,672 entries it splits in two by a bit of the hash.
 //!
 //! A table that doubles at a million entries stops its core for tens of milliseconds. This one is a directory of small
-//! tables (extendible hashing): each grows by itself, and a full one splits into two. The longest step moves 57,344
+//! tables (extendible hashing): each grows by itself, and a full one splits into two. The longest step moves 28,672
 //! entries of a few bytes, for which no hash is computed again because each entry keeps 32 bits of its own.
 
 use hashbrown::HashTable;
@@ -152,8 +152,8 @@ const fn spread(hash: u32) -> u64 {
     wide ^ wide >> 32
 }
 
-/// Entries in a part before it splits: what a table of 65,536 buckets takes.
-const PART_MAX: usize = 57_344;
+/// Entries in a part before it splits: what a table of 32,768 buckets takes.
+const PART_MAX: usize = 28_672;
 
 /// Bits that parts may be told apart by: 16 bits give 65,536 parts and a directory of 256 KiB at most.
 const DEPTH_LIMIT: u32 = 16;
@@ -203,7 +203,7 @@ mod tests {
         for number in 0..300_000_u64 {
             table.insert_unique(hash_of(number), number as u32);
         }
-        assert!(table.parts.len() >= 6, "{} parts", table.parts.len());
+        assert!(table.parts.len() >= 11, "{} parts", table.parts.len());
         assert!(table.parts.iter().all(|part| part.table.len() <= PART_MAX && part.table.capacity() <= PART_MAX));
         assert_eq!(table.directory.len(), 1 << table.depth);
         assert_eq!(table.iter().count(), 300_000);

@@ -44,6 +44,7 @@ impl<S: Subscriber> Subscribers<S> {
     pub fn insert(&mut self, hasher: &RandomState, subscriber: S) -> Option<S> {
         match self {
             Self::None => *self = Self::One(subscriber),
+            // The same key on the same filter replaces. [v3 MQTT-3.8.4-3] [v5 MQTT-3.8.4-3]
             Self::One(one) if one.key() == subscriber.key() => return Some(std::mem::replace(one, subscriber)),
             Self::One(one) => *self = Self::Many(Box::new(Many::pair(*one, subscriber))),
             Self::Many(many) => return many.insert(hasher, subscriber),

@@ -24,7 +24,7 @@ use crate::{
         Clock, Errno, Mesh, MeshPort, Socket, Uring, UringParameters, Wires, WiresParameters,
         clock::random_seed,
         descriptors::{grow_descriptor_table, raise_descriptor_limit},
-        executor::{self, Executor, ExecutorError, allowed_cpus},
+        executor::{Executor, ExecutorError, allowed_cpus},
         listener::{ListenError, Listeners},
         mesh::RANKS as MESH_RANKS,
         signals::{SignalError, handle_stop_signals, stop_signals},
@@ -40,7 +40,9 @@ const _: () = assert!(RANKS == MESH_RANKS);
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// There is no io_uring to run on.
-    #[error("io_uring cannot be used here: {0}. RingMQ needs Linux 6.1 or newer with io_uring allowed; `ringmq doctor` says more")]
+    #[error(
+        "io_uring cannot be used here: {0}. RingMQ needs Linux 6.1 or newer with io_uring allowed; `ringmq doctor` says more"
+    )]
     Ring(#[from] UringError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {error}")]
@@ -98,7 +100,8 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     for (index, port) in ports.into_iter().enumerate() {
         let sockets: Vec<Socket> = listeners.iter_mut().filter_map(Listeners::take).collect();
         let facts = listener_facts(&config, &listeners);
-        let seed = ShardSeed { index, config: StdArc::clone(&config), shared: Arc::clone(&shared), clock, sockets, facts };
+        let seed =
+            ShardSeed { index, config: StdArc::clone(&config), shared: Arc::clone(&shared), clock, sockets, facts };
         let cpu = cpus[index % cpus.len()] as usize;
         executors.push(Executor::start(index, Some(cpu), move || run_shard(seed, port))?);
     }
@@ -129,7 +132,7 @@ async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), S
         completions: limits.ring_entries.saturating_mul(16).max(limits.turn_completions_max),
         buffers: u16::try_from(limits.receive_buffers).unwrap_or(1 << 15),
         buffer_bytes: limits.receive_buffer_bytes,
-        drain: 0,
+        drain: limits.enter_completions_min,
     };
     let uring = Uring::new(parameters, port.wake().clone())?;
     let mut wires = Wires::new(uring, wires_parameters(&config));
@@ -141,22 +144,22 @@ async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), S
     let config = Rc::new(Config::clone(&config));
     let shard = Shard::new(index as u16, config, Arc::clone(&shared), facts, clock.now());
     let mut driver = Driver::new(wires, shard, port, shared, clock, mesh_capacity);
+    // The loop never yields to its executor. glommio parks when its preemption timer fired before it looked at its tasks,
+    // and a task that has only woken itself then waits for good: on a busy machine that stopped whole shards.
     while stop_signals() == 0 {
         driver.turn(true);
-        executor::yield_now().await;
     }
-    drain(&mut driver, grace).await;
+    drain(&mut driver, grace);
     Ok(())
 }
 
 /// Says goodbye to every client, a few at a time, within the grace period.
-async fn drain<K: crate::runtime::Kernel, T: Time>(driver: &mut Driver<K, T>, grace: Duration) {
+fn drain<K: crate::runtime::Kernel, T: Time>(driver: &mut Driver<K, T>, grace: Duration) {
     let started = Instant::now();
     while driver.drain(DRAINED_PER_TURN) && started.elapsed() < grace && stop_signals() < 2 {
         driver.turn(false);
         // A turn that found nothing to do leaves the CPU to the clients that are leaving.
         std::thread::sleep(DRAIN_PACE);
-        executor::yield_now().await;
     }
 }
 

@@ -156,7 +156,10 @@ impl Shard {
     }
 
     /// A CONNECT at its home: authenticated, then given its session.
-    #[expect(clippy::too_many_arguments, reason = "what a CONNECT is, is one thing; a struct for one call says no more")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a CONNECT is, is one thing; a struct for one call says no more"
+    )]
     fn admit(
         &mut self,
         id: ConnectionId,
@@ -179,7 +182,8 @@ impl Shard {
             // A newer CONNECT of this client was here first: this one has been taken over on its way.
             return self.refuse_overtaken(id, connect.version);
         }
-        let sessions_max = if self.config.mqtt.sessions_max == u32::MAX { u64::MAX } else { self.config.mqtt.sessions_max.into() };
+        let sessions_max =
+            if self.config.mqtt.sessions_max == u32::MAX { u64::MAX } else { self.config.mqtt.sessions_max.into() };
         if found.is_none() && !self.shared.sessions.add_within(1, sessions_max) {
             return self.refuse_connect(id, connect.version, ReasonCode::QuotaExceeded);
         }
@@ -192,8 +196,7 @@ impl Shard {
         self.open(id, pending, connect, session, &granted, stamp, now);
         self.write_connack(id, connect, &granted, is_assigned.then_some(client_id));
         // The new connection stands: what a resumed session holds goes on its way.
-        self.clients.resend(session, now);
-        self.clients.pump(session, now);
+        self.clients.resume(session, now);
         self.report_share_state(session);
         self.effects.connections.push(ConnectionEffect::Receive(id));
         self.publish_connected(id, connect, client_id, &granted_facts(&granted), now);
@@ -233,13 +236,7 @@ impl Shard {
     }
 
     /// The session that a CONNECT gets, and whether it was there before. An old connection is gone afterwards.
-    fn session_for(
-        &mut self,
-        client_id: &str,
-        found: Option<u32>,
-        connect: &Connect<'_>,
-        now: Moment,
-    ) -> (u32, bool) {
+    fn session_for(&mut self, client_id: &str, found: Option<u32>, connect: &Connect<'_>, now: Moment) -> (u32, bool) {
         let Some(session) = found else {
             // [v5 MQTT-3.1.2-6] [v3 MQTT-3.1.2-4] [v3 MQTT-3.1.3-2] [v5 MQTT-3.1.3-2]
             return (self.clients.create(client_id), false);
@@ -284,6 +281,7 @@ impl Shard {
         let mut flags = Flags::default();
         flags.set(Flags::PROBLEM_INFORMATION, connect.properties.request_problem_information);
         flags.set(Flags::CLEAN_START, connect.clean_start);
+        flags.set(Flags::BRIDGE, connect.bridge);
         let asked = connect.properties.receive_maximum.map_or(u16::MAX, |maximum| maximum.get());
         let connection = Connection {
             generation: id.generation,
@@ -378,8 +376,7 @@ impl Shard {
         properties.wildcard_subscription_available = (!limits.wildcard_available).then_some(false);
         properties.shared_subscription_available = (!limits.shared_available).then_some(false);
         // [v5 MQTT-3.1.2-21]
-        properties.server_keep_alive =
-            (granted.keep_alive_s != connect.keep_alive_s).then_some(granted.keep_alive_s);
+        properties.server_keep_alive = (granted.keep_alive_s != connect.keep_alive_s).then_some(granted.keep_alive_s);
         // [v5 MQTT-3.1.2-28]
         let response_information = (connect.properties.request_response_information
             && !limits.response_information.is_empty())
@@ -429,7 +426,8 @@ impl Shard {
         if version.has_properties() {
             // [v5 MQTT-3.14.0-1] DISCONNECT needs a CONNACK before it.
             let connack = ConnAck::new(false, ReasonCode::Success).encode(version, out.bytes_mut());
-            let disconnect = crate::mqtt::Disconnect::new(ReasonCode::SessionTakenOver).encode(version, out.bytes_mut());
+            let disconnect =
+                crate::mqtt::Disconnect::new(ReasonCode::SessionTakenOver).encode(version, out.bytes_mut());
             debug_assert!(connack.is_ok() && disconnect.is_ok());
         }
         self.effects.connections.push(ConnectionEffect::Close(id, Some(Box::new(out)), Ending::Linger));
@@ -474,9 +472,8 @@ fn first_is_connect(bytes: &[u8]) -> bool {
 fn version_of_refusal(error: DecodeError, body: &[u8]) -> Option<ProtocolVersion> {
     match error {
         // [v3 MQTT-3.1.2-2] [v5 MQTT-3.1.2-2]
-        DecodeError::ProtocolVersionUnsupported { level } => {
-            Some(if level > 5 { ProtocolVersion::V5 } else { ProtocolVersion::V311 })
-        }
+        // In the form of 3.1.1, which every client can read: it has one byte less to agree on.
+        DecodeError::ProtocolVersionUnsupported { .. } => Some(ProtocolVersion::V311),
         // [v3 MQTT-3.1.2-1] [v5 MQTT-3.1.2-1]
         DecodeError::ProtocolNameUnknown => None,
         // [v3 MQTT-3.1.4-1] A 3.x CONNECT that does not conform is closed without CONNACK; v5 has words. [v5 MQTT-3.1.4-1]

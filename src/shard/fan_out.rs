@@ -16,12 +16,8 @@ use crate::{
     routing::Matches,
     runtime::ConnectionId,
     shard::{
-        RANK_DELIVERY, Shard, Subscription, SubscriptionBits,
-        clients::Order,
-        connections::Flags,
-        exchange::Taken,
-        frames::Frames,
-        ledger::AnswerReference,
+        RANK_DELIVERY, Shard, Subscription, SubscriptionBits, clients::Order, connections::Flags, exchange::Taken,
+        frames::Frames, ledger::AnswerReference,
     },
     time::Moment,
 };

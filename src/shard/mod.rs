@@ -34,6 +34,7 @@ pub use clients::Clients;
 pub use connections::{Connection, Connections, Peer};
 pub use counters::Counters;
 pub use effects::{ConnectionEffect, Effects, Ending};
+use exchange::Taken;
 pub use exchange::{Arrival, MeshMessage, RANK_DELIVERY, RANK_HOME, RANK_REPLY, RANKS};
 pub use shared::Shared;
 
@@ -265,7 +266,14 @@ impl Shard {
         match message {
             // The driver adopts the socket and calls `handle_arrival`.
             MeshMessage::Arrival(_) => {}
-            MeshMessage::Retain(_, message) => self.retain(message, now),
+            MeshMessage::Retain(taken, message) => {
+                if let Err(reason) = self.retain(message, now)
+                    && taken == Taken::Report
+                {
+                    let count = self.ledger.count_of_current(from, RANK_HOME);
+                    self.effects.send(from, MeshMessage::Refused { rank: RANK_HOME as u8, count, reason });
+                }
+            }
             MeshMessage::RetainedQuestion(question) => self.handle_retained_question(*question),
             MeshMessage::SharePublish(_, message) => self.share_publish(message, now),
             MeshMessage::ShareJoin(join) => self.handle_share_join(&join),
@@ -276,6 +284,17 @@ impl Shard {
             MeshMessage::Handled { rank, count } => {
                 let settled = &mut self.settled;
                 self.ledger.handle_report(from, rank, count, |answer| settled.push(answer));
+            }
+            MeshMessage::Refused { rank, count, reason } => {
+                let connections = &mut self.clients.connections;
+                self.ledger.handle_refusal(from, rank, count, |answer| {
+                    if let Some(connection) = connections.open_mut(answer.connection)
+                        // Only v5 has words for it.
+                        && connection.version.has_properties()
+                    {
+                        connection.inbound_mut().acknowledgements.refuse(answer.number, reason);
+                    }
+                });
             }
             MeshMessage::RetainedAnswer(answer) => self.handle_retained_answer(*answer, now),
             MeshMessage::ShareRefused(delivery) => self.memberships.retry_later(*delivery),
@@ -320,7 +339,7 @@ impl Shard {
         self.run_fan_out(now);
         self.run_share_retries(now);
         self.run_retained(now);
-        self.run_settled(now);
+        self.run_settled();
         self.run_backlog(now);
         while let Some(message) = self.to_self.pop_front() {
             self.handle_exchange(self.index, message, now);
@@ -343,7 +362,8 @@ impl Shard {
 
     /// The driver has put what fits into the mesh: connections that waited for room go on when there is some.
     pub fn handle_mesh_room(&mut self) {
-        if self.waiting_for_mesh.is_empty() || self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY) > 0 {
+        if self.waiting_for_mesh.is_empty() || self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY) > 0
+        {
             return;
         }
         for id in std::mem::take(&mut self.waiting_for_mesh) {

@@ -1,8 +1,8 @@
 //! What the shards of one process share: atomics only.
 
 use crate::{
-    shard::Counters,
     routing::{HashKey, InterestTable, TurnClocks},
+    shard::Counters,
     sync::atomic::{AtomicU64, Ordering},
 };
 

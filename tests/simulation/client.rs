@@ -754,7 +754,8 @@ impl Client {
             self.next_identifier = self.next_identifier % 65_535 + 1;
             let identifier = self.next_identifier;
             let waits = self.link.as_ref().is_some_and(|link| {
-                link.answers.contains(&Answer::SubAck(identifier)) || link.answers.contains(&Answer::UnsubAck(identifier))
+                link.answers.contains(&Answer::SubAck(identifier))
+                    || link.answers.contains(&Answer::UnsubAck(identifier))
             });
             if !waits && self.outgoing.iter().all(|entry| entry.identifier != identifier) {
                 return identifier;

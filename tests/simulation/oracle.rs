@@ -36,11 +36,13 @@ pub fn check_deliveries(world: &World) {
     for (number, message) in world.book.messages().filter(|(_, message)| !message.payload.is_empty()) {
         let (Some(written), Some(acknowledged)) = (message.written, message.acknowledged) else { continue };
         for client in &world.clients {
-            let owed = client.subscriptions.iter().any(|held| {
-                held.shared().is_none() && held.qos > 0 && is_owed(held, message, written, acknowledged)
-            });
+            let owed = client
+                .subscriptions
+                .iter()
+                .any(|held| held.shared().is_none() && held.qos > 0 && is_owed(held, message, written, acknowledged));
             if owed && client.deliveries.get(&number).is_none_or(|count| *count == 0) {
-                let held: Vec<&Held> = client.subscriptions.iter().filter(|held| matches(held, &message.topic)).collect();
+                let held: Vec<&Held> =
+                    client.subscriptions.iter().filter(|held| matches(held, &message.topic)).collect();
                 fail("acknowledged is delivered", format!("{} misses {message:?}, has {held:?}", client.profile.name));
             }
         }
@@ -68,7 +70,8 @@ fn check_groups(world: &World) {
             let clients: BTreeSet<usize> = members.iter().map(|(client, _)| client.index).collect();
             let copies: u32 =
                 clients.iter().map(|&client| world.clients[client].deliveries.get(&number).copied().unwrap_or(0)).sum();
-            let holders = clients.iter().filter(|&&client| world.clients[client].deliveries.contains_key(&number)).count();
+            let holders =
+                clients.iter().filter(|&&client| world.clients[client].deliveries.contains_key(&number)).count();
             if holders > 1 && !message.is_repeated {
                 fail("one member of a group", format!("{filter}: {holders} got {message:?}"));
             }

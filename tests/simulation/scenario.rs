@@ -84,7 +84,8 @@ fn general(seed: u64, random: &mut Random, traces: bool) -> World {
     let mut world = World::new(seed, Setup::random(random), traces);
     let count = random.between(2, 8);
     for number in 0..count {
-        let version = *random.pick(&[ProtocolVersion::V31, ProtocolVersion::V311, ProtocolVersion::V5, ProtocolVersion::V5]);
+        let version =
+            *random.pick(&[ProtocolVersion::V31, ProtocolVersion::V311, ProtocolVersion::V5, ProtocolVersion::V5]);
         let profile = Profile::new(format!("client-{number}"), version).whimsical(random);
         let profile = if random.once_in(2) { profile.lasting() } else { profile };
         let client = world.add(profile);
@@ -346,7 +347,8 @@ fn check_taken(world: &World, publisher: usize, subscriber: usize, there: usize)
     let sent = world.book.messages().filter(|(_, message)| message.publisher == publisher && message.topic == "far");
     let acknowledged = sent.filter(|(_, message)| message.acknowledged.is_some()).count();
     let clients = world.shard(there).clients();
-    let session = clients.find(&world.clients[subscriber].profile.name).and_then(|session| clients.sessions.at(session));
+    let session =
+        clients.find(&world.clients[subscriber].profile.name).and_then(|session| clients.sessions.at(session));
     let queued = session.and_then(|session| session.outbox.as_ref()).map_or(0, |outbox| outbox.queued());
     if acknowledged > queued {
         fail("acknowledged when taken", format!("{acknowledged} are acknowledged, {queued} are queued"));
@@ -566,7 +568,9 @@ fn scarcity(seed: u64, random: &mut Random, traces: bool) -> World {
         world.clients[done].disconnect(false);
         world.settle_without_check();
     }
-    if let Some(client) = world.clients.iter().find(|client| client.link.as_ref().is_some_and(|link| link.phase != Phase::Over)) {
+    if let Some(client) =
+        world.clients.iter().find(|client| client.link.as_ref().is_some_and(|link| link.phase != Phase::Over))
+    {
         fail("progress", format!("{} is not served", client.profile.name));
     }
     world.lift_limits();
@@ -581,7 +585,8 @@ fn own_queue(seed: u64, random: &mut Random, traces: bool) -> World {
     setup.config.mqtt.receive_maximum = 64;
     let mut world = World::new(seed, setup, traces);
     world.drops = true;
-    let client = world.add_at("client", random.below(world.shards()), |profile| Profile { is_prompt: false, ..profile });
+    let client =
+        world.add_at("client", random.below(world.shards()), |profile| Profile { is_prompt: false, ..profile });
     world.connect(client);
     world.subscribe(client, "own", 1);
     world.settle();

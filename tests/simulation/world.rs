@@ -147,7 +147,20 @@ impl World {
         let mut book = Book::default();
         book.traces = traces;
         book.tell(|| format!("{setup:?}"));
-        World { random, book, clients: Vec::new(), shared, network, listeners, nodes, clock, setup, moved: 0, holds: false, drops: false }
+        World {
+            random,
+            book,
+            clients: Vec::new(),
+            shared,
+            network,
+            listeners,
+            nodes,
+            clock,
+            setup,
+            moved: 0,
+            holds: false,
+            drops: false,
+        }
     }
 
     pub fn shards(&self) -> usize {
@@ -244,9 +257,11 @@ impl World {
 
     /// All ranks of all shards flow.
     pub fn release_all(&mut self) {
-        (0..self.shards()).filter(|&shard| self.nodes[shard].held != 0).collect::<Vec<_>>().into_iter().for_each(|shard| {
-            self.hold(shard, 0);
-        });
+        (0..self.shards()).filter(|&shard| self.nodes[shard].held != 0).collect::<Vec<_>>().into_iter().for_each(
+            |shard| {
+                self.hold(shard, 0);
+            },
+        );
     }
 
     /// Lets time pass.
