@@ -44,11 +44,15 @@ pub struct Book {
     counts: BTreeMap<usize, u32>,
     publishers: BTreeMap<String, BTreeSet<usize>>,
     digest: DefaultHasher,
-    /// Whether to tell what happens.
-    pub traces: bool,
+    traces: bool,
 }
 
 impl Book {
+    /// An empty book. `traces`: it tells what happens.
+    pub fn new(traces: bool) -> Book {
+        Book { traces, ..Book::default() }
+    }
+
     /// A new message of `publisher`, with at least `length` bytes; with none it clears what is retained.
     pub fn write(&mut self, publisher: usize, topic: &str, qos: u8, retain: bool, length: usize) -> Number {
         let number = Number(self.messages.len() as u32);

@@ -45,6 +45,8 @@ pub struct Profile {
     pub under_way_max: usize,
     /// Another client with its name may take its connection at any time.
     pub contends: bool,
+    /// The broker may refuse it, or send it away, for want of room.
+    pub is_refused: bool,
 }
 
 /// A Will that a client leaves with each CONNECT.
@@ -72,6 +74,7 @@ impl Profile {
             is_prompt: true,
             under_way_max: 16,
             contends: false,
+            is_refused: false,
         }
     }
 
@@ -199,8 +202,8 @@ pub struct Client {
     pub has_resumed: bool,
     /// Wills that came, by payload.
     pub wills: Vec<String>,
-    /// PUBLISH packets that came.
-    pub packets: u64,
+    /// When its connection began.
+    pub up_since: u64,
 }
 
 impl Client {
@@ -227,7 +230,7 @@ impl Client {
             retained: BTreeMap::new(),
             has_resumed: false,
             wills: Vec::new(),
-            packets: 0,
+            up_since: 0,
         }
     }
 
@@ -325,6 +328,18 @@ impl Client {
     pub fn rename(&mut self, name: String) {
         self.profile.name = name;
         self.life += 1;
+    }
+
+    /// The broker is about to end its connection.
+    pub fn expect_end(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.expects_end = true;
+        }
+    }
+
+    /// Its session is over.
+    pub fn forget_session(&mut self) {
+        self.lose_session();
     }
 
     /// Sends SUBSCRIBE. The same filter is always asked for with the same QoS.
@@ -472,10 +487,12 @@ impl Client {
 
     fn handle_end(&mut self, link: &mut Link) {
         let name = &self.profile.name;
-        if !link.leaves && !link.expects_end && !self.profile.contends {
+        let profile = &self.profile;
+        if !link.leaves && !link.expects_end && !profile.contends && !profile.is_refused {
             fail("closed without cause", format!("{name}, {:?}, {:?}", link.phase, link.disconnect));
         }
-        if !link.leaves {
+        // Whoever is turned away at the door is told nothing.
+        if !link.leaves && !(profile.is_refused && link.phase == Phase::Connecting) {
             check_last_words(&self.profile, link);
         }
         link.socket.finish();
@@ -492,10 +509,14 @@ impl Client {
         }
         match packet {
             Packet::ConnAck(connack) => {
+                if connack.reason_code.is_error() && self.profile.is_refused {
+                    return;
+                }
                 if connack.reason_code.is_error() || link.phase != Phase::Connecting {
                     fail("CONNECT is served", format!("{who} got {connack:?}"));
                 }
                 link.phase = Phase::Up;
+                self.up_since = book.now;
                 let allowed = connack.properties.receive_maximum.map_or(usize::MAX, |maximum| maximum.get().into());
                 self.under_way_max = self.profile.under_way_max.min(allowed);
                 // 3.1 does not say; a client takes its session for granted.
@@ -588,7 +609,6 @@ impl Client {
     }
 
     fn on_publish(&mut self, publish: &Publish<'_>, book: &mut Book) {
-        self.packets += 1;
         let who = &self.profile.name;
         if !self.subscriptions.iter().any(|held| matches(held, publish.topic)) {
             fail("nothing that was not asked for", format!("{who} got {}", publish.topic));
