@@ -140,11 +140,13 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         self.send_buffers();
     }
 
-    /// Tells up to `max` clients to go. Returns whether any connection is left, closing ones included.
+    /// Tells up to `max` clients to go. Returns whether any connection is left, on any shard, closing ones included.
     pub fn drain(&mut self, max: usize) -> bool {
         self.wires.stop_accepting();
         let now = self.time.now();
-        self.shard.drain(max, now) || !self.wires.is_empty()
+        // A client on its way between shards is at home on one of them, which must still be there to tell it.
+        let has_connections = !self.wires.is_empty() || self.shared.connections.now() > 0;
+        self.shard.drain(max, now) || has_connections || self.wires.is_accepting()
     }
 
     /// Until when the shard may sleep (`Some(None)`: until something happens), after it has said that it will. `None`:

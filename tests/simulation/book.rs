@@ -42,7 +42,8 @@ pub struct Book {
     pub now: u64,
     messages: Vec<Message>,
     counts: BTreeMap<usize, u32>,
-    publishers: BTreeMap<String, BTreeSet<usize>>,
+    /// Who retains in a topic, with which QoS.
+    retainers: BTreeMap<String, BTreeSet<(usize, u8)>>,
     digest: DefaultHasher,
     traces: bool,
 }
@@ -63,7 +64,9 @@ impl Book {
         }
         let count = self.counts.entry(publisher).or_default();
         *count += 1;
-        self.publishers.entry(topic.into()).or_default().insert(publisher);
+        if retain {
+            self.retainers.entry(topic.into()).or_default().insert((publisher, qos));
+        }
         self.messages.push(Message {
             publisher,
             number: *count,
@@ -79,9 +82,9 @@ impl Book {
         number
     }
 
-    /// Whether one client alone publishes to `topic`.
-    pub fn has_one_publisher(&self, topic: &str) -> bool {
-        self.publishers.get(topic).is_some_and(|publishers| publishers.len() == 1)
+    /// Whether one client alone retains in `topic`, with one QoS.
+    pub fn retains_in_order(&self, topic: &str) -> bool {
+        self.retainers.get(topic).is_some_and(|retainers| retainers.len() == 1)
     }
 
     pub fn message(&self, number: Number) -> &Message {

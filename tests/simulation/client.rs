@@ -145,6 +145,15 @@ struct Outgoing {
     is_released: bool,
 }
 
+/// The newest value of a topic that a client has seen.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    message: Number,
+    qos: u8,
+    /// It came as a retained message.
+    is_retained: bool,
+}
+
 /// A subscription, from its SUBSCRIBE on.
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -196,6 +205,8 @@ pub struct Client {
     orders: BTreeMap<(usize, u32, String, u8, u8), u32>,
     /// The newest retained value of each topic that it has seen, live or not; nothing after it was cleared.
     pub latest: BTreeMap<String, Option<Number>>,
+    /// The newest value of each topic, cleared or not.
+    newest: BTreeMap<String, Newest>,
     /// The retained value of each topic that it was sent last.
     pub retained: BTreeMap<String, Number>,
     /// Whether it has resumed its session since it last had none.
@@ -227,6 +238,7 @@ impl Client {
             deliveries: BTreeMap::new(),
             orders: BTreeMap::new(),
             latest: BTreeMap::new(),
+            newest: BTreeMap::new(),
             retained: BTreeMap::new(),
             has_resumed: false,
             wills: Vec::new(),
@@ -330,6 +342,12 @@ impl Client {
         self.life += 1;
     }
 
+    /// From now on it takes much before it reads.
+    pub fn widen_window(&mut self) {
+        self.profile.window = 1 << 20;
+        self.link.iter().chain(&self.abandoned).for_each(|link| link.socket.set_window(1 << 20));
+    }
+
     /// The broker is about to end its connection.
     pub fn expect_end(&mut self) {
         if let Some(link) = &mut self.link {
@@ -353,14 +371,20 @@ impl Client {
         let stands = |held: &&mut Held| held.filter == filter && held.ended.is_none() && !held.is_lost;
         match self.subscriptions.iter_mut().find(stands) {
             Some(held) => held.identifier = identifier,
-            None => self.subscriptions.push(Held {
-                filter: filter.into(),
-                qos,
-                identifier,
-                acknowledged: None,
-                ended: None,
-                is_lost: false,
-            }),
+            None => {
+                // What was seen of its topics before may be out of date by now.
+                let concerns = |topic: &String| does_match(filter, topic);
+                self.latest.retain(|topic, _| !concerns(topic));
+                self.newest.retain(|topic, _| !concerns(topic));
+                self.subscriptions.push(Held {
+                    filter: filter.into(),
+                    qos,
+                    identifier,
+                    acknowledged: None,
+                    ended: None,
+                    is_lost: false,
+                });
+            }
         }
     }
 
@@ -644,17 +668,25 @@ impl Client {
         }
     }
 
-    /// A retained value is never followed by an older one. Only topics with one publisher have an order to go by.
+    /// A retained value is never followed by an older one. Only topics with one publisher have an order to go by, and
+    /// only messages of one QoS keep it.
     fn check_time(&mut self, message: Number, publish: &Publish<'_>, book: &Book) {
         let entry = book.message(message);
-        if !entry.retain || publish.dup || entry.is_repeated || !book.has_one_publisher(&entry.topic) {
+        if !entry.retain || publish.dup || entry.is_repeated || !book.retains_in_order(&entry.topic) {
             return;
         }
-        if let Some(Some(latest)) = self.latest.insert(entry.topic.clone(), Some(message))
-            && latest > message
-        {
-            let (who, topic) = (&self.profile.name, &entry.topic);
-            fail("no going back in time", format!("{who} got {message:?} of {topic} after {latest:?}"));
+        let (qos, topic) = (publish.qos.value(), &entry.topic);
+        let newest = self.newest.entry(topic.clone()).or_insert(Newest { message, qos, is_retained: publish.retain });
+        if newest.message <= message {
+            *newest = Newest { message, qos, is_retained: publish.retain };
+            self.latest.insert(topic.clone(), Some(message));
+        } else if newest.qos == qos {
+            // A retained answer may overtake live messages, which then repeat what led up to it.
+            if publish.retain || !newest.is_retained {
+                let who = &self.profile.name;
+                fail("no going back in time", format!("{who} got {message:?} of {topic} after {newest:?}"));
+            }
+            self.latest.insert(topic.clone(), Some(message));
         }
     }
 
@@ -851,7 +883,10 @@ fn next_packet<'a>(profile: &Profile, bytes: &'a [u8]) -> Option<(Packet<'a>, us
 
 /// Whether a subscription, shared or not, is to a topic.
 pub fn matches(held: &Held, topic: &str) -> bool {
-    let filter = held.shared().map_or(held.filter.as_str(), |(_, filter)| filter);
+    does_match(held.shared().map_or(held.filter.as_str(), |(_, filter)| filter), topic)
+}
+
+fn does_match(filter: &str, topic: &str) -> bool {
     let topic = TopicName::parse(topic).expect("a topic name");
     TopicFilter::parse(filter).expect("a filter").matches(&topic)
 }

@@ -168,7 +168,7 @@ fn is_certainly_newer(message: &Message, than: &Message) -> bool {
 /// A subscriber that has stayed connected has seen the newest value last, live or retained.
 fn check_listeners(world: &World, auditor: usize, topic: &str, found: Option<Number>) {
     let has_repeated = world.book.messages().any(|(_, message)| message.topic == topic && message.is_repeated);
-    if has_repeated || !world.book.has_one_publisher(topic) {
+    if has_repeated || !world.book.retains_in_order(topic) {
         return;
     }
     let stands = |held: &Held| {

@@ -148,9 +148,10 @@ fn act(world: &mut World, client: usize, random: &mut Random) {
     let is_up = world.clients[client].is_up();
     match choice {
         0..50 => {
-            let (topic, qos) = (*random.pick(&TOPICS), random.below(3) as u8);
-            // One client retains in a topic; the others' messages pass by.
-            let retain = random.once_in(4) && TOPICS.iter().position(|other| *other == topic) == Some(client);
+            let topic = *random.pick(&TOPICS);
+            // One client retains in a topic, with one QoS; the others' messages pass by.
+            let retain = random.once_in(2) && TOPICS.iter().position(|other| *other == topic) == Some(client);
+            let qos = if retain { client % 3 } else { random.below(3) } as u8;
             let length = if retain && random.once_in(5) { 0 } else { *random.pick(&[12, 12, 40, 5000]) };
             world.publish_bytes(client, topic, qos, retain, length);
         }
@@ -399,8 +400,9 @@ fn cross_traffic(seed: u64, random: &mut Random, traces: bool) -> World {
     setup.config.mqtt.inflight_max = 64;
     let mut world = World::new(seed, setup, traces);
     let count = world.shards();
-    let publishers: Vec<usize> =
-        (0..count).map(|shard| world.add_at("client", shard, |profile| Profile { under_way_max: 64, ..profile })).collect();
+    let publishers: Vec<usize> = (0..count)
+        .map(|shard| world.add_at("client", shard, |profile| Profile { under_way_max: 64, ..profile }))
+        .collect();
     for &client in &publishers {
         world.connect(client);
         world.subscribe(client, "x/#", random.below(3) as u8);
@@ -414,10 +416,11 @@ fn cross_traffic(seed: u64, random: &mut Random, traces: bool) -> World {
         let is_flood = random.once_in(8);
         for (number, &client) in publishers.iter().enumerate() {
             let topic = format!("x/{number}");
-            let burst = if is_flood { 1500 } else { random.between(10, 60) };
             let retain = random.once_in(4);
+            let burst = if is_flood && !retain { 1500 } else { random.between(10, 60) };
             for _ in 0..burst {
-                let qos = if is_flood { 0 } else { random.below(3) as u8 };
+                let qos = if is_flood { 0 } else { random.below(3) };
+                let qos = if retain { number % 3 } else { qos } as u8;
                 world.publish_bytes(client, &topic, qos, retain, 12);
             }
         }
@@ -599,7 +602,10 @@ fn expiry(seed: u64, random: &mut Random, traces: bool) -> World {
         let count = world.clients[watcher].wills.iter().filter(|will| **will == payload).count();
         let expected = (usize::from(!comes_back), sessions - u64::from(!comes_back));
         if !is_kept || (count, world.shared.sessions.now()) != expected {
-            fail("sessions end when due", format!("{payload}: {count} Wills, kept: {is_kept}, came back: {comes_back}"));
+            fail(
+                "sessions end when due",
+                format!("{payload}: {count} Wills, kept: {is_kept}, came back: {comes_back}"),
+            );
         }
         if comes_back {
             world.clients[mortal].disconnect(true);

@@ -281,8 +281,12 @@ impl World {
             let (shard, mask) = (self.random.below(self.shards()), *self.random.pick(&[0, 0, 1, 2, 4, 3, 6, 7]));
             self.hold(shard, mask);
         }
+        let shard = self.random.below(self.shards());
+        if self.nodes[shard].asleep.is_some() && self.random.once_in(8) {
+            // The kernel goes on while its shard sleeps.
+            self.nodes[shard].driver.wires_mut().kernel_mut().work();
+        }
         if self.random.below(100) < 60 || self.clients.is_empty() {
-            let shard = self.random.below(self.shards());
             self.is_runnable(shard) && self.run(shard)
         } else {
             let client = self.random.below(self.clients.len());
@@ -339,6 +343,10 @@ impl World {
         for step in 0..STEPS_MAX {
             if step > 64 || self.random.once_in(32) {
                 self.release_all();
+            }
+            if step == STEPS_MAX / 40 {
+                // Enough of those who take a few bytes at a time.
+                self.clients.iter_mut().for_each(Client::widen_window);
             }
             let moved_before = self.moved();
             let happened = self.step() || self.is_anything_runnable() || self.step_all_clients();
@@ -412,7 +420,8 @@ impl World {
         self.book.tell(|| {
             let kernel = node.driver.wires_mut().kernel_mut();
             let (ready, operations) = (kernel.can_progress(), kernel.operations_in_flight());
-            format!("shard {shard} has had a turn: {operations} operations in flight, ready: {ready}")
+            let counters = node.driver.wires_mut().counters();
+            format!("shard {shard} has had a turn: {operations} operations in flight, ready: {ready}, {counters:?}")
         });
         true
     }
@@ -530,7 +539,9 @@ fn check_limits(shard: &Shard, shared: &Shared, config: &Config) {
     }
     for (_, session) in shard.clients().sessions.iter() {
         let queued = session.outbox.as_ref().map_or(0, |outbox| outbox.queued());
-        if queued > mqtt.queue_messages_max as usize || session.subscriptions.len() > mqtt.filters_per_client_max as usize {
+        if queued > mqtt.queue_messages_max as usize
+            || session.subscriptions.len() > mqtt.filters_per_client_max as usize
+        {
             fail("limits hold", format!("{}: {queued} queued", session.client_id));
         }
     }
