@@ -213,7 +213,12 @@ impl Shard {
     fn owe_publish(&mut self, id: ConnectionId, qos: QoS, identifier: PacketIdentifier, routed: &Routed) {
         // [v5 MQTT-3.4.2-1] [v5 MQTT-3.5.2-1] Said only when it is certain.
         let has_words = self.version_of(id).is_some_and(|version| version.has_properties());
-        let reason = if routed.matched || !has_words { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+        let reason = match routed.refused {
+            _ if !has_words => ReasonCode::Success,
+            Some(reason) => reason,
+            None if routed.matched => ReasonCode::Success,
+            None => ReasonCode::NoMatchingSubscribers,
+        };
         let answer = match qos {
             QoS::ExactlyOnce => Answer::PubRec(identifier, reason),
             _ => Answer::PubAck(identifier, reason),
