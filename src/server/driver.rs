@@ -70,7 +70,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         time: T,
         mesh_capacity: usize,
     ) -> Self {
-        // All shards count as parked until they take their first turn.
+        // From its first turn on it may probe, also when it never sleeps.
         shared.clocks.unpark(usize::from(shard.index()));
         Self {
             index: shard.index(),
@@ -155,11 +155,15 @@ impl<K: Kernel, T: Time> Driver<K, T> {
             return None;
         }
         // What waits for another shard is looked at again soon: that shard may run on this very CPU.
-        let waits_for_others = self.shard.waits_for_others() || !self.outbound_is_empty();
+        let all_sent = self.outbound_is_empty();
+        let waits_for_others = self.shard.waits_for_others() || !all_sent;
         if !self.mesh.about_to_sleep() {
             return None;
         }
-        self.shared.clocks.park(usize::from(self.index));
+        if all_sent {
+            // Otherwise its turn has not ended: who waits for that would take what lies behind the rings for sent.
+            self.shared.clocks.park(usize::from(self.index));
+        }
         Some(if waits_for_others { Some(now.after(PATIENCE_WITH_SHARDS)) } else { due })
     }
 
@@ -206,7 +210,8 @@ impl<K: Kernel, T: Time> Driver<K, T> {
 
     fn take_ring(&mut self, from: u16, rank: usize, now: Moment) -> bool {
         for _ in 0..self.mesh_messages_per_turn {
-            if self.shard.leaves_in_mesh(from, rank) {
+            let is_stuck_behind = planted(Bug::OneRank) && (0..rank).any(|rank| self.shard.leaves_in_mesh(from, rank));
+            if self.shard.leaves_in_mesh(from, rank) || is_stuck_behind {
                 return false;
             }
             match self.mesh.pop(usize::from(from), rank) {

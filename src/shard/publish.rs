@@ -193,11 +193,20 @@ impl Shard {
         if routed.job {
             self.start_waiting(id, Flags::WAITS_FOR_JOB, true);
         }
-        if self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY) > MESH_WAITING_MAX {
+        let pauses_for_queue = planted(Bug::PauseForFullQueue) && self.own_queue_is_full(id);
+        if self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY) > MESH_WAITING_MAX || pauses_for_queue
+        {
             self.clients.counters.paused_for_mesh += 1;
             self.start_waiting(id, Flags::WAITS_FOR_MESH, true);
             self.waiting_for_mesh.push(id);
         }
+    }
+
+    /// Whether the publisher's own session has no room for what it publishes: only asked with a planted bug.
+    pub(super) fn own_queue_is_full(&mut self, id: ConnectionId) -> bool {
+        let queue_messages_max = self.config.mqtt.queue_messages_max as usize;
+        let session = self.session_of(id).and_then(|session| self.clients.sessions.at(session));
+        session.and_then(|session| session.outbox.as_ref()).is_some_and(|outbox| outbox.queued() >= queue_messages_max)
     }
 
     /// Owes PUBACK or PUBREC until everyone has taken the message.
