@@ -19,9 +19,9 @@ pub enum Bug {
     ConnectStampIgnored,
     /// A connection closes without lingering for its last DISCONNECT.
     CloseWithoutLinger,
-    /// Interest bits are set after the SUBACK was queued, at the end of the turn.
+    /// Interest bits are set after SUBACK has left, at the end of the next turn.
     InterestBitLate,
-    /// The interest bit is set before the filter is in the trie, and cleared without counting users of the slot.
+    /// An interest bit is cleared without counting the users of its slot.
     InterestBitUncounted,
     /// A retained question is answered at once, without the grace period.
     RetainedNoGrace,
@@ -33,7 +33,7 @@ pub enum Bug {
     PauseForFullQueue,
     /// Keep-alive goes on while we have paused the connection.
     KeepAliveWhilePaused,
-    /// One ring carries all ranks of mesh messages.
+    /// One ring carries all ranks of mesh messages: what is left in it keeps everything behind it waiting.
     OneRank,
     /// PUBACK is sent when the publication was handed to the mesh, not when it was taken.
     AckBeforeTaken,
@@ -53,6 +53,35 @@ pub enum Bug {
     WillAfterResume,
     /// A shard goes to sleep without looking at its inbound rings after it said so.
     SleepWithoutLook,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: &[Bug] = &[
+        Bug::SlotFreedEarly,
+        Bug::GenerationIgnored,
+        Bug::MultishotBeforeConnect,
+        Bug::PipelinedBytesLost,
+        Bug::ConnectStampIgnored,
+        Bug::CloseWithoutLinger,
+        Bug::InterestBitLate,
+        Bug::InterestBitUncounted,
+        Bug::RetainedNoGrace,
+        Bug::RetainedOlderAnswer,
+        Bug::RetainedStampIgnored,
+        Bug::PauseForFullQueue,
+        Bug::KeepAliveWhilePaused,
+        Bug::OneRank,
+        Bug::AckBeforeTaken,
+        Bug::AckOutOfOrder,
+        Bug::PacketIdentifierReused,
+        Bug::Qos2DuplicateDelivered,
+        Bug::PartialSendForgotten,
+        Bug::EnobufsForgotten,
+        Bug::ShareRefusalDropped,
+        Bug::WillAfterResume,
+        Bug::SleepWithoutLook,
+    ];
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -11,7 +11,7 @@ use std::{net::SocketAddr, time::Duration};
 use crate::{
     plant::{Bug, planted},
     runtime::{Close, CloseCause, ConnectionId, Kernel, MeshPort, Wait, WireHandler, Wires, kernel::EnterWait},
-    shard::{ConnectionEffect, Ending, MeshMessage, RANK_HOME, RANKS, Shard, Shared},
+    shard::{ConnectionEffect, Ending, MeshMessage, RANK_DELIVERY, RANK_HOME, RANK_REPLY, RANKS, Shard, Shared},
     sync::Arc,
     time::Moment,
     transport::OutBuffer,
@@ -53,6 +53,8 @@ pub struct Driver<K: Kernel, T: Time> {
     mesh_messages_per_turn: usize,
     /// Ranks that are not taken from the mesh, bit by bit: for the simulation.
     held_ranks: u8,
+    /// Replies of other shards, kept for its memory.
+    replies: Vec<(u16, MeshMessage)>,
     /// Connections to send for, kept for its memory.
     sends: Vec<(ConnectionId, Box<OutBuffer>)>,
 }
@@ -68,7 +70,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         time: T,
         mesh_capacity: usize,
     ) -> Self {
-        // All shards count as parked until they take their first turn.
+        // From its first turn on it may probe, also when it never sleeps.
         shared.clocks.unpark(usize::from(shard.index()));
         Self {
             index: shard.index(),
@@ -80,6 +82,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
             time,
             mesh_messages_per_turn: mesh_capacity,
             held_ranks: 0,
+            replies: Vec::new(),
             sends: Vec::new(),
         }
     }
@@ -152,11 +155,15 @@ impl<K: Kernel, T: Time> Driver<K, T> {
             return None;
         }
         // What waits for another shard is looked at again soon: that shard may run on this very CPU.
-        let waits_for_others = self.shard.waits_for_others() || !self.outbound_is_empty();
+        let all_sent = self.outbound_is_empty();
+        let waits_for_others = self.shard.waits_for_others() || !all_sent;
         if !self.mesh.about_to_sleep() {
             return None;
         }
-        self.shared.clocks.park(usize::from(self.index));
+        if all_sent {
+            // Otherwise its turn has not ended: who waits for that would take what lies behind the rings for sent.
+            self.shared.clocks.park(usize::from(self.index));
+        }
         Some(if waits_for_others { Some(now.after(PATIENCE_WITH_SHARDS)) } else { due })
     }
 
@@ -165,26 +172,46 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         (0..RANKS).all(|rank| effects.waiting(rank) == 0)
     }
 
-    /// Handles what other shards have sent, the highest rank first. Returns whether everything of rank 0 that was there
-    /// at the start has been handled.
+    /// Handles what other shards have sent. Returns whether everything of rank 0 that was there at the start has been
+    /// handled. Replies are taken out first and handled after the deliveries: a retained answer was preceded by the live
+    /// message that it tells of, which makes it void.
     fn take_messages(&mut self, now: Moment) -> bool {
-        let mut home_is_drained = true;
-        for rank in (0..RANKS).rev() {
-            if self.held_ranks & (1 << rank) != 0 {
-                home_is_drained &= rank != RANK_HOME;
-                continue;
+        let me = self.index;
+        let others = move |shards: u16| (0..shards).filter(move |&from| from != me);
+        let mut replies = std::mem::take(&mut self.replies);
+        if !self.holds(RANK_REPLY) {
+            for from in others(self.shards) {
+                self.mesh.drain(usize::from(from), RANK_REPLY, self.mesh_messages_per_turn, |reply| {
+                    replies.push((from, reply));
+                });
             }
-            let me = self.index;
-            for from in (0..self.shards).filter(|&from| from != me) {
-                home_is_drained &= self.take_ring(from, rank, now) || rank != RANK_HOME;
+        }
+        if !self.holds(RANK_DELIVERY) {
+            for from in others(self.shards) {
+                self.take_ring(from, RANK_DELIVERY, now);
+            }
+        }
+        for (from, reply) in replies.drain(..) {
+            self.shard.handle_mesh(from, reply, now);
+        }
+        self.replies = replies;
+        let mut home_is_drained = !self.holds(RANK_HOME);
+        if home_is_drained {
+            for from in others(self.shards) {
+                home_is_drained &= self.take_ring(from, RANK_HOME, now);
             }
         }
         home_is_drained
     }
 
+    fn holds(&self, rank: usize) -> bool {
+        self.held_ranks & (1 << rank) != 0
+    }
+
     fn take_ring(&mut self, from: u16, rank: usize, now: Moment) -> bool {
         for _ in 0..self.mesh_messages_per_turn {
-            if self.shard.leaves_in_mesh(from, rank) {
+            let is_stuck_behind = planted(Bug::OneRank) && (0..rank).any(|rank| self.shard.leaves_in_mesh(from, rank));
+            if self.shard.leaves_in_mesh(from, rank) || is_stuck_behind {
                 return false;
             }
             match self.mesh.pop(usize::from(from), rank) {
@@ -248,17 +275,15 @@ impl<K: Kernel, T: Time> Driver<K, T> {
     fn send_messages(&mut self) {
         let mut all_sent = true;
         let me = self.index;
-        for to in (0..self.shards).filter(|&to| to != me) {
-            let mut pushed = 0;
-            for rank in 0..RANKS {
+        // Deliveries lie in the rings before anyone can hear from their topic's home.
+        for rank in [RANK_DELIVERY, RANK_HOME, RANK_REPLY] {
+            for to in (0..self.shards).filter(|&to| to != me) {
                 let Some(waiting) = self.shard.effects_mut().outbound_mut(to, rank) else { continue };
                 if !waiting.is_empty() {
-                    pushed += self.mesh.push(usize::from(to), rank, waiting);
+                    self.mesh.push(usize::from(to), rank, waiting);
                     all_sent &= waiting.is_empty();
+                    self.mesh.kick(usize::from(to));
                 }
-            }
-            if pushed > 0 {
-                self.mesh.kick(usize::from(to));
             }
         }
         if all_sent {

@@ -8,7 +8,6 @@
 use crate::{
     message::{ApplicationMessage, Stamp},
     mqtt::ReasonCode,
-    plant::{Bug, planted},
     routing::{Cursor, GroupIdentifier, Member, MemberState},
     runtime::ReleasedSocket,
 };
@@ -163,9 +162,6 @@ impl MeshMessage {
     /// The rank that the message travels at.
     #[must_use]
     pub fn rank(&self) -> usize {
-        if planted(Bug::OneRank) {
-            return RANK_HOME;
-        }
         match self {
             Self::Arrival(_)
             | Self::Retain(..)

@@ -41,6 +41,7 @@ pub use shared::Shared;
 use crate::{
     config::Config,
     message::{ApplicationMessage, Stamp},
+    plant::{Bug, planted},
     routing::{FilterTable, InterestCounts, RetainedStore, ShareGroups, Subscriber},
     runtime::ConnectionId,
     shard::{
@@ -113,8 +114,8 @@ pub struct Shard {
     started_at: Moment,
     listeners: Vec<ListenerFacts>,
     draining: bool,
-    /// Filters whose interest is added late: only with a planted bug.
-    late_interest: Vec<Box<str>>,
+    /// Filters whose interest is added after the turn that follows, and after this one: only with a planted bug.
+    late_interest: [Vec<Box<str>>; 2],
     scratch: Vec<u8>,
 }
 
@@ -170,7 +171,7 @@ impl Shard {
             started_at: now,
             listeners,
             draining: false,
-            late_interest: Vec::new(),
+            late_interest: [const { Vec::new() }; 2],
             scratch: Vec::new(),
             config,
             shared,
@@ -352,7 +353,8 @@ impl Shard {
         }
         let effects = &mut self.effects;
         self.ledger.poll_reports(|shard, rank, count| effects.send(shard, MeshMessage::Handled { rank, count }));
-        for filter in std::mem::take(&mut self.late_interest) {
+        let [now_late, next] = &mut self.late_interest;
+        for filter in std::mem::replace(now_late, std::mem::take(next)) {
             self.interest.add(&self.shared.interest, self.shared.key.filter(&filter));
         }
         self.deliveries_this_turn = 0;
@@ -365,6 +367,10 @@ impl Shard {
             return;
         }
         for id in std::mem::take(&mut self.waiting_for_mesh) {
+            if planted(Bug::PauseForFullQueue) && self.own_queue_is_full(id) {
+                self.waiting_for_mesh.push(id);
+                continue;
+            }
             self.stop_waiting(id, connections::Flags::WAITS_FOR_MESH);
         }
     }

@@ -281,8 +281,9 @@ fn write_ack(
         return true;
     }
     let mut ack = Ack::new(kind, identifier, reason);
-    // [v5 MQTT-3.1.2-29]
-    ack.reason_string = (reason.is_error() && reader.wants_problem_information).then(|| reason.name());
+    // PUBREL and PUBCOMP have one reason only, which says it all. [v5 MQTT-3.1.2-29]
+    let explains = reason.is_error() && matches!(kind, AckKind::PubAck | AckKind::PubRec);
+    ack.reason_string = (explains && reader.wants_problem_information).then(|| reason.name());
     ack.encode_within(reader.version, reader.packet_bytes_max, out)
 }
 

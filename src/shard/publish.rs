@@ -142,7 +142,7 @@ impl Shard {
     fn reject_publish(&mut self, id: ConnectionId, publish: &Publish<'_>, rejection: Rejection, now: Moment) {
         let is_v5 = self.version_of(id).is_some_and(|version| version.has_properties());
         let reason = match rejection {
-            Rejection::Topic(reason) if is_v5 && publish.qos != QoS::AtMostOnce => reason,
+            Rejection::Topic(reason) if is_v5 => reason,
             Rejection::Connection(reason) | Rejection::Topic(reason) => return self.refuse(id, reason, now),
             Rejection::Publish(reason) => reason,
         };
@@ -193,11 +193,20 @@ impl Shard {
         if routed.job {
             self.start_waiting(id, Flags::WAITS_FOR_JOB, true);
         }
-        if self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY) > MESH_WAITING_MAX {
+        let pauses_for_queue = planted(Bug::PauseForFullQueue) && self.own_queue_is_full(id);
+        if self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY) > MESH_WAITING_MAX || pauses_for_queue
+        {
             self.clients.counters.paused_for_mesh += 1;
             self.start_waiting(id, Flags::WAITS_FOR_MESH, true);
             self.waiting_for_mesh.push(id);
         }
+    }
+
+    /// Whether the publisher's own session has no room for what it publishes: only asked with a planted bug.
+    pub(super) fn own_queue_is_full(&mut self, id: ConnectionId) -> bool {
+        let queue_messages_max = self.config.mqtt.queue_messages_max as usize;
+        let session = self.session_of(id).and_then(|session| self.clients.sessions.at(session));
+        session.and_then(|session| session.outbox.as_ref()).is_some_and(|outbox| outbox.queued() >= queue_messages_max)
     }
 
     /// Owes PUBACK or PUBREC until everyone has taken the message.
@@ -380,9 +389,9 @@ impl Shard {
 enum Rejection {
     /// The connection ends with this reason.
     Connection(ReasonCode),
-    /// The acknowledgement carries this reason where there is one that can; else the connection ends with it.
+    /// As `Publish` for a v5 client; the connection of a 3.x client ends, since it could not be told.
     Topic(ReasonCode),
-    /// The acknowledgement carries this reason; where there is none the message is dropped.
+    /// The acknowledgement carries this reason; a QoS 0 message is dropped.
     Publish(ReasonCode),
 }
 

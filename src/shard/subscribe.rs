@@ -100,7 +100,7 @@ impl Shard {
         let inserted = self.filters.insert(filter.as_str(), subscription);
         if inserted.filter_is_new {
             if planted(Bug::InterestBitLate) {
-                self.late_interest.push(filter.as_str().into());
+                self.late_interest[1].push(filter.as_str().into());
             } else {
                 self.interest.add(&self.shared.interest, self.shared.key.filter(filter.as_str()));
             }

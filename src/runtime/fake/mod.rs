@@ -100,14 +100,18 @@ impl FakeKernel {
     /// anything to do, only time or a client changes anything.
     #[must_use]
     pub fn can_progress(&self) -> bool {
-        let ready = |operation: &Operation| match operation {
+        let has_ready = self.operations.iter().any(|operation| self.is_ready(operation));
+        !self.submissions.is_empty() || !self.completions.is_empty() || has_ready
+    }
+
+    fn is_ready(&self, operation: &Operation) -> bool {
+        match operation {
             Operation::Accept { listener, is_cancelled, .. } => *is_cancelled || self.network.has_waiting(*listener),
             Operation::Receive { connection, is_cancelled, .. } => {
                 *is_cancelled || self.network.is_readable(*connection)
             }
             Operation::Send { connection, .. } => self.network.is_writable(*connection),
-        };
-        !self.submissions.is_empty() || !self.completions.is_empty() || self.operations.iter().any(ready)
+        }
     }
 
     /// Operations that are submitted and not complete.
@@ -328,8 +332,14 @@ impl Kernel for FakeKernel {
         let mut operations = std::mem::take(&mut self.operations);
         self.network.shuffle(&mut operations);
         for operation in operations {
-            if let Some(operation) = self.proceed(operation) {
-                self.operations.push(operation);
+            let mut going_on = self.proceed(operation);
+            while let Some(operation) = going_on {
+                // A multishot operation may bring all that there is at once.
+                if !self.is_ready(&operation) || self.network.chance(50) {
+                    self.operations.push(operation);
+                    break;
+                }
+                going_on = self.proceed(operation);
             }
         }
     }

@@ -208,7 +208,7 @@ fn aliases_stay_within(server: &Server, maximum: Option<u16>) {
 #[test]
 fn v5_mqtt_3_1_2_26_no_topic_alias_above_the_clients_maximum() {
     on_each_shard_count(|server| aliases_stay_within(server, Some(2)));
-    on_each_shard_count_with(&["mqtt.topic_alias_out_max=16"], |server| {
+    on_each_shard_count(|server| {
         for maximum in [1, 2, 6, 65_535] {
             aliases_stay_within(server, Some(maximum));
         }
@@ -217,7 +217,7 @@ fn v5_mqtt_3_1_2_26_no_topic_alias_above_the_clients_maximum() {
 
 #[test]
 fn v5_mqtt_3_1_2_27_no_topic_alias_for_a_client_that_allows_none() {
-    on_each_shard_count_with(&["mqtt.topic_alias_out_max=16"], |server| {
+    on_each_shard_count(|server| {
         aliases_stay_within(server, None);
         aliases_stay_within(server, Some(0));
     });

@@ -236,10 +236,3 @@ pub fn connect_bytes(flags: u8, properties: &[u8], payload: &[u8]) -> Vec<u8> {
 pub fn fields(parts: &[&[u8]]) -> Vec<u8> {
     parts.iter().flat_map(field).collect()
 }
-
-/// The bytes of one property.
-pub fn property_bytes(property: &Property) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    property.encode(&mut bytes);
-    bytes
-}

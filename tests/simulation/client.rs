@@ -1,0 +1,832 @@
+//! A simulated client: a ClientId, what it keeps for its session, and its Network Connections.
+//!
+//! What always holds: it follows the protocol to the letter, also when it vanishes and comes back, so that whatever it
+//! meets that the protocol does not allow is the broker's fault, and is reported as such at once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use ringmq::{
+    mqtt::{
+        Ack, AckKind, Connect, Disconnect, Encode, Packet, PacketIdentifier, Peek, ProtocolVersion, Publish,
+        PublishFlags, PublishHead, QoS, ReasonCode, Sender, Subscribe, SubscriptionOptions, TopicFilter, TopicName,
+        Unsubscribe, WillPacket, WillProperties, ack::encode_success, frame::peek, publish,
+    },
+    runtime::fake::{FakeClient, PeerView},
+};
+
+use crate::{
+    book::{Book, Number},
+    failure::fail,
+    random::Random,
+};
+
+/// What a client is like.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    pub name: String,
+    pub version: ProtocolVersion,
+    /// Asks for a clean start with each CONNECT.
+    pub clean_start: bool,
+    /// How long its session outlives its connection; 3.x: 0 or for long.
+    pub expiry_s: u32,
+    pub keep_alive_s: u16,
+    pub will: Option<WillSpec>,
+    /// QoS 1 and 2 messages that it takes at once, in 5.0.
+    pub receive_maximum: Option<u16>,
+    /// Bytes that it takes before it reads.
+    pub window: usize,
+    /// How often it reads, in percent of its steps.
+    pub reads: usize,
+    /// Writes a byte or a few at a time.
+    pub dribbles: bool,
+    /// Acknowledges at once, not some time later.
+    pub is_prompt: bool,
+    /// Messages that it has under way to a broker that does not say how many it may.
+    pub under_way_max: usize,
+    /// Another client with its name may take its connection at any time.
+    pub contends: bool,
+}
+
+/// A Will that a client leaves with each CONNECT.
+#[derive(Clone, Debug)]
+pub struct WillSpec {
+    pub topic: String,
+    pub payload: String,
+    pub delay_s: u32,
+}
+
+impl Profile {
+    /// A client without special traits.
+    pub fn new(name: impl Into<String>, version: ProtocolVersion) -> Profile {
+        Profile {
+            name: name.into(),
+            version,
+            clean_start: true,
+            expiry_s: 0,
+            keep_alive_s: 0,
+            will: None,
+            receive_maximum: None,
+            window: 1 << 20,
+            reads: 70,
+            dribbles: false,
+            is_prompt: true,
+            under_way_max: 16,
+            contends: false,
+        }
+    }
+
+    /// Its session lasts.
+    pub fn lasting(self) -> Profile {
+        Profile { clean_start: false, expiry_s: 100_000, ..self }
+    }
+
+    /// With random habits of reading, writing and acknowledging.
+    pub fn whimsical(self, random: &mut Random) -> Profile {
+        Profile {
+            window: *random.pick(&[48, 300, 1 << 20]),
+            reads: *random.pick(&[10, 70, 100]),
+            dribbles: random.once_in(4),
+            is_prompt: !random.once_in(3),
+            receive_maximum: *random.pick(&[None, Some(1), Some(3), Some(40)]),
+            ..self
+        }
+    }
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// CONNECT is on its way.
+    Connecting,
+    /// CONNACK came.
+    Up,
+    /// It is over.
+    Over,
+}
+
+/// What the client waits for the broker to answer, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    PubAck(u16),
+    PubRec(u16),
+    SubAck(u16),
+    UnsubAck(u16),
+}
+
+/// A Network Connection, seen from the client.
+#[derive(Debug)]
+pub struct Link {
+    pub socket: FakeClient,
+    /// The shard that it was accepted on.
+    pub shard: usize,
+    pub phase: Phase,
+    /// The reason in the DISCONNECT that came.
+    pub disconnect: Option<ReasonCode>,
+    /// The broker has cause to end it.
+    pub expects_end: bool,
+    /// CONNECT asked for a clean start.
+    is_clean: bool,
+    out: Vec<u8>,
+    input: Vec<u8>,
+    /// The client ends it.
+    leaves: bool,
+    answers: VecDeque<Answer>,
+    pings: usize,
+}
+
+/// A message on its way to the broker.
+#[derive(Clone, Copy, Debug)]
+struct Outgoing {
+    identifier: u16,
+    message: Number,
+    is_released: bool,
+}
+
+/// A subscription, from its SUBSCRIBE on.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub filter: String,
+    pub qos: u8,
+    identifier: u16,
+    /// When SUBACK came.
+    pub acknowledged: Option<u64>,
+    /// When UNSUBSCRIBE was written.
+    pub ended: Option<u64>,
+    /// It went with its session.
+    pub is_lost: bool,
+}
+
+impl Held {
+    /// The name of the share group, and the filter behind it.
+    pub fn shared(&self) -> Option<(&str, &str)> {
+        self.filter.strip_prefix("$share/").and_then(|rest| rest.split_once('/'))
+    }
+}
+
+/// A simulated client.
+#[derive(Debug)]
+pub struct Client {
+    pub profile: Profile,
+    pub index: usize,
+    pub link: Option<Link>,
+    /// Connections that it has given up without a word: the broker has to end them.
+    abandoned: Vec<Link>,
+    /// Whether the broker keeps its session, as far as it can know.
+    has_session: bool,
+    pub subscriptions: Vec<Held>,
+    backlog: VecDeque<Number>,
+    outgoing: VecDeque<Outgoing>,
+    under_way_max: usize,
+    next_identifier: u16,
+    /// QoS 2 identifiers received and not released.
+    received: BTreeSet<u16>,
+    /// Identifiers of messages that it has not acknowledged.
+    unacknowledged: BTreeMap<u16, Number>,
+    owed: VecDeque<(AckKind, u16)>,
+    /// This identifier is never acknowledged while it is set.
+    pub sits_on: Option<u16>,
+    /// How often each message came, retained copies not counted.
+    pub deliveries: BTreeMap<Number, u32>,
+    /// The last of each publisher, topic and pair of QoS.
+    orders: BTreeMap<(usize, String, u8, u8), u32>,
+    /// The newest retained value of each topic that it has seen, live or not; nothing after it was cleared.
+    pub latest: BTreeMap<String, Option<Number>>,
+    /// The retained value of each topic that it was sent last.
+    pub retained: BTreeMap<String, Number>,
+    /// Whether it has resumed its session since it last had none.
+    pub has_resumed: bool,
+    /// Wills that came, by payload.
+    pub wills: Vec<String>,
+    /// PUBLISH packets that came.
+    pub packets: u64,
+}
+
+impl Client {
+    pub fn new(index: usize, profile: Profile) -> Client {
+        Client {
+            under_way_max: profile.under_way_max,
+            profile,
+            index,
+            link: None,
+            abandoned: Vec::new(),
+            has_session: false,
+            subscriptions: Vec::new(),
+            backlog: VecDeque::new(),
+            outgoing: VecDeque::new(),
+            next_identifier: 0,
+            received: BTreeSet::new(),
+            unacknowledged: BTreeMap::new(),
+            owed: VecDeque::new(),
+            sits_on: None,
+            deliveries: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            latest: BTreeMap::new(),
+            retained: BTreeMap::new(),
+            has_resumed: false,
+            wills: Vec::new(),
+            packets: 0,
+        }
+    }
+
+    /// Whether it is connected.
+    pub fn is_up(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.phase == Phase::Up)
+    }
+
+    /// Whether its connection is over, or there is none.
+    pub fn is_down(&self) -> bool {
+        self.link.as_ref().is_none_or(|link| link.phase == Phase::Over)
+    }
+
+    /// Messages that it was given to publish and that are not acknowledged.
+    pub fn unfinished(&self) -> usize {
+        self.backlog.len() + self.outgoing.len()
+    }
+
+    /// Whether the subscription to `filter` is acknowledged and stands.
+    pub fn is_subscribed(&self, filter: &str) -> bool {
+        let stands = |held: &Held| held.filter == filter && held.ended.is_none() && !held.is_lost;
+        self.subscriptions.iter().any(|held| stands(held) && held.acknowledged.is_some())
+    }
+
+    /// Begins a connection with CONNECT. One that stands is given up without a word.
+    pub fn connect(&mut self, socket: FakeClient, shard: usize, clean_start: bool) {
+        socket.set_window(self.profile.window);
+        if let Some(mut old) = self.link.take()
+            && old.phase != Phase::Over
+        {
+            old.expects_end = true;
+            self.abandoned.push(old);
+        }
+        let mut link = Link {
+            socket,
+            shard,
+            phase: Phase::Connecting,
+            disconnect: None,
+            expects_end: false,
+            is_clean: clean_start,
+            out: Vec::new(),
+            input: Vec::new(),
+            leaves: false,
+            answers: VecDeque::new(),
+            pings: 0,
+        };
+        self.write_connect(&mut link.out, clean_start);
+        if clean_start {
+            self.lose_session();
+        }
+        // Acknowledgements that were not sent are owed to nobody: the broker sends those messages again.
+        self.owed.clear();
+        // A SUBACK that has not come will not come.
+        self.subscriptions.iter_mut().for_each(|held| held.identifier = 0);
+        if self.profile.version == ProtocolVersion::V5 {
+            // One message may be under way before CONNACK says how many.
+            self.under_way_max = 1;
+        }
+        self.link = Some(link);
+    }
+
+    fn write_connect(&self, out: &mut Vec<u8>, clean_start: bool) {
+        let profile = &self.profile;
+        let mut connect = Connect::new(profile.version, &profile.name);
+        connect.clean_start = clean_start;
+        connect.keep_alive_s = profile.keep_alive_s;
+        if profile.version == ProtocolVersion::V5 {
+            connect.properties.session_expiry_interval = (profile.expiry_s > 0).then_some(profile.expiry_s);
+            connect.properties.receive_maximum = profile.receive_maximum.and_then(std::num::NonZeroU16::new);
+        }
+        connect.will = profile.will.as_ref().map(|will| WillPacket {
+            topic: TopicName::parse(&will.topic).expect("a topic name"),
+            payload: will.payload.as_bytes(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            properties: WillProperties {
+                will_delay_interval: (will.delay_s > 0).then_some(will.delay_s),
+                ..WillProperties::default()
+            },
+        });
+        connect.encode(out).expect("a CONNECT");
+    }
+
+    fn lose_session(&mut self) {
+        self.has_session = false;
+        self.outgoing.clear();
+        self.received.clear();
+        self.unacknowledged.clear();
+        // What was asked for behind CONNECT belongs to the session that it gets.
+        let is_answered = |held: &&mut Held| held.acknowledged.is_some() || held.identifier == 0;
+        self.subscriptions.iter_mut().filter(is_answered).for_each(|held| held.is_lost = true);
+    }
+
+    /// Sends SUBSCRIBE. The same filter is always asked for with the same QoS.
+    pub fn subscribe(&mut self, filter: &str, qos: u8) {
+        let identifier = self.take_identifier();
+        let filters = [(TopicFilter::parse(filter).expect("a filter"), SubscriptionOptions::with_qos(level(qos)))];
+        let version = self.profile.version;
+        let Some(link) = &mut self.link else { return };
+        Subscribe::new(name(identifier), &filters).encode(version, &mut link.out).expect("a SUBSCRIBE");
+        link.answers.push_back(Answer::SubAck(identifier));
+        let stands = |held: &&mut Held| held.filter == filter && held.ended.is_none() && !held.is_lost;
+        match self.subscriptions.iter_mut().find(stands) {
+            Some(held) => held.identifier = identifier,
+            None => self.subscriptions.push(Held {
+                filter: filter.into(),
+                qos,
+                identifier,
+                acknowledged: None,
+                ended: None,
+                is_lost: false,
+            }),
+        }
+    }
+
+    /// Sends UNSUBSCRIBE.
+    pub fn unsubscribe(&mut self, filter: &str, now: u64) {
+        let identifier = self.take_identifier();
+        let filters = [TopicFilter::parse(filter).expect("a filter")];
+        let version = self.profile.version;
+        let Some(link) = &mut self.link else { return };
+        Unsubscribe::new(name(identifier), &filters).encode(version, &mut link.out).expect("an UNSUBSCRIBE");
+        link.answers.push_back(Answer::UnsubAck(identifier));
+        for held in self.subscriptions.iter_mut().filter(|held| held.filter == filter) {
+            held.ended.get_or_insert(now);
+        }
+    }
+
+    /// Publishes, as soon as it is connected and may have one more message under way.
+    pub fn publish(&mut self, message: Number) {
+        self.backlog.push_back(message);
+    }
+
+    /// Sends PINGREQ.
+    pub fn ping(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.out.extend([0xC0, 0]);
+            link.pings += 1;
+        }
+    }
+
+    /// Sends bytes that are no packet, for which the broker has to end the connection.
+    pub fn send_garbage(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.out.extend([0xFF, 0xFF]);
+            link.expects_end = true;
+        }
+    }
+
+    /// Sends DISCONNECT and ends the connection.
+    pub fn disconnect(&mut self, ends_session: bool) {
+        let version = self.profile.version;
+        let Some(link) = &mut self.link else { return };
+        let mut disconnect = Disconnect::new(ReasonCode::Success);
+        if version == ProtocolVersion::V5 && ends_session && self.profile.expiry_s > 0 {
+            disconnect.session_expiry_interval = Some(0);
+        }
+        disconnect.encode(version, &mut link.out).expect("a DISCONNECT");
+        link.leaves = true;
+    }
+
+    /// Ends the connection without DISCONNECT, in order or by a reset.
+    pub fn vanish(&mut self, reset: bool) {
+        if let Some(link) = &mut self.link {
+            if reset {
+                link.socket.reset();
+            } else {
+                link.socket.finish();
+            }
+            link.phase = Phase::Over;
+            if self.profile.expiry_s == 0 {
+                self.lose_session();
+            }
+        }
+    }
+
+    /// Reads, handles and writes, or not, as is its habit. Returns whether it did anything.
+    pub fn step(&mut self, book: &mut Book, random: &mut Random, force: bool) -> bool {
+        let mut did = self.step_abandoned();
+        let Some(mut link) = self.link.take() else { return did };
+        if link.phase != Phase::Over && (force || random.below(100) < self.profile.reads) {
+            did |= self.read(&mut link, book);
+        }
+        if link.phase == Phase::Up && (force || self.profile.is_prompt || random.once_in(4)) {
+            did |= self.write_owed(&mut link);
+        }
+        // With a clean start nothing is under way, so that messages may follow CONNECT at once.
+        if link.phase == Phase::Up || (link.phase == Phase::Connecting && link.is_clean) {
+            did |= self.fill_window(&mut link, book);
+        }
+        if link.phase != Phase::Over {
+            did |= self.write(&mut link, book, random);
+        }
+        self.link = Some(link);
+        did
+    }
+
+    /// Old connections are only read from: they are closed with the broker's end.
+    fn step_abandoned(&mut self) -> bool {
+        let mut did = false;
+        for link in &mut self.abandoned {
+            let bytes = link.socket.read();
+            did |= !bytes.is_empty();
+            link.input.extend(bytes);
+            note_last_packets(link, self.profile.version);
+            if link.socket.view() != PeerView::Open {
+                did = true;
+                check_last_words(&self.profile, link);
+                link.socket.finish();
+                link.phase = Phase::Over;
+            }
+        }
+        self.abandoned.retain(|link| link.phase != Phase::Over);
+        did
+    }
+
+    fn read(&mut self, link: &mut Link, book: &mut Book) -> bool {
+        let bytes = link.socket.read();
+        let mut did = !bytes.is_empty();
+        book.note(self.index, "in", &bytes);
+        link.input.extend(bytes);
+        let input = std::mem::take(&mut link.input);
+        let mut used = 0;
+        while let Some((packet, length)) = next_packet(&self.profile, &input[used..]) {
+            used += length;
+            book.tell(|| format!("{} <- {packet:?}", self.profile.name));
+            self.handle(link, packet, book);
+        }
+        link.input = input[used..].to_vec();
+        if link.socket.view() != PeerView::Open {
+            did = true;
+            self.handle_end(link);
+        }
+        did
+    }
+
+    fn handle_end(&mut self, link: &mut Link) {
+        let name = &self.profile.name;
+        if !link.leaves && !link.expects_end && !self.profile.contends {
+            fail("closed without cause", format!("{name}, {:?}, {:?}", link.phase, link.disconnect));
+        }
+        if !link.leaves {
+            check_last_words(&self.profile, link);
+        }
+        link.socket.finish();
+        link.phase = Phase::Over;
+        if self.profile.expiry_s == 0 {
+            self.lose_session();
+        }
+    }
+
+    fn handle(&mut self, link: &mut Link, packet: Packet<'_>, book: &mut Book) {
+        let who = &self.profile.name;
+        if link.phase == Phase::Connecting && !matches!(packet, Packet::ConnAck(_)) {
+            fail("CONNACK first", format!("{who} got {packet:?}"));
+        }
+        match packet {
+            Packet::ConnAck(connack) => {
+                if connack.reason_code.is_error() || link.phase != Phase::Connecting {
+                    fail("CONNECT is served", format!("{who} got {connack:?}"));
+                }
+                link.phase = Phase::Up;
+                let allowed = connack.properties.receive_maximum.map_or(usize::MAX, |maximum| maximum.get().into());
+                self.under_way_max = self.profile.under_way_max.min(allowed);
+                // 3.1 does not say; a client takes its session for granted.
+                let is_silent = self.profile.version == ProtocolVersion::V31;
+                let session_present = connack.session_present || (is_silent && self.has_session);
+                self.resume(link, session_present, book);
+            }
+            Packet::Publish(publish) => self.on_publish(&publish, book),
+            Packet::PubAck(ack) => {
+                self.expect_answer(link, Answer::PubAck(ack.packet_identifier.value()));
+                self.finish(ack.packet_identifier.value(), &ack, book);
+            }
+            Packet::PubRec(ack) => self.on_pubrec(link, &ack, book),
+            Packet::PubRel(ack) => {
+                let identifier = ack.packet_identifier.value();
+                self.received.remove(&identifier);
+                self.owed.push_back((AckKind::PubComp, identifier));
+            }
+            Packet::PubComp(ack) => self.outgoing.retain(|entry| entry.identifier != ack.packet_identifier.value()),
+            Packet::SubAck(suback) => {
+                let identifier = suback.packet_identifier.value();
+                self.expect_answer(link, Answer::SubAck(identifier));
+                let mut held = self.subscriptions.iter_mut();
+                if let Some(held) = held.find(|held| held.identifier == identifier && !held.is_lost) {
+                    held.acknowledged.get_or_insert(book.now);
+                }
+            }
+            Packet::UnsubAck(unsuback) => {
+                self.expect_answer(link, Answer::UnsubAck(unsuback.packet_identifier.value()));
+            }
+            Packet::PingResp => {
+                link.pings = link.pings.checked_sub(1).unwrap_or_else(|| fail("PINGRESP answers", who.clone()));
+            }
+            Packet::Disconnect(disconnect) => link.disconnect = Some(disconnect.reason_code),
+            other => fail("only what a server sends", format!("{who} got {other:?}")),
+        }
+    }
+
+    /// CONNACK came: what is under way is sent again, or forgotten with the session.
+    fn resume(&mut self, link: &mut Link, session_present: bool, book: &mut Book) {
+        if self.has_session && !session_present && !self.profile.contends {
+            fail("sessions are kept", self.profile.name.clone());
+        }
+        if !session_present && !link.is_clean {
+            self.lose_session();
+        }
+        self.has_resumed = session_present;
+        self.has_session = self.profile.expiry_s > 0;
+        // After a clean start everything under way was written on this very connection.
+        for entry in self.outgoing.iter().filter(|_| !link.is_clean) {
+            if entry.is_released {
+                encode_success(&mut link.out, AckKind::PubRel, name(entry.identifier));
+                continue;
+            }
+            book.message_mut(entry.message).is_repeated = true;
+            let answer = self.write_publish(&mut link.out, entry.message, Some(entry.identifier), true, book);
+            link.answers.extend(answer);
+        }
+    }
+
+    fn expect_answer(&mut self, link: &mut Link, answer: Answer) {
+        let expected = link.answers.pop_front();
+        if expected != Some(answer) {
+            fail("acknowledgements in order", format!("{} got {answer:?} for {expected:?}", self.profile.name));
+        }
+    }
+
+    /// A message is the broker's, or refused.
+    fn finish(&mut self, identifier: u16, ack: &Ack<'_>, book: &mut Book) {
+        let Some(place) = self.outgoing.iter().position(|entry| entry.identifier == identifier) else { return };
+        let message = self.outgoing.remove(place).expect("it is there").message;
+        if !ack.reason_code.is_error() {
+            book.message_mut(message).acknowledged = Some(book.now);
+        }
+    }
+
+    fn on_pubrec(&mut self, link: &mut Link, ack: &Ack<'_>, book: &mut Book) {
+        let identifier = ack.packet_identifier.value();
+        self.expect_answer(link, Answer::PubRec(identifier));
+        if ack.reason_code.is_error() {
+            return self.finish(identifier, ack, book);
+        }
+        if let Some(entry) = self.outgoing.iter_mut().find(|entry| entry.identifier == identifier) {
+            entry.is_released = true;
+            let message = entry.message;
+            let now = book.now;
+            book.message_mut(message).acknowledged.get_or_insert(now);
+            encode_success(&mut link.out, AckKind::PubRel, ack.packet_identifier);
+        }
+    }
+
+    fn on_publish(&mut self, publish: &Publish<'_>, book: &mut Book) {
+        self.packets += 1;
+        let who = &self.profile.name;
+        if !self.subscriptions.iter().any(|held| matches(held, publish.topic)) {
+            fail("nothing that was not asked for", format!("{who} got {}", publish.topic));
+        }
+        let identifier = publish.packet_identifier.map(PacketIdentifier::value);
+        if publish.payload.starts_with(b"will ") {
+            self.wills.push(String::from_utf8_lossy(publish.payload).into_owned());
+        }
+        let message = book.find(publish);
+        if let Some(identifier) = identifier {
+            let kind = if publish.qos == QoS::AtLeastOnce { AckKind::PubAck } else { AckKind::PubRec };
+            self.owed.push_back((kind, identifier));
+            let before = message.and_then(|message| self.unacknowledged.insert(identifier, message));
+            if before.is_some() && (!publish.dup || before != message) {
+                fail("identifiers are not reused", format!("{who} holds {identifier} of {before:?}, got {message:?}"));
+            }
+            if publish.qos == QoS::ExactlyOnce && !self.received.insert(identifier) {
+                // It is known: PUBREC got lost with a connection.
+                return;
+            }
+        }
+        let Some(message) = message else {
+            if publish.payload.is_empty() && !publish.dup {
+                self.latest.insert(publish.topic.into(), None);
+            }
+            return;
+        };
+        self.check_time(message, publish, book);
+        if publish.retain {
+            self.retained.insert(publish.topic.into(), message);
+        } else {
+            self.check_delivery(message, publish, book);
+        }
+    }
+
+    /// A retained value is never followed by an older one. Only topics with one publisher have an order to go by.
+    fn check_time(&mut self, message: Number, publish: &Publish<'_>, book: &Book) {
+        let entry = book.message(message);
+        if !entry.retain || publish.dup || entry.is_repeated || !book.has_one_publisher(&entry.topic) {
+            return;
+        }
+        if let Some(Some(latest)) = self.latest.insert(entry.topic.clone(), Some(message))
+            && latest > message
+        {
+            let (who, topic) = (&self.profile.name, &entry.topic);
+            fail("no going back in time", format!("{who} got {message:?} of {topic} after {latest:?}"));
+        }
+    }
+
+    fn check_delivery(&mut self, message: Number, publish: &Publish<'_>, book: &Book) {
+        let who = &self.profile.name;
+        let count = self.deliveries.entry(message).or_default();
+        *count += 1;
+        let entry = book.message(message);
+        let is_repetition = *count > 1;
+        if is_repetition {
+            let by_publisher = entry.qos == 1 && entry.is_repeated;
+            let by_broker = publish.qos == QoS::AtLeastOnce && publish.dup;
+            if !by_publisher && !by_broker {
+                let oracle = if publish.qos == QoS::ExactlyOnce { "QoS 2 exactly once" } else { "no duplicates" };
+                fail(oracle, format!("{who} got {entry:?} {count} times"));
+            }
+            return;
+        }
+        if self.subscriptions.iter().any(|held| held.shared().is_some()) {
+            return;
+        }
+        let key = (entry.publisher, entry.topic.clone(), entry.qos, publish.qos.value());
+        if let Some(&last) = self.orders.get(&key)
+            && last > entry.number
+        {
+            fail("order of a publisher", format!("{who} got {entry:?} after {last}"));
+        }
+        self.orders.insert(key, entry.number);
+    }
+
+    fn write_owed(&mut self, link: &mut Link) -> bool {
+        let mut did = false;
+        for _ in 0..self.owed.len() {
+            let Some((kind, identifier)) = self.owed.pop_front() else { break };
+            if self.sits_on == Some(identifier) {
+                self.owed.push_back((kind, identifier));
+                continue;
+            }
+            did = true;
+            if kind != AckKind::PubRec {
+                self.unacknowledged.remove(&identifier);
+            }
+            encode_success(&mut link.out, kind, name(identifier));
+        }
+        did
+    }
+
+    fn fill_window(&mut self, link: &mut Link, book: &mut Book) -> bool {
+        let mut did = false;
+        while let Some(&message) = self.backlog.front() {
+            let qos = book.message(message).qos;
+            if link.leaves || (qos > 0 && self.outgoing.len() >= self.under_way_max) {
+                break;
+            }
+            did = true;
+            self.backlog.pop_front();
+            let identifier = (qos > 0).then(|| self.take_identifier());
+            if let Some(identifier) = identifier {
+                self.outgoing.push_back(Outgoing { identifier, message, is_released: false });
+            }
+            let now = book.now;
+            book.message_mut(message).written.get_or_insert(now);
+            let answer = self.write_publish(&mut link.out, message, identifier, false, book);
+            link.answers.extend(answer);
+        }
+        did
+    }
+
+    fn write_publish(
+        &self,
+        out: &mut Vec<u8>,
+        message: Number,
+        identifier: Option<u16>,
+        dup: bool,
+        book: &Book,
+    ) -> Option<Answer> {
+        let entry = book.message(message);
+        let head = PublishHead {
+            flags: PublishFlags { dup, qos: level(entry.qos), retain: entry.retain },
+            topic: &entry.topic,
+            packet_identifier: identifier.map(name),
+            forwarded: &[],
+            message_expiry_interval: None,
+            topic_alias: None,
+            subscription_identifiers: &[],
+        };
+        publish::encode(out, self.profile.version, &head, &entry.payload).expect("a PUBLISH");
+        let answer = if entry.qos == 1 { Answer::PubAck } else { Answer::PubRec };
+        identifier.map(answer)
+    }
+
+    fn write(&mut self, link: &mut Link, book: &mut Book, random: &mut Random) -> bool {
+        if link.out.is_empty() {
+            return false;
+        }
+        let length = if self.profile.dribbles { random.below(3) + 1 } else { random.below(2 * link.out.len()) + 1 };
+        let bytes: Vec<u8> = link.out.drain(..length.min(link.out.len())).collect();
+        book.note(self.index, "out", &bytes);
+        link.socket.write(&bytes);
+        if link.leaves && link.out.is_empty() {
+            link.socket.finish();
+            link.phase = Phase::Over;
+            if self.profile.expiry_s == 0 {
+                self.lose_session();
+            }
+        }
+        true
+    }
+
+    /// An identifier that nothing under way has.
+    fn take_identifier(&mut self) -> u16 {
+        loop {
+            self.next_identifier = self.next_identifier % 65_535 + 1;
+            let identifier = self.next_identifier;
+            let waits = self.link.as_ref().is_some_and(|link| {
+                link.answers.contains(&Answer::SubAck(identifier))
+                    || link.answers.contains(&Answer::UnsubAck(identifier))
+            });
+            if !waits && self.outgoing.iter().all(|entry| entry.identifier != identifier) {
+                return identifier;
+            }
+        }
+    }
+
+    /// Everything is quiet: whatever the broker owes by now it owes for ever.
+    pub fn check_quiet(&self) {
+        let who = &self.profile.name;
+        if let Some(old) = self.abandoned.first() {
+            fail("one live connection", format!("{who} still has its old one on shard {}", old.shard));
+        }
+        let Some(link) = self.link.as_ref().filter(|link| link.phase != Phase::Over) else { return };
+        let stuck = |what: &str| fail("progress", format!("{who} on shard {} waits for {what}", link.shard));
+        if link.expects_end {
+            stuck("the end of its connection");
+        }
+        if !link.out.is_empty() || link.socket.unread() > 0 {
+            stuck("the broker to read");
+        }
+        if link.phase == Phase::Connecting {
+            stuck("CONNACK");
+        }
+        if let Some(answer) = link.answers.front() {
+            stuck(&format!("{answer:?}"));
+        }
+        if link.pings > 0 {
+            stuck("PINGRESP");
+        }
+        if !self.outgoing.is_empty() || !self.backlog.is_empty() {
+            stuck("an exchange to end");
+        }
+    }
+}
+
+/// A v5 client is told why, before the broker ends the connection.
+fn check_last_words(profile: &Profile, link: &Link) {
+    let is_told = link.disconnect.is_some() || link.leaves;
+    if profile.version == ProtocolVersion::V5 && !is_told {
+        fail("last DISCONNECT", format!("{}: {:?}, {:?}", profile.name, link.phase, link.socket.view()));
+    }
+}
+
+/// An abandoned connection's packets are not handled, but its last one counts.
+fn note_last_packets(link: &mut Link, version: ProtocolVersion) {
+    let profile = Profile::new("an abandoned connection", version);
+    let input = std::mem::take(&mut link.input);
+    let mut used = 0;
+    while let Some((packet, length)) = next_packet(&profile, &input[used..]) {
+        used += length;
+        if let Packet::Disconnect(disconnect) = packet {
+            link.disconnect = Some(disconnect.reason_code);
+        }
+    }
+    link.input = input[used..].to_vec();
+}
+
+fn next_packet<'a>(profile: &Profile, bytes: &'a [u8]) -> Option<(Packet<'a>, usize)> {
+    let broken = |error: &dyn std::fmt::Debug| fail("the stream decodes", format!("{}: {error:?}", profile.name));
+    match peek(bytes, u32::MAX) {
+        Err(error) => broken(&error),
+        Ok(Peek::Incomplete { .. }) => None,
+        Ok(Peek::Complete(header)) => {
+            let body = &bytes[usize::from(header.header_len)..header.total_len()];
+            match Packet::decode(header, body, profile.version, Sender::Server) {
+                Ok(packet) => Some((packet, header.total_len())),
+                Err(error) => broken(&error),
+            }
+        }
+    }
+}
+
+/// Whether a subscription, shared or not, is to a topic.
+pub fn matches(held: &Held, topic: &str) -> bool {
+    let filter = held.shared().map_or(held.filter.as_str(), |(_, filter)| filter);
+    let topic = TopicName::parse(topic).expect("a topic name");
+    TopicFilter::parse(filter).expect("a filter").matches(&topic)
+}
+
+fn name(identifier: u16) -> PacketIdentifier {
+    PacketIdentifier::new(identifier).expect("identifiers are not 0")
+}
+
+fn level(qos: u8) -> QoS {
+    QoS::from_bits(qos).expect("a QoS")
+}

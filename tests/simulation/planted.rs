@@ -1,0 +1,30 @@
+//! Each planted bug is found.
+
+use ringmq::plant::{Bug, plant};
+
+use crate::{
+    SEEDS,
+    failure::{Failure, catch},
+    in_thread,
+    scenario::{self, Scenario},
+};
+
+#[test]
+fn every_planted_bug_is_found() {
+    let mut missed = Vec::new();
+    for &bug in Bug::ALL {
+        match in_thread(move || find(bug)) {
+            Some((seed, failure)) => {
+                println!("{bug:?}: seed {seed} ({:?}), {}: {}", Scenario::of(seed), failure.oracle, failure.detail);
+            }
+            None => missed.push(bug),
+        }
+    }
+    assert!(missed.is_empty(), "not found within {SEEDS} seeds: {missed:?}");
+}
+
+/// The first seed that fails with `bug`.
+fn find(bug: Bug) -> Option<(u64, Failure)> {
+    plant(Some(bug));
+    (0..SEEDS).find_map(|seed| catch(|| scenario::run(seed, false)).err().map(|failure| (seed, failure)))
+}

@@ -1,0 +1,469 @@
+//! The simulated world: shards on kernels in memory, the clients, and the order in which anything happens.
+//!
+//! Owns: the time, the seed's choices, and which shard runs next. What always holds: a shard that has said that it sleeps
+//! runs again only when its kernel has something for it, its eventfd was written to, or its deadline has come; time
+//! moves on with each step, so that no two turns are at one moment.
+
+use std::{cell::Cell, rc::Rc, sync::Arc};
+
+use ringmq::{
+    config::Config,
+    mqtt::ProtocolVersion,
+    routing::{HashKey, home},
+    runtime::{
+        Mesh, Socket, Wake, Wires, WiresParameters,
+        fake::{FakeFaults, FakeKernel, FakeNetwork},
+        kernel::EnterWait,
+    },
+    server::{Driver, Rest, Time},
+    shard::{ListenerFacts, MeshMessage, Shard, Shared},
+    time::Moment,
+};
+
+use crate::{
+    book::{Book, Number},
+    client::{Client, Profile},
+    failure::fail,
+    random::Random,
+};
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub shards: usize,
+    /// Capacities of the mesh by rank.
+    pub mesh: [usize; 3],
+    pub interest_slots: usize,
+    pub faults: FakeFaults,
+    /// Receive buffers of a shard, and their bytes.
+    pub buffers: (u16, usize),
+    pub completions_per_turn_max: usize,
+    /// Descriptors that there may be, listeners included.
+    pub descriptors_max: Option<usize>,
+    /// Now and then the clock jumps ahead by up to this many microseconds.
+    pub jump_max: u64,
+    /// How long the world waits, when nothing happens, for something to come by itself.
+    pub patience: u64,
+    pub config: Config,
+}
+
+impl Setup {
+    /// A world of a random size, with random faults.
+    pub fn random(random: &mut Random) -> Setup {
+        let mut config = Config::default();
+        config.sys.enabled = false;
+        config.log.connections = false;
+        config.mqtt.queue_messages_max = 1_000_000;
+        config.mqtt.queue_bytes_max = 1 << 40;
+        config.mqtt.out_buffer_bytes_max = 1 << 30;
+        config.mqtt.receive_maximum = *random.pick(&[1, 4, 64]);
+        config.mqtt.inflight_max = *random.pick(&[1, 3, 64]);
+        Setup {
+            shards: random.between(1, 8),
+            mesh: [*random.pick(&[1, 2, 64]), *random.pick(&[1, 2, 64]), *random.pick(&[1, 2, 64])],
+            interest_slots: *random.pick(&[64, 1024]),
+            faults: *random.pick(&[FakeFaults::NONE, FakeFaults::SOME, FakeFaults { delay: 60, ..FakeFaults::SOME }]),
+            buffers: (*random.pick(&[1, 3, 16]), *random.pick(&[16, 256, 4096])),
+            completions_per_turn_max: *random.pick(&[1, 4, 256]),
+            descriptors_max: None,
+            jump_max: *random.pick(&[100, 5_000]),
+            patience: 5_000,
+            config,
+        }
+    }
+
+    /// At least two shards.
+    pub fn of_many_shards(random: &mut Random) -> Setup {
+        let setup = Setup::random(random);
+        Setup { shards: setup.shards.max(2), ..setup }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct VirtualTime(Rc<Cell<u64>>);
+
+impl Time for VirtualTime {
+    fn now(&self) -> Moment {
+        Moment::from_micros(self.0.get())
+    }
+}
+
+/// A shard with its kernel.
+struct Node {
+    driver: Driver<FakeKernel, VirtualTime>,
+    wake: Wake,
+    /// The turn that it sleeps in, and when it wakes by itself.
+    asleep: Option<(Rest, u64)>,
+    held: u8,
+}
+
+/// The simulated world.
+pub struct World {
+    pub random: Random,
+    pub book: Book,
+    pub clients: Vec<Client>,
+    pub shared: Arc<Shared>,
+    network: FakeNetwork,
+    listeners: Vec<Socket>,
+    nodes: Vec<Node>,
+    clock: Rc<Cell<u64>>,
+    setup: Setup,
+    /// Steps in which a client did anything.
+    moved: u64,
+    /// Whether ranks are held at random.
+    pub holds: bool,
+    /// Whether its queues are so short that messages are dropped by rights.
+    pub drops: bool,
+}
+
+impl World {
+    pub fn new(seed: u64, setup: Setup, traces: bool) -> World {
+        let mut random = Random::part(seed, 1);
+        let network = FakeNetwork::new(random.number());
+        let clock = Rc::new(Cell::new(START_MICROS));
+        let key = HashKey::from_seed(u128::from(random.number()));
+        let shared = Arc::new(Shared::new(setup.shards as u16, key, setup.interest_slots));
+        let ports = Mesh::build::<MeshMessage>(setup.shards, setup.mesh).expect("descriptors for the wake-ups");
+        let config = Rc::new(setup.config.clone());
+        let listeners: Vec<Socket> = (0..setup.shards).map(|_| network.listen()).collect();
+        let nodes = ports.into_iter().zip(&listeners).enumerate().map(|(index, (port, &listener))| {
+            let kernel = FakeKernel::new(network.clone(), setup.faults, setup.buffers.0, setup.buffers.1);
+            let parameters = WiresParameters {
+                completions_per_turn_max: setup.completions_per_turn_max,
+                ..WiresParameters::default()
+            };
+            let mut wires = Wires::new(kernel, parameters);
+            wires.add_listener(listener);
+            let time = VirtualTime(clock.clone());
+            let facts = vec![ListenerFacts { admits_anonymous: true, port: 1883 }];
+            let shard = Shard::new(index as u16, config.clone(), shared.clone(), facts, time.now());
+            let wake = port.wake().clone();
+            let capacity = setup.mesh.into_iter().max().unwrap_or(1);
+            let driver = Driver::new(wires, shard, port, shared.clone(), time, capacity);
+            Node { driver, wake, asleep: None, held: 0 }
+        });
+        let nodes = nodes.collect();
+        network.limit_descriptors(setup.descriptors_max.unwrap_or(usize::MAX));
+        let mut book = Book::default();
+        book.traces = traces;
+        book.tell(|| format!("{setup:?}"));
+        World {
+            random,
+            book,
+            clients: Vec::new(),
+            shared,
+            network,
+            listeners,
+            nodes,
+            clock,
+            setup,
+            moved: 0,
+            holds: false,
+            drops: false,
+        }
+    }
+
+    pub fn shards(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The shard where a client is at home.
+    pub fn home_of(&self, client: usize) -> usize {
+        home(self.shared.key.client_id(&self.clients[client].profile.name), self.shards())
+    }
+
+    /// The shard where a topic is at home.
+    pub fn home_of_topic(&self, topic: &str) -> usize {
+        home(self.shared.key.topic(topic).whole, self.shards())
+    }
+
+    /// A name that begins with `prefix` and whose client is at home on `shard`.
+    pub fn name_at(&self, prefix: &str, shard: usize) -> String {
+        let names = (0..).map(|number| format!("{prefix}{number}"));
+        let at = |name: &String| home(self.shared.key.client_id(name), self.shards()) == shard;
+        names.filter(at).take(1).collect()
+    }
+
+    /// A topic that begins with `prefix` and is at home on `shard`.
+    pub fn topic_at(&self, prefix: &str, shard: usize) -> String {
+        let topics = (0..).map(|number| format!("{prefix}{number}"));
+        topics.filter(|topic| self.home_of_topic(topic) == shard).take(1).collect()
+    }
+
+    pub fn shard(&self, index: usize) -> &Shard {
+        self.nodes[index].driver.shard()
+    }
+
+    /// A new client, not connected.
+    pub fn add(&mut self, profile: Profile) -> usize {
+        let index = self.clients.len();
+        self.book.tell(|| format!("client {index}: {profile:?}"));
+        self.clients.push(Client::new(index, profile));
+        index
+    }
+
+    /// A new client of a random version, at home on `shard`, connected there when that is quick.
+    pub fn add_at(&mut self, prefix: &str, shard: usize, change: impl FnOnce(Profile) -> Profile) -> usize {
+        let name = self.name_at(&format!("{prefix}-{}-", self.clients.len()), shard);
+        let version = *self.random.pick(&[ProtocolVersion::V311, ProtocolVersion::V5]);
+        self.add(change(Profile::new(name, version)))
+    }
+
+    /// Connects a client through a random shard.
+    pub fn connect(&mut self, client: usize) {
+        let shard = self.random.below(self.shards());
+        let clean_start = self.clients[client].profile.clean_start;
+        self.connect_at(client, shard, clean_start);
+    }
+
+    /// Connects a client through `shard`.
+    pub fn connect_at(&mut self, client: usize, shard: usize, clean_start: bool) {
+        let window = self.clients[client].profile.window;
+        let socket = self.network.connect(self.listeners[shard], window);
+        let name = &self.clients[client].profile.name;
+        self.book.tell(|| format!("{name} connects at {shard}, clean start {clean_start}"));
+        self.clients[client].connect(socket, shard, clean_start);
+    }
+
+    pub fn publish(&mut self, client: usize, topic: &str, qos: u8, retain: bool) -> Number {
+        let length = *self.random.pick(&[12, 12, 12, 40, 3000]);
+        self.publish_bytes(client, topic, qos, retain, length)
+    }
+
+    pub fn publish_bytes(&mut self, client: usize, topic: &str, qos: u8, retain: bool, length: usize) -> Number {
+        let number = self.book.write(client, topic, qos, retain, length);
+        self.book.tell(|| format!("{} will publish {number:?} to {topic}", self.clients[client].profile.name));
+        self.clients[client].publish(number);
+        number
+    }
+
+    pub fn subscribe(&mut self, client: usize, filter: &str, qos: u8) {
+        self.book.tell(|| format!("{} subscribes to {filter}", self.clients[client].profile.name));
+        self.clients[client].subscribe(filter, qos);
+    }
+
+    pub fn unsubscribe(&mut self, client: usize, filter: &str) {
+        self.book.tell(|| format!("{} unsubscribes from {filter}", self.clients[client].profile.name));
+        let now = self.book.now;
+        self.clients[client].unsubscribe(filter, now);
+    }
+
+    /// From now on `shard` leaves the ranks of `mask` in the mesh.
+    pub fn hold(&mut self, shard: usize, mask: u8) {
+        self.book.tell(|| format!("shard {shard} holds {mask:03b}"));
+        self.nodes[shard].held = mask;
+        self.nodes[shard].driver.hold_ranks(mask);
+    }
+
+    /// All ranks of all shards flow.
+    pub fn release_all(&mut self) {
+        (0..self.shards()).filter(|&shard| self.nodes[shard].held != 0).collect::<Vec<_>>().into_iter().for_each(
+            |shard| {
+                self.hold(shard, 0);
+            },
+        );
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, micros: u64) {
+        self.clock.set(self.clock.get() + micros);
+    }
+
+    /// A random turn or step of a client. Returns whether anything happened.
+    pub fn step(&mut self) -> bool {
+        self.tick();
+        if self.holds && self.random.once_in(40) {
+            let (shard, mask) = (self.random.below(self.shards()), *self.random.pick(&[0, 0, 1, 2, 4, 3, 6, 7]));
+            self.hold(shard, mask);
+        }
+        if self.random.below(100) < 60 || self.clients.is_empty() {
+            let shard = self.random.below(self.shards());
+            self.is_runnable(shard) && self.run(shard)
+        } else {
+            let client = self.random.below(self.clients.len());
+            self.step_client(client, false)
+        }
+    }
+
+    /// So many random steps.
+    pub fn bustle(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.step();
+        }
+    }
+
+    /// Random steps until `until` holds, which it must.
+    pub fn run_until(&mut self, what: &str, until: impl Fn(&World) -> bool) {
+        for _ in 0..STEPS_MAX {
+            if until(self) {
+                return;
+            }
+            self.step();
+            if !self.is_anything_runnable() && !self.step_all_clients() {
+                self.advance(20);
+            }
+        }
+        fail("progress", format!("{what} did not come about"));
+    }
+
+    /// Steps of the clients and of every shard but those in `still`, until nothing more happens among them.
+    pub fn run_others(&mut self, still: &[usize]) {
+        for _ in 0..STEPS_MAX {
+            self.tick();
+            let awake: Vec<usize> =
+                (0..self.shards()).filter(|shard| !still.contains(shard) && self.is_runnable(*shard)).collect();
+            if !awake.is_empty() && self.random.below(100) < 70 {
+                let shard = *self.random.pick(&awake);
+                self.run(shard);
+            } else if !self.step_all_clients() && awake.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Releases all holds and goes on until nothing happens any more; then nothing may be owed to anybody.
+    pub fn settle(&mut self) {
+        self.settle_without_check();
+        self.clients.iter().for_each(Client::check_quiet);
+    }
+
+    /// As [`World::settle`], for clients that are meant to be stuck.
+    pub fn settle_without_check(&mut self) {
+        self.holds = false;
+        let mut quiet_since = None;
+        for step in 0..STEPS_MAX {
+            if step > 64 || self.random.once_in(32) {
+                self.release_all();
+            }
+            let moved_before = self.moved;
+            let happened = self.step() || self.is_anything_runnable() || self.step_all_clients();
+            if self.moved != moved_before {
+                quiet_since = None;
+            }
+            if happened {
+                continue;
+            }
+            let since = *quiet_since.get_or_insert(self.clock.get());
+            let next = self.nodes.iter().filter_map(|node| node.asleep.map(|(_, until)| until)).min();
+            match next.filter(|&next| next <= since + self.setup.patience) {
+                Some(next) => self.clock.set(next.max(self.clock.get())),
+                None if self.nodes.iter().any(|node| node.held != 0) => self.release_all(),
+                None => return,
+            }
+        }
+        fail("quiet in the end", "there is always something to do");
+    }
+
+    fn tick(&mut self) {
+        self.book.now += 1;
+        let jump = if self.random.once_in(200) { self.setup.jump_max } else { 30 };
+        let micros = self.random.number() % jump + 1;
+        self.advance(micros);
+    }
+
+    fn is_anything_runnable(&mut self) -> bool {
+        (0..self.shards()).any(|shard| self.is_runnable(shard))
+    }
+
+    /// Whether `shard` is awake, or something wakes it.
+    fn is_runnable(&mut self, shard: usize) -> bool {
+        let now = self.clock.get();
+        let node = &mut self.nodes[shard];
+        let Some((rest, until)) = node.asleep else { return true };
+        if until <= now || node.driver.wires_mut().kernel_mut().can_progress() || node.wake.take() {
+            // What woke it is used up: it stays awake.
+            node.asleep = Some((rest, 0));
+            return true;
+        }
+        false
+    }
+
+    /// Half a turn or a whole one.
+    fn run(&mut self, shard: usize) -> bool {
+        let may_sleep = self.random.below(100) < 80;
+        let now = self.clock.get();
+        let node = &mut self.nodes[shard];
+        let rest = match node.asleep.take() {
+            Some((rest, _)) => rest,
+            None => {
+                let rest = node.driver.begin_turn(may_sleep);
+                if let (true, EnterWait::For(wait)) = (rest.sleeps, rest.wait) {
+                    node.driver.wires_mut().kernel_mut().submit_all();
+                    let until = wait.map_or(u64::MAX, |wait| now + wait.as_micros() as u64);
+                    node.asleep = Some((rest, until));
+                    return false;
+                }
+                rest
+            }
+        };
+        node.driver.finish_turn(rest);
+        node.driver.shard().check_invariants();
+        self.book.tell(|| {
+            let kernel = node.driver.wires_mut().kernel_mut();
+            let (ready, operations) = (kernel.can_progress(), kernel.operations_in_flight());
+            format!("shard {shard} has had a turn: {operations} operations in flight, ready: {ready}")
+        });
+        true
+    }
+
+    /// A step of each client, and of no shard.
+    pub fn step_clients(&mut self) {
+        self.tick();
+        self.step_all_clients();
+    }
+
+    /// There are as many descriptors as anybody wants.
+    pub fn lift_limits(&self) {
+        self.network.limit_descriptors(usize::MAX);
+    }
+
+    fn step_client(&mut self, client: usize, force: bool) -> bool {
+        let World { clients, book, random, .. } = self;
+        let did = clients[client].step(book, random, force);
+        self.moved += u64::from(did);
+        did
+    }
+
+    fn step_all_clients(&mut self) -> bool {
+        let mut did = false;
+        for client in 0..self.clients.len() {
+            did |= self.step_client(client, true);
+        }
+        did
+    }
+
+    /// Everybody has left: nothing is kept for anybody.
+    pub fn check_empty(&mut self) {
+        let shared = &self.shared;
+        let levels = [
+            ("connections", shared.connections.now()),
+            ("pending CONNECTs", shared.pending_connects.now()),
+            ("sessions", shared.sessions.now()),
+            ("retained messages", shared.retained_messages.now()),
+            ("retained bytes", shared.retained_bytes.now()),
+        ];
+        for (what, level) in levels {
+            if level != 0 {
+                fail("levels return to 0", format!("{what}: {}", level as i64));
+            }
+        }
+        let buffers = usize::from(self.setup.buffers.0);
+        for (shard, node) in self.nodes.iter_mut().enumerate() {
+            let wires = node.driver.wires_mut();
+            let (sockets, kernel) = (wires.len(), wires.kernel_mut());
+            let (operations, free) = (kernel.operations_in_flight(), kernel.free_buffers());
+            // The accept is always armed.
+            if sockets != 0 || operations != 1 || free != buffers {
+                let detail = format!("shard {shard}: {sockets} sockets, {operations} operations, {free} free buffers");
+                fail("sockets are closed", detail);
+            }
+        }
+        if self.network.descriptors_in_use() != self.listeners.len() {
+            fail("sockets are closed", format!("{} descriptors in use", self.network.descriptors_in_use()));
+        }
+    }
+}
+
+const START_MICROS: u64 = 1_700_000_000_000_000;
+/// More steps than any part of a scenario takes.
+const STEPS_MAX: usize = 400_000;
