@@ -15,7 +15,7 @@ impl Incoming {
         Incoming { bits: None }
     }
 
-    /// Notes the identifier; whether it was free, so that the message is new. // [v3 MQTT-4.3.3-2] [v5 MQTT-4.3.3-10]
+    /// Notes the identifier; whether it was free, so that the message is new.
     pub fn insert(&mut self, identifier: PacketIdentifier) -> bool {
         let bits = self.bits.get_or_insert_with(|| Box::new([0; WORDS]));
         let Some((word, bit)) = find(bits, identifier) else { return true };

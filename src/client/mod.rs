@@ -224,7 +224,7 @@ impl Client {
             if self.next_ping <= now {
                 ping::encode_request(out);
             }
-            // Half of it, so that a late turn does no harm. // [v3 MQTT-3.1.2-23] [v5 MQTT-3.1.2-20]
+            // Half of it, so that a late turn does no harm.
             self.next_ping = now.after(Duration::from_millis(u64::from(self.keep_alive_s) * 500));
         }
         self.next_ping
@@ -347,10 +347,10 @@ impl Client {
         }
         self.state = State::Connected;
         if let Some(receive_maximum) = connack.properties.receive_maximum {
-            self.outgoing.limit(receive_maximum.get()); // [v5 MQTT-3.3.4-7]
+            self.outgoing.limit(receive_maximum.get());
         }
         if let Some(keep_alive_s) = connack.properties.server_keep_alive {
-            self.keep_alive_s = keep_alive_s; // [v5 MQTT-3.2.2-21]
+            self.keep_alive_s = keep_alive_s;
         }
         on_event(ClientEvent::Connected { session_present: connack.session_present });
         Ok(())
@@ -364,7 +364,7 @@ impl Client {
         on_event: &mut impl FnMut(ClientEvent<'_>),
     ) -> Result<(), ClientError> {
         if publish.properties.topic_alias.is_some() {
-            // No CONNECT of ours allows aliases. // [v5 MQTT-3.1.2-26]
+            // No CONNECT of ours allows aliases.
             return Err(ClientError::TopicAliasNotAllowed);
         }
         let is_new = match (publish.qos, publish.packet_identifier) {

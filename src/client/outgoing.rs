@@ -135,7 +135,7 @@ impl Outgoing {
         loop {
             let identifier = self.next_identifier;
             if self.messages.front().is_some_and(|oldest| oldest.identifier == identifier) {
-                return Err(ClientError::InFlightFull); // [v3 MQTT-2.3.1-2] [v5 MQTT-2.2.1-3]
+                return Err(ClientError::InFlightFull);
             }
             self.next_identifier = identifier.following();
             if self.requests.is_empty() || !self.requests.contains(&identifier) {

@@ -2,7 +2,7 @@
 //!
 //! Owns: the executors (one thread per shard, pinned), the ring of each shard, its listeners and sockets, the mesh between
 //! shards, the clock, the signals, and the probe of what the machine can do. What always holds: whatever is here and
-//! not [`uring`], [`listener`], [`executor`], [`signals`] or [`probe`] is pure over [`kernel::Kernel`], so that the
+//! not [`uring`], [`listener`], [`connector`], [`executor`], [`signals`] or [`probe`] is pure over [`kernel::Kernel`], so that the
 //! simulation runs the same code as production. It must never know what the bytes mean.
 //!
 //! # How a shard parks
@@ -14,6 +14,7 @@
 //! it does before each wait ([`executor::yield_now`]).
 
 pub mod clock;
+pub mod connector;
 pub mod descriptors;
 pub mod executor;
 pub mod fake;
