@@ -2,7 +2,7 @@
 //! for a fan-out of 64-byte frames that knows nothing of MQTT. The time is the thread's own (`schedstat`), softirq that runs
 //! on it included, so it can be compared between runs on a busy machine.
 //!
-//! `cargo bench --bench wires`, with `DRAIN=64` for deep drains and `SECONDS=4` for longer runs.
+//! `cargo bench --bench wires`, with `DRAIN=64` for deep drains and `RUN_SECONDS=4` for longer runs.
 
 use std::{
     io::{Read, Write},
@@ -18,7 +18,7 @@ use std::{
 use ringmq::{
     runtime::{
         Clock, CloseCause, ConnectionId, Uring, UringParameters, Wait, Wake, WireHandler, Wires, WiresParameters,
-        executor::{Executor, allowed_cpus, yield_now},
+        executor::{Executor, allowed_cpus},
         listener::Listeners,
     },
     transport::OutBuffer,
@@ -31,6 +31,7 @@ const FRAME: usize = 64;
 struct Frames {
     is_fan_out: bool,
     connections: Vec<(ConnectionId, Vec<u8>, bool)>,
+    #[allow(clippy::vec_box, reason = "the wires take and give back boxes")]
     spare: Vec<Box<OutBuffer>>,
     accepted: Vec<ConnectionId>,
     frames: u64,
@@ -105,9 +106,6 @@ async fn serve(
     let (clock, mut frames) = (Clock::start(), Frames { is_fan_out, ..Frames::default() });
     let (mut start, mut idle) = ((0.0, 0, 0), false);
     while !stop.load(Ordering::Acquire) {
-        if idle {
-            yield_now().await;
-        }
         let wait = if idle { Wait::Until(None) } else { Wait::No };
         let handled = wires.turn(&mut frames, wait, clock.now());
         idle = handled == 0;
@@ -179,7 +177,7 @@ fn main() {
     let setting = |name: &str, default: u64| {
         std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok()).unwrap_or(default)
     };
-    let duration = Duration::from_secs(setting("SECONDS", 2));
+    let duration = Duration::from_secs(setting("RUN_SECONDS", 2));
     let drain = setting("DRAIN", 0) as u32;
     run("echo, 64", 64, false, drain, duration);
     run("echo, 1", 1, false, drain, duration);

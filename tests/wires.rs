@@ -19,9 +19,7 @@ use bytes::Bytes;
 use ringmq::{
     runtime::{
         Clock, Close, CloseCause, ConnectionId, ReleasedSocket, Socket, Uring, UringParameters, Wait, Wake,
-        WireHandler, Wires, WiresCounters, WiresParameters,
-        executor::{self, Executor},
-        listener::Listeners,
+        WireHandler, Wires, WiresCounters, WiresParameters, executor::Executor, listener::Listeners,
     },
     transport::OutBuffer,
 };
@@ -205,6 +203,28 @@ fn four_buffers_are_enough_for_64_connections() {
     converse(server.address, 64, 20);
     let counters = server.stop();
     assert!(counters.starved > 0, "the pool never ran out: {counters:?}");
+}
+
+#[test]
+fn nobody_starves_while_the_shard_waits() {
+    let ring = UringParameters { buffers: 2, buffer_bytes: 64, ..UringParameters::default() };
+    let mut server = Server::new(ring, WiresParameters::default());
+    let mut clients: Vec<_> = (0..40).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    server.turn_until(|server| server.notes.accepted.len() == 40);
+    clients.iter_mut().for_each(|client| client.write_all(&[1; 200]).unwrap());
+    for id in std::mem::take(&mut server.notes.accepted) {
+        server.wires.receive(id);
+    }
+    let started = Instant::now();
+    let mut got = 0;
+    while got < 40 * 200 {
+        // Nothing else happens that would end this wait.
+        let now = server.clock.now();
+        server.wires.turn(&mut server.notes, Wait::Until(Some(now.after(PATIENCE))), now);
+        got += server.notes.received.drain(..).map(|(_, bytes)| bytes.len()).sum::<usize>();
+    }
+    assert!(started.elapsed() < PATIENCE / 2);
+    assert!(server.wires.counters().starved > 0);
 }
 
 #[test]
@@ -458,9 +478,9 @@ fn a_million_parks_leave_nothing_behind() {
                 before = (resident_kib(), open_descriptors());
             }
             wake.wake();
-            executor::yield_now().await;
             let now = server.clock.now();
-            server.wires.turn(&mut server.notes, Wait::Until(None), now);
+            server.wires.turn(&mut server.notes, Wait::Until(Some(now.after(PATIENCE))), now);
+            assert!(server.clock.now() < now.after(PATIENCE), "wake-up {park} was lost");
         }
         let grown_kib = resident_kib().saturating_sub(before.0);
         (grown_kib, open_descriptors().saturating_sub(before.1), server.wires.enters())
@@ -489,7 +509,7 @@ fn a_parked_shard_is_woken_by_another_thread() {
     });
     while turns.load(Ordering::Acquire) < 1000 {
         let now = server.clock.now();
-        server.wires.turn(&mut server.notes, Wait::Until(None), now);
+        server.wires.turn(&mut server.notes, Wait::Until(Some(now.after(PATIENCE))), now);
         turns.fetch_add(1, Ordering::AcqRel);
     }
     waking.join().unwrap();

@@ -45,14 +45,17 @@ impl Listeners {
     ///
     /// When the address can't be listened on, also when another process does already.
     pub fn bind(address: SocketAddr, shards: usize, backlog: u32) -> Result<Self, ListenError> {
-        // Without SO_REUSEPORT this fails when anybody listens there. It is closed again before the others bind.
-        let alone = Owned::bind(address, false)?;
-        let address = system::local(alone.0).map_err(|errno| ListenError::Bind(address, errno))?;
-        drop(alone);
+        // Without SO_REUSEPORT this fails when anybody listens there. It is closed again before the others bind. A port of
+        // the kernel's choice is nobody else's already, and is held from here on.
+        if address.port() != 0 {
+            drop(Owned::bind(address, false)?);
+        }
+        let first = Owned::bind(address, true)?;
+        let address = system::local(first.0).map_err(|errno| ListenError::Bind(address, errno))?;
         let mut listeners = Listeners { address, sockets: Vec::with_capacity(shards) };
         let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
-        let owned = (0..shards).map(|_| Owned::bind(address, true)).collect::<Result<Vec<_>, _>>()?;
-        for socket in owned {
+        let others = (1..shards).map(|_| Owned::bind(address, true)).collect::<Result<Vec<_>, _>>()?;
+        for socket in std::iter::once(first).chain(others) {
             // SAFETY: listen(2) takes two integers.
             let listening = system::checked(unsafe { libc::listen(socket.0.0, backlog) });
             listening.map_err(|errno| ListenError::Listen(address, errno))?;

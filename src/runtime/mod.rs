@@ -10,8 +10,9 @@
 //! The executor runs exactly one task of ours, and that task blocks in its own ring's `io_uring_enter`, which takes the
 //! submissions along and returns with the first completion. The mesh wakes it by an eventfd that a poll on the same ring
 //! watches. There is no second ring to wait on, so nothing can be missed between looking and sleeping: the kernel checks
-//! its completion queue itself. The price is that another task of the same executor runs only when ours yields, which
-//! it does before each wait ([`executor::yield_now`]).
+//! its completion queue itself. The price is that no other task of the same executor ever runs, because ours never yields:
+//! glommio parks when its preemption timer fires before it looks at its tasks, and one that has only woken itself stays
+//! parked with it until something else happens.
 
 pub mod clock;
 pub mod connector;

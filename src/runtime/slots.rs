@@ -182,6 +182,11 @@ impl Slots {
             .map(|(index, slot)| ConnectionId { slot: index, generation: slot.generation })
     }
 
+    /// The sockets of all connections, closing ones included.
+    pub fn sockets(&self) -> impl Iterator<Item = Socket> {
+        self.chunks.iter().flatten().filter(|slot| slot.phase != Phase::Vacant).map(|slot| slot.socket)
+    }
+
     fn at(&mut self, index: u32) -> &mut Slot {
         &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK]
     }

@@ -10,8 +10,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     plant::{Bug, planted},
-    runtime::{Close, CloseCause, ConnectionId, Kernel, MeshPort, Wait, WireHandler, Wires},
-    shard::{ConnectionEffect, Ending, MeshMessage, RANK_HOME, RANKS, Shard, Shared},
+    runtime::{Close, CloseCause, ConnectionId, Kernel, MeshPort, Wait, WireHandler, Wires, kernel::EnterWait},
+    shard::{ConnectionEffect, Ending, MeshMessage, RANK_DELIVERY, RANK_HOME, RANK_REPLY, RANKS, Shard, Shared},
     sync::Arc,
     time::Moment,
     transport::OutBuffer,
@@ -29,6 +29,16 @@ impl Time for crate::runtime::Clock {
     }
 }
 
+/// A turn between its halves.
+#[must_use]
+#[derive(Clone, Copy, Debug)]
+pub struct Rest {
+    /// What the kernel waits for.
+    pub wait: EnterWait,
+    /// Whether others were told that this shard sleeps.
+    pub sleeps: bool,
+}
+
 /// A shard with its sockets and its end of the mesh.
 #[derive(Debug)]
 pub struct Driver<K: Kernel, T: Time> {
@@ -43,6 +53,8 @@ pub struct Driver<K: Kernel, T: Time> {
     mesh_messages_per_turn: usize,
     /// Ranks that are not taken from the mesh, bit by bit: for the simulation.
     held_ranks: u8,
+    /// Replies of other shards, kept for its memory.
+    replies: Vec<(u16, MeshMessage)>,
     /// Connections to send for, kept for its memory.
     sends: Vec<(ConnectionId, Box<OutBuffer>)>,
 }
@@ -58,6 +70,8 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         time: T,
         mesh_capacity: usize,
     ) -> Self {
+        // All shards count as parked until they take their first turn.
+        shared.clocks.unpark(usize::from(shard.index()));
         Self {
             index: shard.index(),
             shards: shared.shards,
@@ -68,6 +82,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
             time,
             mesh_messages_per_turn: mesh_capacity,
             held_ranks: 0,
+            replies: Vec::new(),
             sends: Vec::new(),
         }
     }
@@ -91,13 +106,27 @@ impl<K: Kernel, T: Time> Driver<K, T> {
     /// One turn. `may_sleep`: it waits when there is nothing to do. One entry into the kernel takes the submissions of
     /// the turn before along, and waits with them.
     pub fn turn(&mut self, may_sleep: bool) {
+        let rest = self.begin_turn(may_sleep);
+        self.finish_turn(rest);
+    }
+
+    /// The first half of a turn, up to the entry into the kernel. The simulation leaves a shard that sleeps here, and
+    /// finishes its turn when something would have woken it.
+    pub fn begin_turn(&mut self, may_sleep: bool) -> Rest {
         let now = self.time.now();
         let sleep_until = if may_sleep { self.sleep_until(now) } else { None };
         let wait = sleep_until.map_or(Wait::No, Wait::Until);
+        let Self { wires, shard, time, .. } = self;
+        let mut handler = Handler { shard, time, now: None, sleeper: None };
+        Rest { wait: wires.begin_turn(&mut handler, wait, now), sleeps: sleep_until.is_some() }
+    }
+
+    /// The second half of a turn: into the kernel and back, and everything that follows from what it brought.
+    pub fn finish_turn(&mut self, rest: Rest) {
         let Self { wires, shard, mesh, shared, time, .. } = self;
-        let sleeper = sleep_until.is_some().then_some((&**shared, &*mesh));
+        let sleeper = rest.sleeps.then_some((&**shared, &*mesh));
         let mut handler = Handler { shard, time, now: None, sleeper };
-        wires.turn(&mut handler, wait, now);
+        wires.finish_turn(&mut handler, rest.wait);
         let now = handler.now();
         self.shard.check_grace();
         if self.take_messages(now) {
@@ -139,21 +168,40 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         (0..RANKS).all(|rank| effects.waiting(rank) == 0)
     }
 
-    /// Handles what other shards have sent, the highest rank first. Returns whether everything of rank 0 that was there
-    /// at the start has been handled.
+    /// Handles what other shards have sent. Returns whether everything of rank 0 that was there at the start has been
+    /// handled. Replies are taken out first and handled after the deliveries: a retained answer was preceded by the live
+    /// message that it tells of, which makes it void.
     fn take_messages(&mut self, now: Moment) -> bool {
-        let mut home_is_drained = true;
-        for rank in (0..RANKS).rev() {
-            if self.held_ranks & (1 << rank) != 0 {
-                home_is_drained &= rank != RANK_HOME;
-                continue;
+        let me = self.index;
+        let others = move |shards: u16| (0..shards).filter(move |&from| from != me);
+        let mut replies = std::mem::take(&mut self.replies);
+        if !self.holds(RANK_REPLY) {
+            for from in others(self.shards) {
+                self.mesh.drain(usize::from(from), RANK_REPLY, self.mesh_messages_per_turn, |reply| {
+                    replies.push((from, reply));
+                });
             }
-            let me = self.index;
-            for from in (0..self.shards).filter(|&from| from != me) {
-                home_is_drained &= self.take_ring(from, rank, now) || rank != RANK_HOME;
+        }
+        if !self.holds(RANK_DELIVERY) {
+            for from in others(self.shards) {
+                self.take_ring(from, RANK_DELIVERY, now);
+            }
+        }
+        for (from, reply) in replies.drain(..) {
+            self.shard.handle_mesh(from, reply, now);
+        }
+        self.replies = replies;
+        let mut home_is_drained = !self.holds(RANK_HOME);
+        if home_is_drained {
+            for from in others(self.shards) {
+                home_is_drained &= self.take_ring(from, RANK_HOME, now);
             }
         }
         home_is_drained
+    }
+
+    fn holds(&self, rank: usize) -> bool {
+        self.held_ranks & (1 << rank) != 0
     }
 
     fn take_ring(&mut self, from: u16, rank: usize, now: Moment) -> bool {
@@ -222,17 +270,15 @@ impl<K: Kernel, T: Time> Driver<K, T> {
     fn send_messages(&mut self) {
         let mut all_sent = true;
         let me = self.index;
-        for to in (0..self.shards).filter(|&to| to != me) {
-            let mut pushed = 0;
-            for rank in 0..RANKS {
+        // Deliveries lie in the rings before anyone can hear from their topic's home.
+        for rank in [RANK_DELIVERY, RANK_HOME, RANK_REPLY] {
+            for to in (0..self.shards).filter(|&to| to != me) {
                 let Some(waiting) = self.shard.effects_mut().outbound_mut(to, rank) else { continue };
                 if !waiting.is_empty() {
-                    pushed += self.mesh.push(usize::from(to), rank, waiting);
+                    self.mesh.push(usize::from(to), rank, waiting);
                     all_sent &= waiting.is_empty();
+                    self.mesh.kick(usize::from(to));
                 }
-            }
-            if pushed > 0 {
-                self.mesh.kick(usize::from(to));
             }
         }
         if all_sent {

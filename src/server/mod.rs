@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use driver::{Driver, Time};
+pub use driver::{Driver, Rest, Time};
 
 use crate::{
     config::Config,
@@ -24,7 +24,7 @@ use crate::{
         Clock, Errno, Mesh, MeshPort, Socket, Uring, UringParameters, Wires, WiresParameters,
         clock::random_seed,
         descriptors::{grow_descriptor_table, raise_descriptor_limit},
-        executor::{self, Executor, ExecutorError, allowed_cpus},
+        executor::{Executor, ExecutorError, allowed_cpus},
         listener::{ListenError, Listeners},
         mesh::RANKS as MESH_RANKS,
         signals::{SignalError, handle_stop_signals, stop_signals},
@@ -144,22 +144,22 @@ async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), S
     let config = Rc::new(Config::clone(&config));
     let shard = Shard::new(index as u16, config, Arc::clone(&shared), facts, clock.now());
     let mut driver = Driver::new(wires, shard, port, shared, clock, mesh_capacity);
+    // The loop never yields to its executor. glommio parks when its preemption timer fired before it looked at its tasks,
+    // and a task that has only woken itself then waits for good: on a busy machine that stopped whole shards.
     while stop_signals() == 0 {
         driver.turn(true);
-        executor::yield_now().await;
     }
-    drain(&mut driver, grace).await;
+    drain(&mut driver, grace);
     Ok(())
 }
 
 /// Says goodbye to every client, a few at a time, within the grace period.
-async fn drain<K: crate::runtime::Kernel, T: Time>(driver: &mut Driver<K, T>, grace: Duration) {
+fn drain<K: crate::runtime::Kernel, T: Time>(driver: &mut Driver<K, T>, grace: Duration) {
     let started = Instant::now();
     while driver.drain(DRAINED_PER_TURN) && started.elapsed() < grace && stop_signals() < 2 {
         driver.turn(false);
         // A turn that found nothing to do leaves the CPU to the clients that are leaving.
         std::thread::sleep(DRAIN_PACE);
-        executor::yield_now().await;
     }
 }
 

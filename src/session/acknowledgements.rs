@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    mqtt::{PacketIdentifier, ReasonCode},
+    mqtt::{PacketIdentifier, QoS, ReasonCode},
     plant::{Bug, planted},
 };
 
@@ -20,10 +20,21 @@ pub enum Answer {
     PubAck(PacketIdentifier, ReasonCode),
     /// To a QoS 2 PUBLISH.
     PubRec(PacketIdentifier, ReasonCode),
-    /// To a SUBSCRIBE: a ReasonCode for each filter.
-    SubAck(PacketIdentifier, Box<[ReasonCode]>),
+    /// To a SUBSCRIBE: a ReasonCode for each filter, and what is asked for once it has left.
+    SubAck(PacketIdentifier, Box<[ReasonCode]>, Vec<RetainedRequest>),
     /// To an UNSUBSCRIBE: a ReasonCode for each filter.
     UnsubAck(PacketIdentifier, Box<[ReasonCode]>),
+}
+
+/// A new subscription that is to be sent the retained messages that match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetainedRequest {
+    /// The filter.
+    pub filter: Box<str>,
+    /// The granted QoS.
+    pub qos: QoS,
+    /// The Subscription Identifier, 0 for none.
+    pub subscription_identifier: u32,
 }
 
 /// Names an owed acknowledgement of one connection; numbers are never reused within it.
@@ -90,6 +101,16 @@ impl Acknowledgements {
         let Some(index) = number.0.checked_sub(self.base) else { return };
         if let Some(owed) = self.owed.get_mut(index as usize) {
             owed.waiting = owed.waiting.saturating_sub(1);
+        }
+    }
+
+    /// One of those that `number` waits for could not do all that was asked: a PUBACK or PUBREC says so.
+    pub fn refuse(&mut self, number: AnswerNumber, reason: ReasonCode) {
+        let Some(index) = number.0.checked_sub(self.base) else { return };
+        if let Some(Owed { answer: Answer::PubAck(_, said) | Answer::PubRec(_, said), .. }) =
+            self.owed.get_mut(index as usize)
+        {
+            *said = reason;
         }
     }
 

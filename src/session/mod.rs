@@ -8,7 +8,7 @@ mod outbox;
 mod received;
 mod state;
 
-pub use acknowledgements::{Acknowledgements, Answer, AnswerNumber};
+pub use acknowledgements::{Acknowledgements, Answer, AnswerNumber, RetainedRequest};
 pub use aliases::{AliasError, TopicAliases};
 pub use outbox::{Acknowledged, Delivery, Outbox, Resend};
 pub use received::ReceivedIdentifiers;

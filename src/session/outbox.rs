@@ -4,7 +4,8 @@
 //! Always: a message gets its sequence number when it is queued, and its PacketIdentifier is 1 + (sequence mod 65,535):
 //! what the client holds can be told from the sequence alone, so identifiers survive a crash without being stored. The
 //! span from the oldest unacknowledged message to the newest sent one stays below 65,535, so no identifier is in use
-//! twice. At most `quota` messages are sent and unacknowledged.
+//! twice. At most `quota` messages are sent on one connection and unacknowledged. When the client comes back, what is
+//! in flight is sent again first, in order and within the new connection's quota, and new messages after it.
 //! Never: an opinion about the socket, about time, or about which message to drop when the queue is full.
 //!
 //! ```text
@@ -45,17 +46,21 @@ struct Queued {
 /// Where a sent delivery stands.
 #[derive(Debug)]
 enum InFlight {
-    /// PUBLISH was sent; PUBACK or PUBREC is due.
-    Sent(Delivery),
+    /// PUBLISH was sent; PUBACK or PUBREC is due. `counts`: it was sent on this connection, against its quota.
+    Sent { delivery: Delivery, counts: bool },
     /// QoS 2: PUBREC came and PUBREL was sent; PUBCOMP is due. The message is not needed any more.
-    Released,
+    Released { counts: bool },
     /// Acknowledged, or a sequence number that was never sent: waits for older ones to go.
     Gone,
 }
 
 impl InFlight {
+    fn counts(&self) -> bool {
+        matches!(self, InFlight::Sent { counts: true, .. } | InFlight::Released { counts: true })
+    }
+
     fn is_sent_with(&self, qos: QoS) -> bool {
-        matches!(self, InFlight::Sent(delivery) if delivery.qos == qos)
+        matches!(self, InFlight::Sent { delivery, .. } if delivery.qos == qos)
     }
 }
 
@@ -71,10 +76,10 @@ pub enum Acknowledged {
 }
 
 /// What is to be sent again when a client resumes its session.
-#[derive(Clone, Copy, Debug)]
-pub enum Resend<'a> {
+#[derive(Clone, Debug)]
+pub enum Resend {
     /// PUBLISH with DUP.
-    Publish(PacketIdentifier, &'a Delivery),
+    Publish(PacketIdentifier, Delivery),
     /// PUBREL.
     PubRel(PacketIdentifier),
 }
@@ -87,7 +92,10 @@ pub struct Outbox {
     in_flight: VecDeque<InFlight>,
     queue: VecDeque<Queued>,
     next_sequence: u64,
-    unacknowledged: u32,
+    /// PUBLISHes sent on this connection whose exchange is not complete.
+    counted: u32,
+    /// Of `in_flight`, those before this one need not be sent again on this connection.
+    resend_from: usize,
     queued_bytes: u64,
 }
 
@@ -98,10 +106,16 @@ impl Outbox {
         self.in_flight.is_empty() && self.queue.is_empty()
     }
 
-    /// Messages sent and not acknowledged, which count against the client's Receive Maximum.
+    /// PUBLISHes sent on this connection and not completed: they count against the client's Receive Maximum.
     #[must_use]
     pub fn unacknowledged(&self) -> u32 {
-        self.unacknowledged
+        self.counted
+    }
+
+    /// Whether there is anything to send, window and quota permitting.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        !self.queue.is_empty() || self.resend_from < self.in_flight.len()
     }
 
     /// Messages that wait behind the window.
@@ -138,7 +152,7 @@ impl Outbox {
             return self.drop_oldest().map(|delivery| (None, delivery));
         }
         // [v5 MQTT-4.9.0-2] [v5 MQTT-3.3.4-9]
-        if self.unacknowledged >= quota || !self.has_span_for(front.sequence) {
+        if self.counted >= quota || self.resend_from < self.in_flight.len() || !self.has_span_for(front.sequence) {
             return None;
         }
         let Queued { sequence, delivery } = self.queue.pop_front()?;
@@ -149,18 +163,19 @@ impl Outbox {
         while self.base + (self.in_flight.len() as u64) < sequence {
             self.in_flight.push_back(InFlight::Gone);
         }
-        self.in_flight.push_back(InFlight::Sent(delivery.clone()));
-        self.unacknowledged += 1;
+        self.in_flight.push_back(InFlight::Sent { delivery: delivery.clone(), counts: true });
+        self.resend_from = self.in_flight.len();
+        self.counted += 1;
         Some((Some(identifier_of(sequence)), delivery))
     }
 
     /// Forgets the delivery in flight as `identifier`, as if acknowledged: it turned out too large for the client.
     pub fn abandon(&mut self, identifier: PacketIdentifier) {
         if let Some(entry) = self.entry_mut(identifier)
-            && matches!(entry, InFlight::Sent(_))
+            && let InFlight::Sent { counts, .. } = *entry
         {
             *entry = InFlight::Gone;
-            self.complete();
+            self.complete(counts);
         }
     }
 
@@ -169,8 +184,9 @@ impl Outbox {
         match self.entry_mut(identifier) {
             // [v3 MQTT-4.3.2-1] [v5 MQTT-4.3.2-3] [v5 MQTT-4.4.0-2]
             Some(entry) if entry.is_sent_with(QoS::AtLeastOnce) => {
+                let counts = entry.counts();
                 *entry = InFlight::Gone;
-                self.complete();
+                self.complete(counts);
                 Acknowledged::Completed
             }
             _ => Acknowledged::Unknown,
@@ -181,17 +197,18 @@ impl Outbox {
     pub fn handle_pubrec(&mut self, identifier: PacketIdentifier, refused: bool) -> Acknowledged {
         match self.entry_mut(identifier) {
             Some(entry) if entry.is_sent_with(QoS::ExactlyOnce) => {
+                let counts = entry.counts();
                 if refused {
                     // [v5 MQTT-4.4.0-2] [v5 MQTT-4.8.2-6]
                     *entry = InFlight::Gone;
-                    self.complete();
+                    self.complete(counts);
                     return Acknowledged::Completed;
                 }
                 // [v3 MQTT-4.3.3-1] [v5 MQTT-4.3.3-4] [v5 MQTT-4.3.3-6]
-                *entry = InFlight::Released;
+                *entry = InFlight::Released { counts };
                 Acknowledged::Release
             }
-            Some(InFlight::Released) if !refused => Acknowledged::Release,
+            Some(InFlight::Released { .. }) if !refused => Acknowledged::Release,
             _ => Acknowledged::Unknown,
         }
     }
@@ -200,26 +217,51 @@ impl Outbox {
     pub fn handle_pubcomp(&mut self, identifier: PacketIdentifier) -> Acknowledged {
         match self.entry_mut(identifier) {
             // [v5 MQTT-4.3.3-5]
-            Some(entry) if matches!(entry, InFlight::Released) => {
+            Some(entry) if matches!(entry, InFlight::Released { .. }) => {
+                let counts = entry.counts();
                 *entry = InFlight::Gone;
-                self.complete();
+                self.complete(counts);
                 Acknowledged::Completed
             }
             _ => Acknowledged::Unknown,
         }
     }
 
-    /// What is sent and not acknowledged, oldest first: all of it is sent again when the client resumes its session.
-    pub fn resend(&self) -> impl Iterator<Item = Resend<'_>> {
-        // [v3 MQTT-4.4.0-1] [v5 MQTT-4.4.0-1] [v3 MQTT-4.6.0-1]
-        self.in_flight.iter().enumerate().filter_map(|(index, entry)| {
-            let identifier = identifier_of(self.base + index as u64);
+    /// The client has come back: what is in flight is to be sent again before anything else.
+    pub fn begin_resume(&mut self) {
+        self.resend_from = 0;
+        self.counted = 0;
+        for entry in &mut self.in_flight {
             match entry {
-                InFlight::Sent(delivery) => Some(Resend::Publish(identifier, delivery)),
-                InFlight::Released => Some(Resend::PubRel(identifier)),
-                InFlight::Gone => None,
+                InFlight::Sent { counts, .. } | InFlight::Released { counts } => *counts = false,
+                InFlight::Gone => {}
             }
-        })
+        }
+    }
+
+    /// The next one, oldest first, of what was in flight when the client came back; nothing while `quota` PUBLISHes are
+    /// unacknowledged.
+    pub fn next_resend(&mut self, quota: u32) -> Option<Resend> {
+        // [v3 MQTT-4.4.0-1] [v5 MQTT-4.4.0-1] [v3 MQTT-4.6.0-1]
+        while let Some(entry) = self.in_flight.get_mut(self.resend_from) {
+            let identifier = identifier_of(self.base + self.resend_from as u64);
+            match entry {
+                InFlight::Gone => self.resend_from += 1,
+                InFlight::Released { .. } => {
+                    self.resend_from += 1;
+                    return Some(Resend::PubRel(identifier));
+                }
+                InFlight::Sent { .. } if self.counted >= quota => return None,
+                InFlight::Sent { delivery, counts } => {
+                    *counts = true;
+                    let delivery = delivery.clone();
+                    self.counted += 1;
+                    self.resend_from += 1;
+                    return Some(Resend::Publish(identifier, delivery));
+                }
+            }
+        }
+        None
     }
 
     /// Lets go of spare memory. Called when the outbox has drained.
@@ -231,8 +273,9 @@ impl Outbox {
     /// Panics when what always holds does not.
     #[cfg(any(test, debug_assertions))]
     pub fn check_invariants(&self) {
-        let unacknowledged = self.in_flight.iter().filter(|entry| !matches!(entry, InFlight::Gone)).count();
-        assert_eq!(unacknowledged as u32, self.unacknowledged);
+        let counted = self.in_flight.iter().filter(|entry| entry.counts()).count();
+        assert_eq!(counted as u32, self.counted);
+        assert!(self.resend_from <= self.in_flight.len());
         assert!(
             !matches!(self.in_flight.front(), Some(InFlight::Gone)),
             "the window begins with what is unacknowledged"
@@ -257,12 +300,14 @@ impl Outbox {
         self.in_flight.get_mut(offset as usize)
     }
 
-    /// One exchange is complete: moves the window on past everything that is gone.
-    fn complete(&mut self) {
-        self.unacknowledged -= 1;
+    /// One exchange is complete: moves the window on past everything that is gone. `counts`: it counted against the
+    /// quota.
+    fn complete(&mut self, counts: bool) {
+        self.counted -= u32::from(counts);
         while matches!(self.in_flight.front(), Some(InFlight::Gone)) {
             self.in_flight.pop_front();
             self.base += 1;
+            self.resend_from = self.resend_from.saturating_sub(1);
         }
     }
 }
@@ -307,6 +352,41 @@ mod tests {
         outbox.take_next(quota).and_then(|(identifier, _)| identifier)
     }
 
+    /// Everything that is sent again, with whether it is a PUBREL.
+    fn resend_all(outbox: &mut Outbox) -> Vec<(PacketIdentifier, bool)> {
+        outbox.begin_resume();
+        std::iter::from_fn(|| outbox.next_resend(u32::MAX))
+            .map(|resend| match resend {
+                Resend::Publish(identifier, _) => (identifier, false),
+                Resend::PubRel(identifier) => (identifier, true),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_was_in_flight_is_sent_again_within_the_new_quota_and_before_anything_new() {
+        let mut outbox = Outbox::default();
+        (0..4).for_each(|_| outbox.push(delivery(QoS::AtLeastOnce)));
+        let sent: Vec<_> = (0..3).map(|_| send(&mut outbox, 3).unwrap()).collect();
+        outbox.begin_resume();
+        let again = |outbox: &mut Outbox| match outbox.next_resend(1) {
+            Some(Resend::Publish(identifier, _)) => Some(identifier),
+            _ => None,
+        };
+        assert_eq!(again(&mut outbox), Some(sent[0]));
+        assert_eq!(again(&mut outbox), None);
+        assert_eq!(send(&mut outbox, 1), None);
+        // One that is acknowledged before it is sent again is not sent again.
+        outbox.handle_puback(sent[1]);
+        outbox.handle_puback(sent[0]);
+        outbox.check_invariants();
+        assert_eq!(again(&mut outbox), Some(sent[2]));
+        assert_eq!(send(&mut outbox, 1), None);
+        outbox.handle_puback(sent[2]);
+        assert!(send(&mut outbox, 1).is_some());
+        outbox.check_invariants();
+    }
+
     #[test]
     fn the_quota_bounds_what_is_unacknowledged() {
         let mut outbox = Outbox::default();
@@ -346,7 +426,8 @@ mod tests {
         assert_eq!(outbox.handle_pubcomp(identifier), Acknowledged::Unknown);
         assert_eq!(outbox.handle_pubrec(identifier, false), Acknowledged::Release);
         assert_eq!(outbox.handle_pubrec(identifier, false), Acknowledged::Release);
-        assert!(matches!(outbox.resend().next(), Some(Resend::PubRel(again)) if again == identifier));
+        outbox.begin_resume();
+        assert!(matches!(outbox.next_resend(0), Some(Resend::PubRel(again)) if again == identifier));
         assert_eq!(outbox.handle_pubcomp(identifier), Acknowledged::Completed);
         assert!(outbox.is_empty());
     }
@@ -373,12 +454,12 @@ mod tests {
         assert_eq!(outbox.handle_puback(PacketIdentifier::new(2).unwrap()), Acknowledged::Unknown);
         outbox.handle_puback(first);
         outbox.check_invariants();
-        assert_eq!(outbox.resend().count(), 1);
+        assert_eq!(resend_all(&mut outbox).len(), 1);
     }
 
     proptest! {
         #[test]
-        fn the_window_agrees_with_a_model(steps in prop::collection::vec((0u8..6, 0u8..40), 1..400)) {
+        fn the_window_agrees_with_a_model(steps in prop::collection::vec((0u8..7, 0u8..40), 1..400)) {
             let mut outbox = Outbox::default();
             let mut model: Vec<(PacketIdentifier, QoS, bool)> = Vec::new();
             for (step, pick) in steps {
@@ -402,21 +483,25 @@ mod tests {
                         prop_assert_eq!(released, qos == QoS::ExactlyOnce);
                         model[index].2 |= released;
                     },
-                    _ => if let Some(index) = picked {
+                    5 => if let Some(index) = picked {
                         let (identifier, _, released) = model[index];
                         let completed = outbox.handle_pubcomp(identifier) == Acknowledged::Completed;
                         prop_assert_eq!(completed, released);
                         if completed { model.remove(index); }
                     },
+                    _ => {}
                 }
                 outbox.check_invariants();
                 prop_assert_eq!(outbox.unacknowledged() as usize, model.len());
-                let resent: Vec<_> = outbox.resend().map(|entry| match entry {
-                    Resend::Publish(identifier, _) => (identifier, false),
-                    Resend::PubRel(identifier) => (identifier, true),
-                }).collect();
-                let expected: Vec<_> = model.iter().map(|entry| (entry.0, entry.2)).collect();
-                prop_assert_eq!(resent, expected);
+                if step == 6 {
+                    let expected: Vec<_> = model.iter().map(|entry| (entry.0, entry.2)).collect();
+                    prop_assert_eq!(resend_all(&mut outbox), expected);
+                    // A release that is sent again counts no more; the model has no quota for those.
+                    model.retain(|entry| {
+                        if entry.2 { outbox.handle_pubcomp(entry.0); }
+                        !entry.2
+                    });
+                }
             }
         }
     }

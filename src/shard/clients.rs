@@ -227,6 +227,14 @@ impl Clients {
         Delivered::Yes
     }
 
+    /// A client has come back to its session: what is in flight is sent again, then what is queued.
+    pub fn resume(&mut self, session: u32, now: Moment) {
+        if let Some(outbox) = self.sessions.at_mut(session).and_then(|session| session.outbox.as_deref_mut()) {
+            outbox.begin_resume();
+        }
+        self.pump(session, now);
+    }
+
     /// Sends from a session's outbox what its window and its out-buffer have room for.
     pub fn pump(&mut self, session: u32, now: Moment) {
         let Some(session) = self.sessions.at_mut(session) else { return };
@@ -238,18 +246,29 @@ impl Clients {
         let quota = u32::from(connection.receive_maximum);
         let room = PUMP_BYTES_MAX.min(self.config.mqtt.out_buffer_bytes_max as usize);
         let unsent_bytes = connection.unsent_bytes as usize;
-        while outbox.queued() > 0 {
+        while outbox.has_unsent() {
             let Some(out) = self.connections.out(slot) else { return };
             if unsent_bytes + out.len() >= room {
                 return;
             }
-            let Some((identifier, delivery)) = outbox.take_next(quota) else { return };
+            let (identifier, delivery, is_again) = match outbox.next_resend(quota) {
+                Some(Resend::PubRel(identifier)) => {
+                    encode_success(out.bytes_mut(), AckKind::PubRel, identifier);
+                    continue;
+                }
+                Some(Resend::Publish(identifier, delivery)) => (Some(identifier), delivery, true),
+                None => match outbox.take_next(quota) {
+                    Some((identifier, delivery)) => (identifier, delivery, false),
+                    None => return,
+                },
+            };
             // [v5 MQTT-3.3.2-5] It was not begun, so it may go. Once sent it is completed [v5 MQTT-4.3.3-7].
-            let expired = delivery.message.envelope.has_expired(now);
+            let expired = !is_again && delivery.message.envelope.has_expired(now);
             // [v5 MQTT-3.1.2-24] The client that took the session over may take less than the one before.
             let too_large = delivery_len(version, &delivery, now) > packet_bytes_max;
             if !expired && !too_large {
-                write_publish(out, version, identifier, &delivery, false, now);
+                // [v3 MQTT-3.3.1-1] [v5 MQTT-3.3.1-1]
+                write_publish(out, version, identifier, &delivery, is_again, now);
                 continue;
             }
             self.counters.dropped_expired += u64::from(expired);
@@ -257,36 +276,6 @@ impl Clients {
             if let Some(identifier) = identifier {
                 outbox.abandon(identifier);
             }
-        }
-    }
-
-    /// Sends again what a resumed session has in flight, in order, with DUP and the same PacketIdentifiers.
-    pub fn resend(&mut self, session: u32, now: Moment) {
-        let Some(session) = self.sessions.at_mut(session) else { return };
-        let Some(outbox) = session.outbox.as_deref_mut() else { return };
-        let slot = session.connection;
-        let Some(connection) = self.connections.at(slot) else { return };
-        let (version, packet_bytes_max) = (connection.version, connection.packet_bytes_max as usize);
-        let Some(out) = self.connections.out(slot) else { return };
-        let mut too_large = Vec::new();
-        for resend in outbox.resend() {
-            match resend {
-                Resend::Publish(identifier, delivery) => {
-                    if delivery_len(version, delivery, now) > packet_bytes_max {
-                        too_large.push(identifier);
-                        continue;
-                    }
-                    // [v3 MQTT-3.3.1-1] [v5 MQTT-3.3.1-1]
-                    write_publish(out, version, Some(identifier), delivery, true, now);
-                }
-                Resend::PubRel(identifier) => {
-                    encode_success(out.bytes_mut(), AckKind::PubRel, identifier);
-                }
-            }
-        }
-        for identifier in too_large {
-            self.counters.dropped_too_large += 1;
-            outbox.abandon(identifier);
         }
     }
 }

@@ -196,8 +196,7 @@ impl Shard {
         self.open(id, pending, connect, session, &granted, stamp, now);
         self.write_connack(id, connect, &granted, is_assigned.then_some(client_id));
         // The new connection stands: what a resumed session holds goes on its way.
-        self.clients.resend(session, now);
-        self.clients.pump(session, now);
+        self.clients.resume(session, now);
         self.report_share_state(session);
         self.effects.connections.push(ConnectionEffect::Receive(id));
         self.publish_connected(id, connect, client_id, &granted_facts(&granted), now);
@@ -282,6 +281,7 @@ impl Shard {
         let mut flags = Flags::default();
         flags.set(Flags::PROBLEM_INFORMATION, connect.properties.request_problem_information);
         flags.set(Flags::CLEAN_START, connect.clean_start);
+        flags.set(Flags::BRIDGE, connect.bridge);
         let asked = connect.properties.receive_maximum.map_or(u16::MAX, |maximum| maximum.get());
         let connection = Connection {
             generation: id.generation,
@@ -472,9 +472,8 @@ fn first_is_connect(bytes: &[u8]) -> bool {
 fn version_of_refusal(error: DecodeError, body: &[u8]) -> Option<ProtocolVersion> {
     match error {
         // [v3 MQTT-3.1.2-2] [v5 MQTT-3.1.2-2]
-        DecodeError::ProtocolVersionUnsupported { level } => {
-            Some(if level > 5 { ProtocolVersion::V5 } else { ProtocolVersion::V311 })
-        }
+        // In the form of 3.1.1, which every client can read: it has one byte less to agree on.
+        DecodeError::ProtocolVersionUnsupported { .. } => Some(ProtocolVersion::V311),
         // [v3 MQTT-3.1.2-1] [v5 MQTT-3.1.2-1]
         DecodeError::ProtocolNameUnknown => None,
         // [v3 MQTT-3.1.4-1] A 3.x CONNECT that does not conform is closed without CONNACK; v5 has words. [v5 MQTT-3.1.4-1]

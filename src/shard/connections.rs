@@ -151,6 +151,9 @@ impl Flags {
     /// It has open questions for retained messages.
     pub const ASKS_RETAINED: Flags = Flags(1 << 9);
 
+    /// It is a bridge of mosquitto.
+    pub const BRIDGE: Flags = Flags(1 << 10);
+
     /// Whether any of `flags` is set.
     #[must_use]
     pub const fn any(self, flags: Flags) -> bool {

@@ -5,7 +5,7 @@
 //! delay or the session is over, whichever is first. A session is gone from every table once its end returns.
 //! Never: closes a socket. The driver is asked to.
 
-use std::{rc::Rc, time::Duration};
+use std::time::Duration;
 
 use crate::{
     mqtt::{Disconnect, EncodeWithin, ReasonCode},
@@ -193,11 +193,11 @@ impl Shard {
     fn publish_will(&mut self, session: u32, now: Moment) {
         // [v3 MQTT-3.1.2-10] [v5 MQTT-3.1.2-10]
         let Some(will) = self.clients.sessions.at_mut(session).and_then(|session| session.will.take()) else { return };
-        let Will { mut message, message_expiry_interval_s, .. } = *will;
+        let Will { message, message_expiry_interval_s, .. } = *will;
         let (qos, retain) = (message.envelope.qos, message.envelope.retain);
-        message.envelope = self.envelope(qos, retain, message_expiry_interval_s, now);
+        let envelope = self.envelope(qos, retain, message_expiry_interval_s, now);
         self.clients.counters.wills_published += 1;
-        self.publish_internal(&Rc::new(message), now);
+        self.publish_internal(&message, envelope, now);
     }
 
     /// Ends a session that has no connection: its Will, its subscriptions, everything.

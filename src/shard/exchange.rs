@@ -7,6 +7,7 @@
 
 use crate::{
     message::{ApplicationMessage, Stamp},
+    mqtt::ReasonCode,
     plant::{Bug, planted},
     routing::{Cursor, GroupIdentifier, Member, MemberState},
     runtime::ReleasedSocket,
@@ -48,6 +49,15 @@ pub enum MeshMessage {
         rank: u8,
         /// So many in all.
         count: u64,
+    },
+    /// One message of a rank could not be handled as asked.
+    Refused {
+        /// Of this rank.
+        rank: u8,
+        /// Which, counted from the first.
+        count: u64,
+        /// Why.
+        reason: ReasonCode,
     },
     /// The answer to a `RetainedQuestion`.
     RetainedAnswer(Box<RetainedAnswer>),
@@ -165,7 +175,7 @@ impl MeshMessage {
             | Self::ShareLeave(_)
             | Self::ShareState(_) => RANK_HOME,
             Self::Deliver(..) | Self::ShareDeliver(_) => RANK_DELIVERY,
-            Self::Handled { .. } | Self::RetainedAnswer(_) | Self::ShareRefused(_) => RANK_REPLY,
+            Self::Handled { .. } | Self::Refused { .. } | Self::RetainedAnswer(_) | Self::ShareRefused(_) => RANK_REPLY,
         }
     }
 

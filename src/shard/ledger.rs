@@ -95,8 +95,20 @@ impl Ledger {
         }
     }
 
-    /// How many waits are open.
+    /// Which message of shard `from` is being handled, counted from the first.
     #[must_use]
+    pub fn count_of_current(&self, from: u16, rank: usize) -> u64 {
+        self.streams[usize::from(from) * RANKS + rank].received + 1
+    }
+
+    /// Shard `from` could not handle our message `count` of `rank` as asked: `refuse` is called for what waits for it.
+    pub fn handle_refusal(&self, from: u16, rank: u8, count: u64, refuse: impl FnMut(AnswerReference)) {
+        let Some(stream) = self.streams.get(usize::from(from) * RANKS + usize::from(rank)) else { return };
+        stream.waits.iter().filter(|wait| wait.0 == count).map(|wait| wait.1).for_each(refuse);
+    }
+
+    /// How many waits are open.
+    #[cfg(test)]
     pub fn waits(&self) -> usize {
         self.streams.iter().map(|stream| stream.waits.len()).sum()
     }

@@ -34,6 +34,7 @@ pub use clients::Clients;
 pub use connections::{Connection, Connections, Peer};
 pub use counters::Counters;
 pub use effects::{ConnectionEffect, Effects, Ending};
+use exchange::Taken;
 pub use exchange::{Arrival, MeshMessage, RANK_DELIVERY, RANK_HOME, RANK_REPLY, RANKS};
 pub use shared::Shared;
 
@@ -264,7 +265,14 @@ impl Shard {
         match message {
             // The driver adopts the socket and calls `handle_arrival`.
             MeshMessage::Arrival(_) => {}
-            MeshMessage::Retain(_, message) => self.retain(message, now),
+            MeshMessage::Retain(taken, message) => {
+                if let Err(reason) = self.retain(message, now)
+                    && taken == Taken::Report
+                {
+                    let count = self.ledger.count_of_current(from, RANK_HOME);
+                    self.effects.send(from, MeshMessage::Refused { rank: RANK_HOME as u8, count, reason });
+                }
+            }
             MeshMessage::RetainedQuestion(question) => self.handle_retained_question(*question),
             MeshMessage::SharePublish(_, message) => self.share_publish(message, now),
             MeshMessage::ShareJoin(join) => self.handle_share_join(&join),
@@ -275,6 +283,17 @@ impl Shard {
             MeshMessage::Handled { rank, count } => {
                 let settled = &mut self.settled;
                 self.ledger.handle_report(from, rank, count, |answer| settled.push(answer));
+            }
+            MeshMessage::Refused { rank, count, reason } => {
+                let connections = &mut self.clients.connections;
+                self.ledger.handle_refusal(from, rank, count, |answer| {
+                    if let Some(connection) = connections.open_mut(answer.connection)
+                        // Only v5 has words for it.
+                        && connection.version.has_properties()
+                    {
+                        connection.inbound_mut().acknowledgements.refuse(answer.number, reason);
+                    }
+                });
             }
             MeshMessage::RetainedAnswer(answer) => self.handle_retained_answer(*answer, now),
             MeshMessage::ShareRefused(delivery) => self.memberships.retry_later(*delivery),
@@ -319,7 +338,7 @@ impl Shard {
         self.run_fan_out(now);
         self.run_share_retries(now);
         self.run_retained(now);
-        self.run_settled(now);
+        self.run_settled();
         self.run_backlog(now);
         while let Some(message) = self.to_self.pop_front() {
             self.handle_exchange(self.index, message, now);

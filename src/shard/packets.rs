@@ -6,12 +6,12 @@
 
 use crate::{
     mqtt::{
-        Ack, AckKind, Disconnect, Encode, FrameHeader, Packet, PacketIdentifier, PacketType, ProtocolVersion, Publish,
-        ReasonCode, Sender, ack::encode_success,
+        Ack, AckKind, Disconnect, EncodeWithin, FrameHeader, Packet, PacketIdentifier, PacketType, ProtocolVersion,
+        Publish, ReasonCode, Sender, ack::encode_success,
     },
     runtime::ConnectionId,
     session::{Acknowledged, Answer},
-    shard::{Shard, connections::Flags, ending::Gone},
+    shard::{Connection, Shard, connections::Flags, ending::Gone},
     time::Moment,
 };
 
@@ -27,19 +27,19 @@ impl Shard {
             };
         }
         match Packet::decode(header, body, version, Sender::Client) {
-            Ok(packet) => self.dispatch(id, version, packet, now),
+            Ok(packet) => self.dispatch(id, packet, now),
             Err(error) => self.violation(id, error, now),
         }
     }
 
-    fn dispatch(&mut self, id: ConnectionId, version: ProtocolVersion, packet: Packet<'_>, now: Moment) {
+    fn dispatch(&mut self, id: ConnectionId, packet: Packet<'_>, now: Moment) {
         match packet {
             Packet::PubAck(ack) => self.on_puback(id, &ack, now),
-            Packet::PubRec(ack) => self.on_pubrec(id, version, &ack, now),
-            Packet::PubRel(ack) => self.on_pubrel(id, version, &ack, now),
+            Packet::PubRec(ack) => self.on_pubrec(id, &ack, now),
+            Packet::PubRel(ack) => self.on_pubrel(id, &ack),
             Packet::PubComp(ack) => self.on_pubcomp(id, &ack, now),
-            Packet::Subscribe(subscribe) => self.on_subscribe(id, &subscribe, now),
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe, now),
+            Packet::Subscribe(subscribe) => self.on_subscribe(id, &subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe),
             Packet::PingReq => self.on_pingreq(id),
             Packet::Disconnect(disconnect) => self.on_disconnect(id, &disconnect, now),
             Packet::Publish(publish) => self.on_publish(id, &publish, now),
@@ -75,7 +75,7 @@ impl Shard {
         self.after_acknowledgement(session);
     }
 
-    fn on_pubrec(&mut self, id: ConnectionId, version: ProtocolVersion, ack: &Ack<'_>, now: Moment) {
+    fn on_pubrec(&mut self, id: ConnectionId, ack: &Ack<'_>, now: Moment) {
         let acknowledged = match self.outbox_of(id) {
             Some((_, outbox)) => outbox.handle_pubrec(ack.packet_identifier, ack.reason_code.is_error()),
             None => Acknowledged::Unknown,
@@ -86,11 +86,11 @@ impl Shard {
                 self.clients.pump(session, now);
                 self.after_acknowledgement(session);
             }
-            Acknowledged::Release => self.write_pubrel(id, version, ack.packet_identifier, ReasonCode::Success),
+            Acknowledged::Release => self.write_pubrel(id, ack.packet_identifier, ReasonCode::Success),
             // Nothing follows a refusal; otherwise the client is waiting for PUBREL, and v5 has a reason for it.
             Acknowledged::Unknown if ack.reason_code.is_error() => {}
             Acknowledged::Unknown => {
-                self.write_pubrel(id, version, ack.packet_identifier, ReasonCode::PacketIdentifierNotFound);
+                self.write_pubrel(id, ack.packet_identifier, ReasonCode::PacketIdentifierNotFound);
             }
         }
     }
@@ -103,7 +103,9 @@ impl Shard {
     }
 
     /// [v3 MQTT-4.3.3-2] [v5 MQTT-4.3.3-11] [v5 MQTT-4.3.3-12]
-    fn on_pubrel(&mut self, id: ConnectionId, version: ProtocolVersion, ack: &Ack<'_>, now: Moment) {
+    fn on_pubrel(&mut self, id: ConnectionId, ack: &Ack<'_>) {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        let reader = Reader::of(connection);
         let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) else {
             return;
         };
@@ -112,21 +114,16 @@ impl Shard {
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         if let Some(out) = self.clients.connections.out(id.slot) {
             // [v3 MQTT-2.3.1-6] [v5 MQTT-2.2.1-5]
-            write_ack(out.bytes_mut(), version, AckKind::PubComp, ack.packet_identifier, reason);
+            write_ack(out.bytes_mut(), reader, AckKind::PubComp, ack.packet_identifier, reason);
         }
-        self.may_go_on_receiving(id, now);
     }
 
-    fn write_pubrel(
-        &mut self,
-        id: ConnectionId,
-        version: ProtocolVersion,
-        identifier: PacketIdentifier,
-        reason: ReasonCode,
-    ) {
+    fn write_pubrel(&mut self, id: ConnectionId, identifier: PacketIdentifier, reason: ReasonCode) {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        let reader = Reader::of(connection);
         if let Some(out) = self.clients.connections.out(id.slot) {
             // [v3 MQTT-4.6.0-4] At once, so in the order of the PUBRECs.
-            write_ack(out.bytes_mut(), version, AckKind::PubRel, identifier, reason);
+            write_ack(out.bytes_mut(), reader, AckKind::PubRel, identifier, reason);
         }
     }
 
@@ -173,12 +170,12 @@ impl Shard {
     }
 
     /// Acknowledgements for which everyone has taken their part leave.
-    pub(super) fn run_settled(&mut self, now: Moment) {
+    pub(super) fn run_settled(&mut self) {
         for answer in std::mem::take(&mut self.settled) {
             let Some(connection) = self.clients.connections.open_mut(answer.connection) else { continue };
             connection.inbound_mut().acknowledgements.settle(answer.number);
             self.write_ready(answer.connection);
-            self.may_go_on_receiving(answer.connection, now);
+            self.may_go_on_receiving(answer.connection);
         }
     }
 
@@ -192,25 +189,32 @@ impl Shard {
 
     fn write_answer(&mut self, id: ConnectionId, answer: &Answer) {
         let Some(connection) = self.clients.connections.open_mut(id) else { return };
-        let (version, packet_bytes_max) = (connection.version, connection.packet_bytes_max);
+        let (reader, session) = (Reader::of(connection), connection.session);
         let Some(out) = self.clients.connections.out(id.slot) else { return };
         let out = out.bytes_mut();
-        match answer {
+        let is_said = match answer {
             // [v3 MQTT-3.3.4-1] [v5 MQTT-3.3.4-1] [v3 MQTT-4.3.2-2] [v5 MQTT-4.3.2-4]
-            Answer::PubAck(identifier, reason) => write_ack(out, version, AckKind::PubAck, *identifier, *reason),
+            Answer::PubAck(identifier, reason) => write_ack(out, reader, AckKind::PubAck, *identifier, *reason),
             // [v5 MQTT-4.3.3-8]
-            Answer::PubRec(identifier, reason) => write_ack(out, version, AckKind::PubRec, *identifier, *reason),
-            Answer::SubAck(identifier, reasons) => {
-                super::subscribe::write_suback(version, packet_bytes_max, *identifier, reasons, out);
-            }
+            Answer::PubRec(identifier, reason) => write_ack(out, reader, AckKind::PubRec, *identifier, *reason),
+            Answer::SubAck(identifier, reasons, _) => super::subscribe::write_suback(reader, *identifier, reasons, out),
             Answer::UnsubAck(identifier, reasons) => {
-                super::subscribe::write_unsuback(version, packet_bytes_max, *identifier, reasons, out);
+                super::subscribe::write_unsuback(reader, *identifier, reasons, out)
+            }
+        };
+        if !is_said {
+            // A client that cannot be told must not believe that all is well.
+            self.clients.condemned.push((id, ReasonCode::ImplementationSpecificError));
+        }
+        if let Answer::SubAck(_, _, requests) = answer {
+            for request in requests {
+                self.ask_retained(session, request);
             }
         }
     }
 
     /// A 3.x client that had too many QoS 1 and 2 PUBLISHes under way may have room again.
-    pub(super) fn may_go_on_receiving(&mut self, id: ConnectionId, _now: Moment) {
+    pub(super) fn may_go_on_receiving(&mut self, id: ConnectionId) {
         let Some(connection) = self.clients.connections.open_mut(id) else { return };
         if connection.flags.any(Flags::WAITS_FOR_ACKNOWLEDGEMENTS) && !self.receive_window_is_full(id) {
             self.stop_waiting(id, Flags::WAITS_FOR_ACKNOWLEDGEMENTS);
@@ -242,20 +246,45 @@ impl Shard {
     }
 }
 
-/// Writes an acknowledgement. 3.x has no reasons, so what they say is left unsaid there.
+/// What a client can be told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader {
+    /// The version that it speaks.
+    pub version: ProtocolVersion,
+    /// The largest packet that it takes.
+    pub packet_bytes_max: u32,
+    /// Whether Reason Strings are welcome on every packet.
+    pub wants_problem_information: bool,
+}
+
+impl Reader {
+    /// The client of a connection.
+    pub fn of(connection: &Connection) -> Self {
+        Self {
+            version: connection.version,
+            packet_bytes_max: connection.packet_bytes_max,
+            wants_problem_information: connection.flags.any(Flags::PROBLEM_INFORMATION),
+        }
+    }
+}
+
+/// Writes an acknowledgement. 3.x has no reasons, so what they say is left unsaid there. Returns whether it was written.
 fn write_ack(
     out: &mut Vec<u8>,
-    version: ProtocolVersion,
+    reader: Reader,
     kind: AckKind,
     identifier: PacketIdentifier,
     reason: ReasonCode,
-) {
-    if reason == ReasonCode::Success || !version.has_properties() {
-        return encode_success(out, kind, identifier);
+) -> bool {
+    if reason == ReasonCode::Success || !reader.version.has_properties() {
+        encode_success(out, kind, identifier);
+        return true;
     }
-    // Every reason that the shard gives is one of those allowed for its packet.
-    let encoded = Ack::new(kind, identifier, reason).encode(version, out);
-    debug_assert!(encoded.is_ok());
+    let mut ack = Ack::new(kind, identifier, reason);
+    // PUBREL and PUBCOMP have one reason only, which says it all. [v5 MQTT-3.1.2-29]
+    let explains = reason.is_error() && matches!(kind, AckKind::PubAck | AckKind::PubRec);
+    ack.reason_string = (explains && reader.wants_problem_information).then(|| reason.name());
+    ack.encode_within(reader.version, reader.packet_bytes_max, out)
 }
 
 const PINGRESP: [u8; 2] = [0xD0, 0x00];

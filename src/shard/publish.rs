@@ -6,7 +6,7 @@
 //! [v5 MQTT-4.6.0-6]; an acknowledgement waits until every shard that got the message has taken it.
 //! Never: allocates for a QoS 0 message that only passes through to clients of this shard.
 
-use std::{rc::Rc, time::Duration};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -36,6 +36,8 @@ pub(super) struct Routed {
     pub waits: SmallVec<[Wait; 4]>,
     /// Whether its fan-out here goes on as a job.
     pub job: bool,
+    /// Why it was not retained, when it was to be and the home of its topic is here.
+    pub refused: Option<ReasonCode>,
 }
 
 impl Shard {
@@ -57,8 +59,12 @@ impl Shard {
             return self.take_over_publish(id, publish, topic, None, now);
         };
         // [v5 MQTT-4.9.0-3] Only PUBLISHes are counted; everything else is handled at any time.
-        if publish.qos == QoS::ExactlyOnce && self.is_received(id, identifier) {
+        let is_open = self.is_received(id, identifier);
+        if is_open && publish.qos == QoS::ExactlyOnce {
             return self.answer_duplicate(id, publish, topic, identifier, now);
+        }
+        if is_open {
+            return self.reject_publish(id, publish, Rejection::Publish(ReasonCode::PacketIdentifierInUse), now);
         }
         if self.version_of(id).is_some_and(|version| version.has_properties()) && self.receive_maximum_is_reached(id) {
             return self.refuse(id, ReasonCode::ReceiveMaximumExceeded, now);
@@ -119,7 +125,7 @@ impl Shard {
             || memchr::memchr_iter(b'/', topic.as_bytes()).take(limits.topic_levels_max as usize).count()
                 >= limits.topic_levels_max as usize
         {
-            return Err(Rejection::Publish(ReasonCode::TopicNameInvalid));
+            return Err(Rejection::Topic(ReasonCode::TopicNameInvalid));
         }
         if limits.payload_format_check
             && publish.properties.payload_format_indicator == Some(PayloadFormatIndicator::Utf8)
@@ -134,11 +140,12 @@ impl Shard {
     /// dropped; a 3.x client is acknowledged all the same where nothing is wrong with the protocol, since its version
     /// has no words for it [v3 MQTT-3.3.5-2].
     fn reject_publish(&mut self, id: ConnectionId, publish: &Publish<'_>, rejection: Rejection, now: Moment) {
+        let is_v5 = self.version_of(id).is_some_and(|version| version.has_properties());
         let reason = match rejection {
-            Rejection::Connection(reason) => return self.refuse(id, reason, now),
+            Rejection::Topic(reason) if is_v5 => reason,
+            Rejection::Connection(reason) | Rejection::Topic(reason) => return self.refuse(id, reason, now),
             Rejection::Publish(reason) => reason,
         };
-        let is_v5 = self.version_of(id).is_some_and(|version| version.has_properties());
         let reason = if is_v5 { reason } else { ReasonCode::Success };
         match (publish.qos, publish.packet_identifier) {
             (QoS::AtLeastOnce, Some(identifier)) => {
@@ -181,7 +188,7 @@ impl Shard {
         let routed = self.route(publication, source, report, now);
         self.scratch = properties;
         if let Some(identifier) = identifier {
-            self.owe_publish(id, publish.qos, identifier, &routed, now);
+            self.owe_publish(id, publish.qos, identifier, &routed);
         }
         if routed.job {
             self.start_waiting(id, Flags::WAITS_FOR_JOB, true);
@@ -194,7 +201,7 @@ impl Shard {
     }
 
     /// Owes PUBACK or PUBREC until everyone has taken the message.
-    fn owe_publish(&mut self, id: ConnectionId, qos: QoS, identifier: PacketIdentifier, routed: &Routed, _now: Moment) {
+    fn owe_publish(&mut self, id: ConnectionId, qos: QoS, identifier: PacketIdentifier, routed: &Routed) {
         // [v5 MQTT-3.4.2-1] [v5 MQTT-3.5.2-1] Said only when it is certain.
         let has_words = self.version_of(id).is_some_and(|version| version.has_properties());
         let reason = if routed.matched || !has_words { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
@@ -334,7 +341,8 @@ impl Shard {
         let at_home = home(hash.whole, usize::from(self.shards)) as u16;
         let message = ApplicationMessage::clone(publication.share());
         if at_home == self.index {
-            return self.retain(message, now);
+            routed.refused = self.retain(message, now).err();
+            return;
         }
         let wait = self.ledger.count_sent(at_home, RANK_HOME);
         self.effects.send(at_home, MeshMessage::Retain(report, message));
@@ -344,15 +352,16 @@ impl Shard {
     }
 
     /// Publishes a message of the broker itself.
-    pub(super) fn publish_internal(&mut self, message: &Rc<ApplicationMessage>, now: Moment) {
-        self.route(Publication::of(message), Source::Broker, Taken::Ignore, now);
+    pub(super) fn publish_internal(&mut self, message: &ApplicationMessage, envelope: Envelope, now: Moment) {
+        let publication = Publication::new(message.topic(), message.properties(), message.payload(), envelope);
+        self.route(publication, Source::Broker, Taken::Ignore, now);
     }
 
     fn version_of(&mut self, id: ConnectionId) -> Option<crate::mqtt::ProtocolVersion> {
         self.clients.connections.open_mut(id).map(|connection| connection.version)
     }
 
-    fn is_received(&mut self, id: ConnectionId, identifier: PacketIdentifier) -> bool {
+    pub(super) fn is_received(&mut self, id: ConnectionId, identifier: PacketIdentifier) -> bool {
         self.session_of(id)
             .and_then(|session| self.clients.sessions.at(session))
             .and_then(|session| session.received.as_ref())
@@ -371,7 +380,9 @@ impl Shard {
 enum Rejection {
     /// The connection ends with this reason.
     Connection(ReasonCode),
-    /// The acknowledgement carries this reason.
+    /// As `Publish` for a v5 client; the connection of a 3.x client ends, since it could not be told.
+    Topic(ReasonCode),
+    /// The acknowledgement carries this reason; a QoS 0 message is dropped.
     Publish(ReasonCode),
 }
 

@@ -14,9 +14,10 @@ use ahash::AHashMap;
 
 use crate::{
     message::{ApplicationMessage, Publication, Stamp},
-    mqtt::{QoS, TopicFilter, TopicName},
+    mqtt::{ReasonCode, TopicFilter, TopicName},
     plant::{Bug, planted},
     routing::{Clear, Cursor, Grace, HasTopic, Put, home},
+    session::RetainedRequest,
     shard::{
         MeshMessage, Shard,
         clients::Order,
@@ -27,23 +28,12 @@ use crate::{
     time::Moment,
 };
 
-/// For whom retained messages are asked.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asker {
-    /// The session that subscribed.
-    pub session: u32,
-    /// The granted QoS.
-    pub qos: QoS,
-    /// The Subscription Identifier, 0 for none.
-    pub subscription_identifier: u32,
-}
-
 /// A question of ours that is not answered to the end.
 #[derive(Debug)]
 struct Question {
-    asker: Asker,
+    session: u32,
     generation: u32,
-    filter: Box<str>,
+    request: RetainedRequest,
     /// Homes whose answer is due.
     due: u32,
     /// Homes that have more, with the place to go on from.
@@ -100,7 +90,7 @@ impl RetainedTalk {
         }
         let Ok(topic) = TopicName::parse(publication.topic) else { return };
         for question in self.asked.values_mut() {
-            let matches = TopicFilter::parse(&question.filter).is_ok_and(|filter| filter.matches(&topic));
+            let matches = TopicFilter::parse(&question.request.filter).is_ok_and(|filter| filter.matches(&topic));
             if matches {
                 let newest = question.live.entry(publication.topic.into()).or_default();
                 *newest = publication.envelope.stamp.max(*newest);
@@ -110,18 +100,21 @@ impl RetainedTalk {
 
     /// A session has ended.
     pub fn forget_session(&mut self, session: u32, generation: u32) {
-        self.asked.retain(|_, question| question.asker.session != session || question.generation != generation);
+        self.asked.retain(|_, question| question.session != session || question.generation != generation);
     }
 
     /// A session has unsubscribed.
     pub fn forget_filter(&mut self, session: u32, filter: &str) {
-        self.asked.retain(|_, question| question.asker.session != session || &*question.filter != filter);
+        self.asked.retain(|_, question| question.session != session || &*question.request.filter != filter);
     }
 }
 
 impl Shard {
     /// Retains a message whose topic is at home here, or clears what is retained.
-    pub(super) fn retain(&mut self, mut message: ApplicationMessage, now: Moment) {
+    ///
+    /// # Errors
+    /// When there are too many: it is delivered all the same, but not retained.
+    pub(super) fn retain(&mut self, mut message: ApplicationMessage, now: Moment) -> Result<(), ReasonCode> {
         if planted(Bug::RetainedStampIgnored) {
             message.envelope.stamp = self.next_stamp(now);
         }
@@ -132,19 +125,19 @@ impl Shard {
                 self.shared.retained_messages.take(1);
                 self.shared.retained_bytes.take(old.charged_bytes() as u64);
             }
-            return;
+            return Ok(());
         }
         let is_new = self.retained.exact(message.topic()).is_none();
         let bytes = message.charged_bytes() as u64;
         let limits = &self.config.mqtt;
         if is_new && !self.shared.retained_messages.add_within(1, limits.retained_messages_max) {
             self.clients.counters.retained_refused += 1;
-            return;
+            return Err(ReasonCode::QuotaExceeded);
         }
         if !self.shared.retained_bytes.add_within(bytes, limits.retained_bytes_max) {
             self.clients.counters.retained_refused += 1;
             self.shared.retained_messages.take(u64::from(is_new));
-            return;
+            return Err(ReasonCode::QuotaExceeded);
         }
         // [v3 MQTT-3.3.1-7] [v3 MQTT-3.1.2-7] Retained messages belong to no session.
         match self.retained.put(stamp, message) {
@@ -155,12 +148,14 @@ impl Shard {
                 self.shared.retained_bytes.take(bytes);
             }
         }
+        Ok(())
     }
 
     /// Asks for the retained messages that match a new subscription.
-    pub(super) fn ask_retained(&mut self, asker: Asker, filter: &str, _now: Moment) {
-        let Some(session) = self.clients.sessions.at(asker.session) else { return };
-        let generation = session.generation;
+    pub(super) fn ask_retained(&mut self, session: u32, request: &RetainedRequest) {
+        let Some(found) = self.clients.sessions.at(session) else { return };
+        let generation = found.generation;
+        let filter = &*request.filter;
         self.retained_talk.next_number += 1;
         let number = self.retained_talk.next_number;
         let is_wildcard = TopicFilter::parse(filter).is_ok_and(|filter| filter.has_wildcard());
@@ -171,9 +166,9 @@ impl Shard {
             at_home..at_home + 1
         };
         let question = Question {
-            asker,
+            session,
             generation,
-            filter: filter.into(),
+            request: request.clone(),
             due: homes.len() as u32,
             more: Vec::new(),
             live: AHashMap::new(),
@@ -254,17 +249,17 @@ impl Shard {
         let Some(question) = self.retained_talk.asked.get_mut(&answer.number) else { return };
         question.due -= 1;
         question.more.extend(answer.cursor.map(|cursor| (answer.home, cursor)));
-        let asker = question.asker;
+        let (session, request) = (question.session, question.request.clone());
         let mut messages = answer.messages;
         messages.retain(|message| question.live.get(message.topic()).is_none_or(|&live| live < message.envelope.stamp));
-        let identifiers = [asker.subscription_identifier];
+        let identifiers = [request.subscription_identifier];
         for message in messages {
             let order = Order {
-                session: asker.session,
-                qos: message.envelope.qos.min(asker.qos),
+                session,
+                qos: message.envelope.qos.min(request.qos),
                 // [v3 MQTT-3.3.1-8]
                 retain: true,
-                identifiers: if asker.subscription_identifier == 0 { &[] } else { &identifiers },
+                identifiers: if request.subscription_identifier == 0 { &[] } else { &identifiers },
             };
             self.deliver_one(&Rc::new(message), order, now);
         }
@@ -275,7 +270,7 @@ impl Shard {
     pub(super) fn continue_retained(&mut self, session: u32) {
         let asked = self.retained_talk.asked.iter();
         let numbers: Vec<u64> =
-            asked.filter(|(_, question)| question.asker.session == session).map(|(&number, _)| number).collect();
+            asked.filter(|(_, question)| question.session == session).map(|(&number, _)| number).collect();
         if numbers.is_empty()
             && let Some(id) = self.connection_of(session)
             && let Some(connection) = self.clients.connections.open_mut(id)
@@ -290,7 +285,7 @@ impl Shard {
     /// Asks for the next slice when the client has room for it; forgets the question when there is none.
     fn continue_question(&mut self, number: u64) {
         let Some(question) = self.retained_talk.asked.get_mut(&number) else { return };
-        let session = question.asker.session;
+        let session = question.session;
         if question.more.is_empty() {
             if question.due == 0 {
                 self.retained_talk.asked.remove(&number);
@@ -306,7 +301,7 @@ impl Shard {
         }
         let more = std::mem::take(&mut question.more);
         question.due += more.len() as u32;
-        let filter = question.filter.clone();
+        let filter = question.request.filter.clone();
         for (shard, cursor) in more {
             let question = RetainedQuestion { asker: self.index, number, filter: filter.clone(), cursor: Some(cursor) };
             // It goes out with the next turn: an answer is of a higher rank than a question.

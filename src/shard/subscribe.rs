@@ -7,18 +7,19 @@
 use crate::{
     message::{ApplicationMessage, Publication},
     mqtt::{
-        EncodeWithin, PacketIdentifier, ProtocolVersion, QoS, ReasonCode, ReasonCodes, SubAck, Subscribe,
-        SubscriptionOptions, TopicFilter, UnsubAck, Unsubscribe,
+        EncodeWithin, PacketIdentifier, QoS, ReasonCode, ReasonCodes, SubAck, Subscribe, SubscriptionOptions,
+        TopicFilter, UnsubAck, Unsubscribe,
     },
     plant::{Bug, planted},
     routing::FilterIndex,
     runtime::ConnectionId,
-    session::{Answer, HeldSubscription},
+    session::{Answer, HeldSubscription, RetainedRequest},
     shard::{
         Shard, Subscription, SubscriptionBits,
+        connections::Flags,
         fan_out::wants_retained,
         ledger::{AnswerReference, Wait},
-        retained::Asker,
+        packets::Reader,
     },
     time::Moment,
 };
@@ -34,15 +35,23 @@ struct Subscribed {
 
 impl Shard {
     /// [v3 MQTT-3.8.4-1] [v5 MQTT-3.8.4-1]
-    pub(super) fn on_subscribe(&mut self, id: ConnectionId, subscribe: &Subscribe<'_>, now: Moment) {
+    pub(super) fn on_subscribe(&mut self, id: ConnectionId, subscribe: &Subscribe<'_>) {
         let Some(session) = self.session_of(id) else { return };
         let identifier = subscribe.subscription_identifier.map_or(0, |identifier| identifier.get());
+        let is_bridge =
+            self.clients.connections.open_mut(id).is_some_and(|connection| connection.flags.any(Flags::BRIDGE));
+        // The identifier belongs to a QoS 2 exchange that the client has not completed.
+        let in_use = self.is_received(id, subscribe.packet_identifier);
         let mut reasons = Vec::with_capacity(subscribe.filters_len());
         let mut waits = Vec::new();
-        let mut questions = Vec::new();
+        let mut requests = Vec::new();
         // [v3 MQTT-3.8.4-4] [v5 MQTT-3.8.4-5] One after the other, as if each had come alone.
-        for (filter, options) in subscribe.filters() {
+        for (filter, mut options) in subscribe.filters() {
+            // A bridge of mosquitto gets nothing back that it sent, and RETAIN as it was published.
+            options.no_local |= is_bridge;
+            options.retain_as_published |= is_bridge;
             let subscribed = match filter {
+                _ if in_use => Subscribed { reason: ReasonCode::PacketIdentifierInUse, wait: None, asks: false },
                 Ok(filter) => self.subscribe_one(session, filter, options, identifier),
                 Err(_) => Subscribed { reason: ReasonCode::TopicFilterInvalid, wait: None, asks: false },
             };
@@ -50,19 +59,16 @@ impl Shard {
             reasons.push(subscribed.reason);
             waits.extend(subscribed.wait);
             if let (true, Ok(filter)) = (subscribed.asks, filter) {
-                questions.push((filter, options, subscribed.reason));
+                let (filter, qos) = (filter.as_str().into(), self.granted(options.qos));
+                requests.push(RetainedRequest { filter, qos, subscription_identifier: identifier });
             }
         }
-        let answer = Answer::SubAck(subscribe.packet_identifier, reasons.into());
+        // [v3 MQTT-3.3.1-6] They are asked for once SUBACK has left.
+        let answer = Answer::SubAck(subscribe.packet_identifier, reasons.into(), requests);
         if let Some(number) = self.owe(id, answer, waits.len() as u32) {
             for wait in waits {
                 self.ledger.wait(wait, AnswerReference { connection: id, number });
             }
-        }
-        for (filter, options, _) in questions {
-            let asker = Asker { session, qos: self.granted(options.qos), subscription_identifier: identifier };
-            // [v3 MQTT-3.3.1-6]
-            self.ask_retained(asker, filter.as_str(), now);
         }
     }
 
@@ -141,10 +147,12 @@ impl Shard {
     }
 
     /// [v3 MQTT-3.10.4-5] [v5 MQTT-3.10.4-4]
-    pub(super) fn on_unsubscribe(&mut self, id: ConnectionId, unsubscribe: &Unsubscribe<'_>, _now: Moment) {
+    pub(super) fn on_unsubscribe(&mut self, id: ConnectionId, unsubscribe: &Unsubscribe<'_>) {
         let Some(session) = self.session_of(id) else { return };
         // [v3 MQTT-3.10.4-6] [v5 MQTT-3.10.4-6]
+        let in_use = self.is_received(id, unsubscribe.packet_identifier);
         let reasons = unsubscribe.filters().map(|filter| match filter {
+            _ if in_use => ReasonCode::PacketIdentifierInUse,
             Ok(filter) => self.unsubscribe_one(session, &filter),
             Err(_) => ReasonCode::TopicFilterInvalid,
         });
@@ -185,11 +193,10 @@ impl Shard {
 
     /// Takes a subscription of a session that has ended out of the filter table.
     pub(super) fn drop_subscription(&mut self, filter: FilterIndex, session: u32) {
-        let mut text = String::new();
-        self.filters.write_filter(filter, &mut text);
+        let hash = self.filters.filter_hash(filter);
         let Some(removed) = self.filters.remove_at(filter, &session) else { return };
-        if removed.filter_is_gone {
-            self.interest.remove(&self.shared.interest, self.shared.key.filter(&text));
+        if let (true, Some(hash)) = (removed.filter_is_gone, hash) {
+            self.interest.remove(&self.shared.interest, hash);
         }
     }
 
@@ -216,30 +223,29 @@ impl Shard {
     }
 }
 
-/// Writes SUBACK. 3.x knows the granted QoS and 0x80; 3.1 has no refusal, and says QoS 0.
+/// Writes SUBACK. Returns whether it could be said: 3.1 knows no refusal, and a client may take no packet of this size.
 pub(super) fn write_suback(
-    version: ProtocolVersion,
-    packet_bytes_max: u32,
+    reader: Reader,
     identifier: PacketIdentifier,
     reasons: &[ReasonCode],
     out: &mut Vec<u8>,
-) {
+) -> bool {
     let refused = reasons.iter().find(|reason| reason.is_error());
-    let mut suback = SubAck::new(identifier, ReasonCodes::new(reasons));
     // [v3 MQTT-3.8.4-2] [v5 MQTT-3.8.4-2] [v3 MQTT-2.3.1-7] [v5 MQTT-2.2.1-6]
-    suback.reason_string = refused.map(|reason| reason.name());
-    suback.encode_within(version, packet_bytes_max, out);
+    let mut suback = SubAck::new(identifier, ReasonCodes::new(reasons));
+    // [v5 MQTT-3.1.2-29]
+    suback.reason_string = refused.filter(|_| reader.wants_problem_information).map(|reason| reason.name());
+    suback.encode_within(reader.version, reader.packet_bytes_max, out)
 }
 
 /// Writes UNSUBACK.
 pub(super) fn write_unsuback(
-    version: ProtocolVersion,
-    packet_bytes_max: u32,
+    reader: Reader,
     identifier: PacketIdentifier,
     reasons: &[ReasonCode],
     out: &mut Vec<u8>,
-) {
+) -> bool {
     // [v3 MQTT-3.10.4-4] [v5 MQTT-3.10.4-5] [v5 MQTT-3.11.3-1]
     let unsuback = UnsubAck::new(identifier, ReasonCodes::new(reasons));
-    unsuback.encode_within(version, packet_bytes_max, out);
+    unsuback.encode_within(reader.version, reader.packet_bytes_max, out)
 }

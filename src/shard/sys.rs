@@ -4,8 +4,6 @@
 //! `$SYS/brokers/<node>/clients/<ClientId>/connected` and `…/disconnected`.
 //! Always: QoS 0 and not retained. Nothing is put together that nobody has subscribed to.
 
-use std::rc::Rc;
-
 use serde_json::json;
 
 use crate::{
@@ -99,7 +97,7 @@ impl Shard {
     fn publish_sys(&mut self, topic: &str, payload: &[u8], now: Moment) {
         let envelope = self.envelope(QoS::AtMostOnce, false, None, now);
         let message = ApplicationMessage::new(topic, &[], payload, envelope);
-        self.publish_internal(&Rc::new(message), now);
+        self.publish_internal(&message, envelope, now);
     }
 
     /// Every shard publishes its counters for shard 0, which puts them out.

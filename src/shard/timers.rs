@@ -70,14 +70,8 @@ impl TimerWheel {
         Self { origin: now, tick: 0, levels: [level(), level(), level(), level()], len: 0 }
     }
 
-    /// How many timers are set.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
     /// Whether no timer is set.
-    #[must_use]
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -461,6 +461,14 @@ impl Client {
         self.unsubscribe(&filter)
     }
 
+    /// Waits until the broker has answered the retained-message questions of this client's subscriptions.
+    ///
+    /// Until then, what is published retained may arrive twice: as a live message, and for the new subscription.
+    #[track_caller]
+    pub fn settle_retained(&mut self, server: &Server) -> &mut Client {
+        self.expect_no_retained(server)
+    }
+
     /// The value of a property of the CONNACK, found by `pick`.
     pub fn connack_property<T>(&self, pick: impl Fn(&Property) -> Option<T>) -> Option<T> {
         self.connack.properties.iter().find_map(pick)

@@ -83,7 +83,7 @@ fn v31_delivers_at_each_qos_between_the_versions() {
         let mut new = Client::connect(server, Connect::v311(&server.unique("new")));
         let mut newest = Client::connect(server, Connect::v5(&server.unique("newest")));
         for client in [&mut old, &mut new, &mut newest] {
-            client.subscribe(&topic, 2);
+            client.subscribe(&topic, 2).settle_retained(server);
         }
         let mut publisher = connect(server, "p");
         for qos in 0..=2 {

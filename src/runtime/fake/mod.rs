@@ -122,6 +122,19 @@ impl FakeKernel {
         self.free_buffers.len()
     }
 
+    /// Submits what was asked for and completes nothing: what an enter does before it waits.
+    pub fn submit_all(&mut self) {
+        for submission in std::mem::take(&mut self.submissions) {
+            let is_cancel = matches!(submission, Submission::CancelReceive { .. });
+            if is_cancel && self.network.chance(self.faults.delay) {
+                // It comes too late for what lands meanwhile.
+                self.submissions.push(submission);
+            } else {
+                self.submit(submission);
+            }
+        }
+    }
+
     fn submit(&mut self, submission: Submission) {
         match submission {
             Submission::Accept { index, listener } => {
@@ -311,9 +324,7 @@ impl Kernel for FakeKernel {
 
     fn enter(&mut self, _wait: EnterWait) {
         self.enters += 1;
-        for submission in std::mem::take(&mut self.submissions) {
-            self.submit(submission);
-        }
+        self.submit_all();
         let mut operations = std::mem::take(&mut self.operations);
         self.network.shuffle(&mut operations);
         for operation in operations {

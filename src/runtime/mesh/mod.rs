@@ -227,6 +227,18 @@ mod tests {
         assert!(!ports[0].kick(1));
     }
 
+    #[cfg(feature = "planted-bugs")]
+    #[test]
+    fn a_shard_that_sleeps_without_a_look_is_found() {
+        let mut ports = Mesh::build::<u32>(2, [1; RANKS]).unwrap();
+        let _ = ports[0].push(1, 0, &mut [7].into());
+        assert!(!ports[0].kick(1));
+        crate::plant::plant(Some(Bug::SleepWithoutLook));
+        let sleeps = ports[1].about_to_sleep();
+        crate::plant::plant(None);
+        assert!(sleeps, "with a message in its ring and nobody to wake it");
+    }
+
     #[test]
     fn a_million_messages_cross_threads_with_sleep() {
         let mut ports = Mesh::build::<u64>(2, [64, 1, 1]).unwrap();

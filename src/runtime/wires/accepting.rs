@@ -33,6 +33,13 @@ enum ListenerState {
 /// The kernel's own limit of a backlog: more cannot wait when accepting stops.
 const BACKLOG_MAX: usize = 65_536;
 
+impl Listener {
+    /// Its socket, unless it is closed.
+    pub(super) fn open_socket(&self) -> Option<Socket> {
+        (self.state != ListenerState::Closed).then_some(self.socket)
+    }
+}
+
 impl<K: Kernel> Wires<K> {
     /// Takes a listening socket and accepts from it. Returns its number, which counts up from 0: add them in the same
     /// order on every shard.
@@ -108,9 +115,10 @@ impl<K: Kernel> Wires<K> {
         handler.on_accepted(id, listener, peer);
     }
 
-    /// Ends pauses that are over, and empties the backlogs of listeners that stop. Returns whether a connection came in.
+    /// Ends pauses that are over, and empties the backlogs of listeners that stop. Returns whether one was closed,
+    /// so that the caller looks again before it waits.
     pub(super) fn accept_rest(&mut self, handler: &mut impl WireHandler, now: Moment) -> bool {
-        let mut came_in = false;
+        let mut has_changed = false;
         for number in 0..self.listeners.len() {
             let index = number as u16;
             let Some(listener) = self.listeners.get_mut(number) else { break };
@@ -125,28 +133,24 @@ impl<K: Kernel> Wires<K> {
                 ListenerState::Draining => {
                     listener.state = ListenerState::Closed;
                     let socket = listener.socket;
-                    came_in |= self.drain_backlog(handler, index, socket);
+                    self.drain_backlog(handler, index, socket);
                     self.kernel.close(socket);
+                    has_changed = true;
                 }
                 _ => {}
             }
         }
-        came_in
+        has_changed
     }
 
-    fn drain_backlog(&mut self, handler: &mut impl WireHandler, index: u16, listener: Socket) -> bool {
-        let mut came_in = false;
+    fn drain_backlog(&mut self, handler: &mut impl WireHandler, index: u16, listener: Socket) {
         for _ in 0..BACKLOG_MAX {
             match self.kernel.accept_now(listener) {
-                Ok(socket) => {
-                    self.welcome(handler, index, socket);
-                    came_in = true;
-                }
+                Ok(socket) => self.welcome(handler, index, socket),
                 Err(Errno(libc::EINTR | libc::ECONNABORTED)) => {}
                 Err(_) => break,
             }
         }
-        came_in
     }
 
     pub(super) fn accept_deadline(&self) -> Option<Moment> {

@@ -130,8 +130,9 @@ impl<K: Kernel> Wires<K> {
         self.slots.find(id).is_some_and(|slot| matches!(slot.phase, Phase::Flushing | Phase::Discarding))
     }
 
-    /// Resets those whose time is up, and gives the new ones their deadline.
-    pub(super) fn expire_lingerers(&mut self, now: Moment) {
+    /// Resets those whose time is up, and gives the new ones their deadline. Returns whether any was reset.
+    pub(super) fn expire_lingerers(&mut self, now: Moment) -> bool {
+        let mut has_reset = false;
         let until = now.after(self.parameters.linger);
         for lingerer in self.lingering.iter_mut().rev().take_while(|lingerer| lingerer.until.is_none()) {
             lingerer.until = Some(until);
@@ -145,8 +146,10 @@ impl<K: Kernel> Wires<K> {
             self.lingering.pop_front();
             if lingers {
                 self.finish(first.id, Close::Reset);
+                has_reset = true;
             }
         }
+        has_reset
     }
 
     /// Resets the oldest lingerers beyond the limit. Entries of connections that ended by themselves are swept out

@@ -207,10 +207,23 @@ impl<K: Kernel> Wires<K> {
     /// Submits what was asked for, waits as `wait` says, and tells `handler` what happened. Returns the number of
     /// completions handled, at most [`WiresParameters::completions_per_turn_max`].
     pub fn turn(&mut self, handler: &mut impl WireHandler, wait: Wait, now: Moment) -> usize {
-        self.expire_lingerers(now);
-        let drained = self.accept_rest(handler, now);
+        let wait = self.begin_turn(handler, wait, now);
+        self.finish_turn(handler, wait)
+    }
+
+    /// The first half of a turn: what is due, and how long the kernel may wait. The simulation leaves a shard that
+    /// sleeps between the halves.
+    pub fn begin_turn(&mut self, handler: &mut impl WireHandler, wait: Wait, now: Moment) -> EnterWait {
+        let has_expired = self.expire_lingerers(now);
+        let has_changed = self.accept_rest(handler, now);
         self.rearm_starved();
-        let wait = if drained || self.more_to_handle { EnterWait::No } else { self.enter_wait(wait, now) };
+        // Whoever still starves may have bytes waiting, and only the next turn arms it.
+        let must_not_wait = has_expired || has_changed || self.more_to_handle || !self.starved.is_empty();
+        if must_not_wait { EnterWait::No } else { self.enter_wait(wait, now) }
+    }
+
+    /// The second half of a turn: enters the kernel and works through what it brings.
+    pub fn finish_turn(&mut self, handler: &mut impl WireHandler, wait: EnterWait) -> usize {
         self.kernel.enter(wait);
         handler.on_entered();
         let mut handled = 0;
@@ -423,6 +436,21 @@ impl<K: Kernel> Wires<K> {
         let own = [self.lingerer_deadline(), self.accept_deadline()];
         let first = own.into_iter().flatten().chain(until).min();
         EnterWait::For(first.filter(|moment| *moment != Moment::NEVER).map(|moment| moment.since(now)))
+    }
+}
+
+impl<K: Kernel> Drop for Wires<K> {
+    /// Closes every descriptor. Peers see the end of their connections when the kernel, dropped next, lets go of them.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for socket in self.slots.sockets() {
+            self.kernel.close(socket);
+        }
+        for socket in self.listeners.iter().filter_map(Listener::open_socket) {
+            self.kernel.close(socket);
+        }
     }
 }
 

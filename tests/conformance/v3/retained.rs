@@ -67,7 +67,7 @@ fn v3_mqtt_3_3_1_7_a_qos_0_retained_message_replaces_the_one_before() {
         let topic = server.unique("replaced");
         let mut publisher = connect(server, "p");
         let mut established = connect(server, "e");
-        established.subscribe(&topic, 2);
+        established.subscribe(&topic, 2).settle_retained(server);
         for before in 1..=2 {
             publisher.publish_retained(&topic, "before", before).publish_retained(&topic, "now", 0);
             established.receive(&topic, "before", before).receive(&topic, "now", 0);
@@ -105,7 +105,7 @@ fn v3_mqtt_3_3_1_9_a_message_to_an_established_subscription_has_no_retain() {
         let (id, topic) = (server.unique("live"), server.unique("live"));
         let mut publisher = connect(server, "p");
         let mut subscriber = resume(server, &id);
-        subscriber.subscribe(&topic, 2);
+        subscriber.subscribe(&topic, 2).settle_retained(server);
         for qos in 0..=2 {
             publisher.publish_retained(&topic, "live", qos);
             subscriber.receive(&topic, "live", qos);
@@ -128,7 +128,7 @@ fn v3_mqtt_3_3_1_10_an_empty_retained_message_clears_the_topics_retained_one() {
         let (topic, other) = (format!("{base}/one"), format!("{base}/other"));
         let mut publisher = connect(server, "p");
         let mut established = connect(server, "e");
-        established.subscribe(&topic, 2);
+        established.subscribe(&topic, 2).settle_retained(server);
         publisher.publish_retained(&other, "stays", 1);
         for qos in 0..=2 {
             publisher.publish_retained(&topic, "kept", 1).publish_retained(&topic, "", qos);

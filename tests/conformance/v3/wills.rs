@@ -89,7 +89,7 @@ fn v3_mqtt_3_1_2_17_a_will_with_retain_is_published_retained() {
         for qos in 0..=2 {
             let topic = server.unique("retained");
             let mut observer = connect(server, "o");
-            observer.subscribe(&topic, 2);
+            observer.subscribe(&topic, 2).settle_retained(server);
             with_will(server, Will::new(&topic, "kept").qos(qos).retain()).vanish();
             // To those who are there it comes as a live message, to those who come later as a retained one.
             observer.receive(&topic, "kept", qos);

@@ -95,8 +95,9 @@ fn v5_mqtt_3_4_2_1_puback_uses_a_listed_reason() {
         assert_eq!(code(Publish::new(&topic, "somebody"), 2), 0x00);
         let format = Property::PayloadFormatIndicator(1);
         assert_eq!(code(Publish::new(&topic, b"\xFF").property(format), 3), 0x99);
-        // One that cannot be retained: delivered all the same.
+        // One that cannot be retained: it is delivered all the same.
         assert_eq!(code(Publish::new(&topic, "retained").retain(), 4), 0x97);
+        assert_eq!(code(Publish::new("$SYS/not/for/clients", ""), 5), 0x87);
     });
 }
 
@@ -296,7 +297,7 @@ fn an_identifier_in_use_at_qos_2_is_refused_at_qos_1_with_0x91() {
 
 #[test]
 fn qos_2_message_without_subscribers_says_so_and_is_completed() {
-    on_each_shard_count(|server| nobody(server));
+    on_each_shard_count(nobody);
 }
 
 fn nobody(server: &Server) {

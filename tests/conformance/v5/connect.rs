@@ -183,8 +183,7 @@ fn v5_mqtt_3_1_2_8_will_is_published_at_the_end_of_its_delay_or_of_the_session()
 fn v5_mqtt_3_1_2_9_will_flag_needs_properties_topic_and_payload() {
     on_each_shard_count(|server| {
         let id = field("will");
-        // Nothing of the Will; no topic; no payload; a payload cut off; no properties, so that the topic's length is taken
-        // for theirs.
+        // Nothing of the Will; no topic; no payload; a payload cut off; no properties, so that the topic is taken for them.
         let payloads = [
             id.clone(),
             [&id[..], &[0]].concat(),

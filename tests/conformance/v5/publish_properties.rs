@@ -235,7 +235,7 @@ fn v5_mqtt_3_3_2_8_alias_0_is_refused_and_not_sent() {
 
 #[test]
 fn v5_mqtt_3_3_2_11_no_alias_above_the_maximum_that_the_client_announced() {
-    on_each_shard_count_with(&["mqtt.topic_alias_out_max=65535"], |server| {
+    on_each_shard_count(|server| {
         let base = server.unique("above");
         let allow = connect(server, "sub").property(Property::TopicAliasMaximum(3));
         let mut client = Client::connect(server, allow);

@@ -13,25 +13,39 @@ fn group(server: &Server, topic: &str, options: u8, count: usize) -> (Vec<Client
     (members, filter)
 }
 
-/// How many messages each of `members` has received so far, by a PINGREQ: each one's payload, in order.
-fn drain(members: &mut [Client]) -> Vec<Vec<String>> {
-    let drain_one = |member: &mut Client| {
-        member.send(Packet::PingReq);
-        let mut came = Vec::new();
-        loop {
-            match member.next() {
-                Packet::PingResp => return came,
-                Packet::Publish(publish) => {
-                    // At QoS 1 at most, so that nothing follows the acknowledgement.
-                    assert!(publish.qos < 2);
-                    member.acknowledge(&publish);
-                    came.push(String::from_utf8(publish.payload).unwrap());
+/// The messages that come before the answer to a PINGREQ, acknowledged in full.
+fn until_ping(member: &mut Client) -> Vec<Publish> {
+    member.send(Packet::PingReq);
+    let (mut came, mut open) = (Vec::new(), 0);
+    let mut answered = false;
+    while !answered || open > 0 {
+        match member.next() {
+            Packet::PingResp => answered = true,
+            Packet::Publish(publish) => {
+                match publish.qos {
+                    0 => {}
+                    1 => drop(member.send(Packet::PubAck(Ack::new(publish.id)))),
+                    _ => {
+                        member.send(Packet::PubRec(Ack::new(publish.id)));
+                        open += 1;
+                    }
                 }
-                other => panic!("{other:?}"),
+                came.push(publish);
             }
+            Packet::PubRel(ack) => {
+                member.send(Packet::PubComp(Ack::new(ack.id)));
+                open -= 1;
+            }
+            other => panic!("{other:?}"),
         }
-    };
-    members.iter_mut().map(drain_one).collect()
+    }
+    came
+}
+
+/// The payloads that each of `members` has received by the answer to a PINGREQ, in order.
+fn drain(members: &mut [Client]) -> Vec<Vec<String>> {
+    let text = |publish: Publish| String::from_utf8(publish.payload).unwrap();
+    members.iter_mut().map(|member| until_ping(member).into_iter().map(text).collect()).collect()
 }
 
 #[test]
@@ -99,33 +113,25 @@ fn v5_mqtt_4_8_2_3_a_shared_delivery_respects_the_granted_qos_of_that_client() {
         let mut members: Vec<Client> = (0..=2).map(|granted| subscriber(server, &filter, granted)).collect();
         let mut publisher = client(server, "pub");
         let mut served = [0; 3];
+        let mut copies = [0; 30];
         for round in 0..30 {
-            let published = round % 3;
-            publisher.publish(&topic, round.to_string(), published);
-            // Exactly one has it; a PINGRESP says that a member has not.
-            let mut copies = 0;
+            publisher.publish(&topic, round.to_string(), round % 3);
+            // A PINGRESP says who has not got it. At QoS 0 it may still be on its way, and come in a later round.
             for (granted, member) in (0..).zip(&mut members) {
-                member.send(Packet::PingReq);
-                loop {
-                    match member.next() {
-                        Packet::PingResp => break,
-                        Packet::Publish(publish) => {
-                            assert_eq!(publish.qos, published.min(granted));
-                            served[usize::from(granted)] += 1;
-                            copies += 1;
-                            match publish.qos {
-                                1 => drop(member.send(Packet::PubAck(Ack::new(publish.id)))),
-                                2 => drop(member.send(Packet::PubRec(Ack::new(publish.id)))),
-                                _ => {}
-                            }
-                        }
-                        Packet::PubRel(ack) => drop(member.send(Packet::PubComp(Ack::new(ack.id)))),
-                        other => panic!("{other:?}"),
-                    }
+                for publish in until_ping(member) {
+                    let number: u8 = String::from_utf8(publish.payload).unwrap().parse().unwrap();
+                    assert_eq!(publish.qos, (number % 3).min(granted));
+                    served[usize::from(granted)] += 1;
+                    copies[usize::from(number)] += 1;
                 }
             }
-            assert!(copies == 1 || published == 0, "{copies} copies");
+            assert!(
+                round % 3 == 0 || copies[usize::from(round)] == 1,
+                "{} copies of {round}",
+                copies[usize::from(round)]
+            );
         }
+        assert!(copies.iter().all(|count| *count <= 1), "{copies:?}");
         assert!(served.iter().all(|count| *count > 0), "served {served:?}");
     });
 }
@@ -295,9 +301,10 @@ fn a_message_too_large_for_one_member_goes_to_another() {
         for number in 0..20 {
             publisher.publish(&topic, format!("{number:0300}"), 1);
         }
-        for number in 0..20 {
-            large.receive(&topic, format!("{number:0300}"), 1);
-        }
+        // Shared subscriptions promise no order.
+        let mut came: Vec<usize> = payloads(&mut large, 20).iter().map(|payload| payload.parse().unwrap()).collect();
+        came.sort_unstable();
+        assert_eq!(came, (0..20).collect::<Vec<_>>());
         small.expect_nothing_within_roundtrip();
         // The small one has its turn with what fits.
         for number in 0..20 {

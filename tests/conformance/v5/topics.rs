@@ -90,9 +90,6 @@ fn v5_mqtt_4_7_2_1_leading_wildcards_do_not_match_dollar_topics() {
         other.publish("ordinary", "x", 1);
         everything.expect_publish("ordinary", "x", 0);
         let_pass(server, 2);
-        // `let_pass` published a Will of its own, on an ordinary topic; nothing with a $ may have come.
-        let clock = everything.expect_any_publish();
-        assert!(!clock.topic.starts_with('$'), "{clock:?}");
         everything.expect_nothing_within_roundtrip();
     });
     on_each_shard_count(|server| {
@@ -193,6 +190,7 @@ fn deep_topics_and_filters_are_matched_level_by_level() {
         client.expect_nothing_within_roundtrip();
         let mut deeper = super::kit::client(server, "deeper");
         deeper.send(Subscribe::new(1, &format!("{filter}/x"), 0)).expect_suback(1, &[0x8F]);
-        deeper.send(Publish::new(&format!("{topic}/x"), "")).expect_disconnect(0x90);
+        deeper.send(Publish::new(&format!("{topic}/x"), "").qos(1, 1));
+        assert_eq!(deeper.expect_puback(1).code, 0x90);
     });
 }
