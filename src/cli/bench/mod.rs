@@ -45,7 +45,7 @@ use self::{
 use super::Exit;
 use crate::{
     client::ClientOptions,
-    runtime::{Errno, clock::random_seed, uring::UringError},
+    runtime::{Errno, clock::random_seed, syscalls::SyscallCounter, uring::UringError},
     time::Moment,
 };
 
@@ -238,6 +238,7 @@ impl Bench {
         self.engine.traffic_mut().record(false);
         let after = self.sample();
         let resident_bytes = self.broker.and_then(Observed::resident_bytes);
+        let syscalls_per_delivery = self.syscalls_per_delivery(arguments.duration)?;
         let unsent = self.engine.settle();
         let traffic = &self.engine.fleet().traffic;
         let seconds = after.at.since(before.at).as_secs_f64().max(1e-6);
@@ -256,7 +257,7 @@ impl Bench {
             broker: after.broker_cpu_since(&before).map(|ns| BrokerReport {
                 cpu_us_per_delivery: each(ns as f64 / 1e3),
                 cpu_percent: percent(ns),
-                syscalls_per_delivery: None,
+                syscalls_per_delivery,
                 resident_bytes,
             }),
             generator_cpu_us_per_delivery: each(own_cpu_ns as f64 / 1e3),
@@ -264,6 +265,15 @@ impl Bench {
             generator_enters_per_delivery: each((after.enters - before.enters) as f64),
             check: CheckReport::new(&self.engine, unsent),
         })
+    }
+
+    /// Counts the broker's system calls for a while, after all else is measured: counting slows them.
+    fn syscalls_per_delivery(&mut self, duration: Duration) -> Result<Option<f64>, BenchError> {
+        let Some(counter) = self.broker.and_then(|broker| SyscallCounter::start(broker.pid())) else { return Ok(None) };
+        let (calls, delivered) = (counter.count(), self.engine.fleet().traffic.counts().delivered);
+        self.engine.run_for(duration.min(SYSCALLS_COUNTED), "counting system calls")?;
+        let delivered = self.engine.fleet().traffic.counts().delivered - delivered;
+        Ok((delivered > 0).then(|| (counter.count() - calls) as f64 / delivered as f64))
     }
 
     /// Opens connections step by step and leaves them alone.
@@ -322,5 +332,7 @@ impl CheckReport {
     }
 }
 
+/// How long system calls are counted at most.
+const SYSCALLS_COUNTED: Duration = Duration::from_secs(1);
 /// Memory is measured when what opening left behind is put away.
 const SETTLE_BEFORE_IDLE: Duration = Duration::from_secs(1);

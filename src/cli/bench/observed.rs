@@ -20,6 +20,11 @@ impl Observed {
         Observed { pid: std::process::id() }
     }
 
+    /// Its number.
+    pub fn pid(self) -> u32 {
+        self.pid
+    }
+
     /// Nanoseconds that its threads have run, in user space and in the kernel, softirq work on their time included.
     pub fn cpu_ns(self) -> u64 {
         let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.pid)) else { return 0 };

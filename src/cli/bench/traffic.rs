@@ -144,11 +144,7 @@ impl Traffic {
         self.is_recording = is_recording;
     }
 
-    /// Whether messages are published.
-    pub fn is_publishing(&self) -> bool {
-        self.is_publishing
-    }
-
+    /// What happened so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
