@@ -266,9 +266,9 @@ impl Shard {
         if !delivery.refused.contains(&member.session_number) {
             delivery.refused.push(member.session_number);
         }
-        let would_queue = session.and_then(|session| self.clients.sessions.at(session)).is_some_and(|session| {
-            !session.is_online() && session.expiry_interval_s > 0
-        });
+        let would_queue = session
+            .and_then(|session| self.clients.sessions.at(session))
+            .is_some_and(|session| !session.is_online() && session.expiry_interval_s > 0);
         if would_queue && member.state == MemberState::Ready {
             delivery.asleep = Some(Member { state: MemberState::Asleep, ..member });
         }
