@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringmq::{
     mqtt::{
-        Ack, AckKind, Connect, Disconnect, Encode, Packet, PacketIdentifier, Peek, ProtocolVersion, Publish,
-        PublishFlags, PublishHead, QoS, ReasonCode, Sender, Subscribe, SubscriptionOptions, TopicFilter, TopicName,
-        Unsubscribe, WillPacket, WillProperties, ack::encode_success, frame::peek, publish,
+        Ack, AckKind, Connect, Disconnect, Encode, Packet, PacketIdentifier, ProtocolVersion, Publish, PublishFlags,
+        PublishHead, QoS, ReasonCode, Subscribe, SubscriptionOptions, TopicFilter, TopicName, Unsubscribe, WillPacket,
+        WillProperties, ack::encode_success, publish,
     },
     runtime::fake::{FakeClient, PeerView},
 };
@@ -17,125 +17,13 @@ use ringmq::{
 use crate::{
     book::{Book, Number},
     failure::fail,
+    link::{Answer, Link, check_last_words, next_packet, note_last_packets},
     random::Random,
 };
-
-/// What a client is like.
-#[derive(Clone, Debug)]
-pub struct Profile {
-    pub name: String,
-    pub version: ProtocolVersion,
-    /// Asks for a clean start with each CONNECT.
-    pub clean_start: bool,
-    /// How long its session outlives its connection; 3.x: 0 or for long.
-    pub expiry_s: u32,
-    pub keep_alive_s: u16,
-    pub will: Option<WillSpec>,
-    /// QoS 1 and 2 messages that it takes at once, in 5.0.
-    pub receive_maximum: Option<u16>,
-    /// Bytes that it takes before it reads.
-    pub window: usize,
-    /// How often it reads, in percent of its steps.
-    pub reads: usize,
-    /// Writes a byte or a few at a time.
-    pub dribbles: bool,
-    /// Acknowledges at once, not some time later.
-    pub is_prompt: bool,
-    /// Messages that it has under way to a broker that does not say how many it may.
-    pub under_way_max: usize,
-    /// Another client with its name may take its connection at any time.
-    pub contends: bool,
-    /// The broker may refuse it, or send it away, for want of room.
-    pub is_refused: bool,
-}
-
-/// A Will that a client leaves with each CONNECT.
-#[derive(Clone, Debug)]
-pub struct WillSpec {
-    pub topic: String,
-    pub payload: String,
-    pub delay_s: u32,
-}
-
-impl Profile {
-    /// A client without special traits.
-    pub fn new(name: impl Into<String>, version: ProtocolVersion) -> Profile {
-        Profile {
-            name: name.into(),
-            version,
-            clean_start: true,
-            expiry_s: 0,
-            keep_alive_s: 0,
-            will: None,
-            receive_maximum: None,
-            window: 1 << 20,
-            reads: 70,
-            dribbles: false,
-            is_prompt: true,
-            under_way_max: 16,
-            contends: false,
-            is_refused: false,
-        }
-    }
-
-    /// Its session lasts.
-    pub fn lasting(self) -> Profile {
-        Profile { clean_start: false, expiry_s: 100_000, ..self }
-    }
-
-    /// With random habits of reading, writing and acknowledging.
-    pub fn whimsical(self, random: &mut Random) -> Profile {
-        Profile {
-            window: *random.pick(&[48, 300, 1 << 20]),
-            reads: *random.pick(&[10, 70, 100]),
-            dribbles: random.once_in(4),
-            is_prompt: !random.once_in(3),
-            receive_maximum: *random.pick(&[None, Some(1), Some(3), Some(40)]),
-            ..self
-        }
-    }
-}
-
-/// How far a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// CONNECT is on its way.
-    Connecting,
-    /// CONNACK came.
-    Up,
-    /// It is over.
-    Over,
-}
-
-/// What the client waits for the broker to answer, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    PubAck(u16),
-    PubRec(u16),
-    SubAck(u16),
-    UnsubAck(u16),
-}
-
-/// A Network Connection, seen from the client.
-#[derive(Debug)]
-pub struct Link {
-    pub socket: FakeClient,
-    /// The shard that it was accepted on.
-    pub shard: usize,
-    pub phase: Phase,
-    /// The reason in the DISCONNECT that came.
-    pub disconnect: Option<ReasonCode>,
-    /// The broker has cause to end it.
-    pub expects_end: bool,
-    /// CONNECT asked for a clean start.
-    is_clean: bool,
-    out: Vec<u8>,
-    input: Vec<u8>,
-    /// The client ends it.
-    leaves: bool,
-    answers: VecDeque<Answer>,
-    pings: usize,
-}
+pub use crate::{
+    link::Phase,
+    profile::{Profile, WillSpec},
+};
 
 /// A message on its way to the broker.
 #[derive(Clone, Copy, Debug)]
@@ -516,7 +404,8 @@ impl Client {
             fail("closed without cause", format!("{name}, {:?}, {:?}", link.phase, link.disconnect));
         }
         // Whoever is turned away at the door is told nothing.
-        if !link.leaves && !(profile.is_refused && link.phase == Phase::Connecting) {
+        let is_at_the_door = profile.is_refused && link.phase == Phase::Connecting;
+        if !link.leaves && !is_at_the_door {
             check_last_words(&self.profile, link);
         }
         link.socket.finish();
@@ -840,43 +729,6 @@ impl Client {
         }
         if !self.outgoing.is_empty() || !self.backlog.is_empty() {
             stuck("an exchange to end");
-        }
-    }
-}
-
-/// A v5 client is told why, before the broker ends the connection.
-fn check_last_words(profile: &Profile, link: &Link) {
-    let is_told = link.disconnect.is_some() || link.leaves;
-    if profile.version == ProtocolVersion::V5 && !is_told {
-        fail("last DISCONNECT", format!("{}: {:?}, {:?}", profile.name, link.phase, link.socket.view()));
-    }
-}
-
-/// An abandoned connection's packets are not handled, but its last one counts.
-fn note_last_packets(link: &mut Link, version: ProtocolVersion) {
-    let profile = Profile::new("an abandoned connection", version);
-    let input = std::mem::take(&mut link.input);
-    let mut used = 0;
-    while let Some((packet, length)) = next_packet(&profile, &input[used..]) {
-        used += length;
-        if let Packet::Disconnect(disconnect) = packet {
-            link.disconnect = Some(disconnect.reason_code);
-        }
-    }
-    link.input = input[used..].to_vec();
-}
-
-fn next_packet<'a>(profile: &Profile, bytes: &'a [u8]) -> Option<(Packet<'a>, usize)> {
-    let broken = |error: &dyn std::fmt::Debug| fail("the stream decodes", format!("{}: {error:?}", profile.name));
-    match peek(bytes, u32::MAX) {
-        Err(error) => broken(&error),
-        Ok(Peek::Incomplete { .. }) => None,
-        Ok(Peek::Complete(header)) => {
-            let body = &bytes[usize::from(header.header_len)..header.total_len()];
-            match Packet::decode(header, body, profile.version, Sender::Server) {
-                Ok(packet) => Some((packet, header.total_len())),
-                Err(error) => broken(&error),
-            }
         }
     }
 }

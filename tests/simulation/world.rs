@@ -282,7 +282,7 @@ impl World {
             self.hold(shard, mask);
         }
         let shard = self.random.below(self.shards());
-        if self.nodes[shard].asleep.is_some() && self.random.once_in(8) {
+        if self.nodes[shard].asleep.is_some() && self.random.once_in(3) {
             // The kernel goes on while its shard sleeps.
             self.nodes[shard].driver.wires_mut().kernel_mut().work();
         }
