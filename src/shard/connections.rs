@@ -86,6 +86,8 @@ pub struct Connection {
     pub keep_alive_s: u16,
     /// QoS 1 and 2 PUBLISHes that it takes at once.
     pub receive_maximum: u16,
+    /// QoS 2 PUBLISHes received on this connection and not released.
+    pub received_here: u16,
     /// The largest packet that it takes.
     pub packet_bytes_max: u32,
     /// Bytes given to the driver that have not left yet.
