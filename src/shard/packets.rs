@@ -106,6 +106,7 @@ impl Shard {
     fn on_pubrel(&mut self, id: ConnectionId, ack: &Ack<'_>) {
         let Some(connection) = self.clients.connections.open_mut(id) else { return };
         let reader = Reader::of(connection);
+        // [v5 MQTT-4.3.3-13] Whether the message has expired meanwhile is not asked.
         let known = self.release_received(id, ack.packet_identifier);
         // A PUBREC that is still owed leaves first: the client did not wait for it.
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };

@@ -59,6 +59,7 @@ impl Shard {
             return self.take_over_publish(id, publish, topic, None, now);
         };
         // [v5 MQTT-4.9.0-3] Only PUBLISHes are counted; everything else is handled at any time.
+        // [v5 MQTT-4.3.2-5] Nothing is remembered of an identifier of QoS 1, so it is a new message each time.
         let is_open = self.is_received(id, identifier);
         if is_open && publish.qos == QoS::ExactlyOnce {
             return self.answer_duplicate(id, publish, topic, identifier, now);
