@@ -26,6 +26,8 @@ mod share;
 mod shared;
 mod subscribe;
 mod sys;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::{collections::VecDeque, rc::Rc, time::Duration};
