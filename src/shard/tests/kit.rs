@@ -476,8 +476,13 @@ impl Broker {
     fn send_buffers(&mut self, index: u16) -> bool {
         let mut sends = Vec::new();
         self.shards[usize::from(index)].drain_dirty(|id, buffer| sends.push((id, buffer)));
-        let any = !sends.is_empty();
+        let mut any = false;
         for (id, buffer) in sends {
+            if buffer.is_empty() {
+                self.shards[usize::from(index)].recycle(buffer);
+                continue;
+            }
+            any = true;
             let client = self.by_id[&(index, id.slot, id.generation)];
             let remote = &mut self.remotes[client];
             remote.told.extend(buffer.slices(0).flatten());
