@@ -47,6 +47,9 @@ const WORKERS: usize = 32;
 /// How long the broker may take to answer or to close. It needs milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A timer that lost its connection may stand until it is due: it must be due before memory is looked at.
+const KEEP_ALIVE_S: u8 = 1;
+
 /// Memory is read again and again for this long, and the lowest counts: expiry and the allocator take a moment.
 const SETTLING: Duration = Duration::from_secs(4);
 
@@ -171,16 +174,16 @@ fn garbage(random: &mut Random) -> Vec<u8> {
         // A CONNECT that was broken.
         2 | 3 => {
             let mut bytes = if random.once_in(2) {
-                packets::connect(level, &client_id)
+                packets::connect(level, &client_id, KEEP_ALIVE_S)
             } else {
-                packets::connect_with_everything(level, &client_id, "garbage/will")
+                packets::connect_with_everything(level, &client_id, KEEP_ALIVE_S, "garbage/will")
             };
             mutate(&mut bytes, random);
             bytes
         }
         // A good CONNECT and broken packets behind it, in one go.
         4..=6 => {
-            let mut bytes = packets::connect(level, &client_id);
+            let mut bytes = packets::connect(level, &client_id, KEEP_ALIVE_S);
             let mut behind = session(level, random);
             mutate(&mut behind, random);
             bytes.extend(behind);
@@ -188,7 +191,7 @@ fn garbage(random: &mut Random) -> Vec<u8> {
         }
         // A good CONNECT and random bytes.
         _ => {
-            let mut bytes = packets::connect(level, &client_id);
+            let mut bytes = packets::connect(level, &client_id, KEEP_ALIVE_S);
             let more = random.between(1, 300);
             bytes.extend(random.bytes(more));
             bytes
@@ -260,7 +263,7 @@ impl Canary {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
         // What garbage subscribes to begins with "garbage", except where a mutation made it `#`.
         let mut canary = Canary { stream, topic: format!("{name}/{}", std::process::id()), next: 0 };
-        canary.send(&packets::connect(4, &format!("{name}-{}", std::process::id())));
+        canary.send(&packets::connect(4, &format!("{name}-{}", std::process::id()), 0));
         assert_eq!(canary.receive(), (0x20, vec![0, 0]), "CONNACK for {name}");
         canary.send(&packets::subscribe(4, &[(&canary.topic, 0)]));
         assert_eq!(canary.receive(), (0x90, vec![0, 9, 0]), "SUBACK for {name}");

@@ -14,6 +14,7 @@
 //! | 1 | can't run here: kernel, limits, addresses |
 //! | 2 | the command line or the configuration is wrong |
 
+mod bench;
 mod check_config;
 mod doctor;
 pub mod log;
@@ -58,6 +59,7 @@ struct CommandLine {
 enum Command {
     Serve(serve::ServeArgs),
     CheckConfig(check_config::CheckConfigArgs),
+    Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
 }
 
@@ -78,6 +80,7 @@ pub fn main() -> ExitCode {
 fn run(command_line: CommandLine) -> Exit {
     match command_line.command.unwrap_or(Command::Serve(command_line.serve)) {
         Command::Serve(arguments) => serve::serve(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
         Command::CheckConfig(arguments) => check_config::check_config(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
     }
@@ -100,6 +103,7 @@ Examples:
   ringmq serve --config ringmq.toml          serve as the file says
   ringmq serve --listen 0.0.0.0:1883 --allow-anonymous
   ringmq check-config ringmq.toml            say what is wrong with a file
+  ringmq bench p2p --pairs 100               load a broker and measure it
   ringmq doctor                              say what this machine allows
 
 Exit codes: 0 done, 1 cannot run here, 2 wrong command line or configuration.";

@@ -2,7 +2,7 @@
 //!
 //! Owns: the executors (one thread per shard, pinned), the ring of each shard, its listeners and sockets, the mesh between
 //! shards, the clock, the signals, and the probe of what the machine can do. What always holds: whatever is here and
-//! not [`uring`], [`listener`], [`executor`], [`signals`] or [`probe`] is pure over [`kernel::Kernel`], so that the
+//! not [`uring`], [`listener`], [`connector`], [`executor`], [`syscalls`], [`signals`] or [`probe`] is pure over [`kernel::Kernel`], so that the
 //! simulation runs the same code as production. It must never know what the bytes mean.
 //!
 //! # How a shard parks
@@ -15,6 +15,7 @@
 //! parked with it until something else happens.
 
 pub mod clock;
+pub mod connector;
 pub mod descriptors;
 pub mod executor;
 pub mod fake;
@@ -24,6 +25,7 @@ pub mod mesh;
 pub mod probe;
 pub mod signals;
 mod slots;
+pub mod syscalls;
 mod system;
 pub mod uring;
 pub mod wake;

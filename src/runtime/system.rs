@@ -99,6 +99,18 @@ fn address_of(
 
 /// Binds `socket` to `address`.
 pub(super) fn bind(socket: Socket, address: SocketAddr) -> Result<(), Errno> {
+    // SAFETY: the address and its length are valid through the call.
+    with_raw_address(address, |raw, length| checked(unsafe { libc::bind(socket.0, raw, length) }).map(drop))
+}
+
+/// Connects `socket` to `address`; waits as its SO_SNDTIMEO says.
+pub(super) fn connect(socket: Socket, address: SocketAddr) -> Result<(), Errno> {
+    // SAFETY: the address and its length are valid through the call.
+    with_raw_address(address, |raw, length| checked(unsafe { libc::connect(socket.0, raw, length) }).map(drop))
+}
+
+/// Gives `call` the address as the kernel wants it, and its length.
+fn with_raw_address<T>(address: SocketAddr, call: impl FnOnce(*const libc::sockaddr, libc::socklen_t) -> T) -> T {
     match address {
         SocketAddr::V4(v4) => {
             let raw = libc::sockaddr_in {
@@ -107,9 +119,7 @@ pub(super) fn bind(socket: Socket, address: SocketAddr) -> Result<(), Errno> {
                 sin_addr: libc::in_addr { s_addr: u32::from(*v4.ip()).to_be() },
                 sin_zero: [0; 8],
             };
-            let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-            // SAFETY: the pointer and the length describe `raw`, which lives through the call.
-            checked(unsafe { libc::bind(socket.0, (&raw const raw).cast(), length) }).map(drop)
+            call((&raw const raw).cast(), size_of::<libc::sockaddr_in>() as libc::socklen_t)
         }
         SocketAddr::V6(v6) => {
             let raw = libc::sockaddr_in6 {
@@ -119,9 +129,7 @@ pub(super) fn bind(socket: Socket, address: SocketAddr) -> Result<(), Errno> {
                 sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
                 sin6_scope_id: v6.scope_id(),
             };
-            let length = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-            // SAFETY: the pointer and the length describe `raw`, which lives through the call.
-            checked(unsafe { libc::bind(socket.0, (&raw const raw).cast(), length) }).map(drop)
+            call((&raw const raw).cast(), size_of::<libc::sockaddr_in6>() as libc::socklen_t)
         }
     }
 }

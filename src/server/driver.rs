@@ -221,6 +221,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
                     let (listener, peer) = (socket.listener, socket.peer);
                     match self.wires.adopt(socket) {
                         Ok(id) => self.shard.handle_arrival(id, listener, peer, &arrival, now),
+                        // [v3 MQTT-4.8.0-2] No room for it here: what it sent cannot be handled.
                         Err(socket) => {
                             self.wires.discard(socket);
                             self.shared.connections.take(1);

@@ -281,6 +281,7 @@ impl Shard {
         let mut flags = Flags::default();
         flags.set(Flags::PROBLEM_INFORMATION, connect.properties.request_problem_information);
         flags.set(Flags::CLEAN_START, connect.clean_start);
+        // [v3 MQTT-7.0.0-2] Offered to who asks for it, needed by nobody.
         flags.set(Flags::BRIDGE, connect.bridge);
         let asked = connect.properties.receive_maximum.map_or(u16::MAX, |maximum| maximum.get());
         let connection = Connection {

@@ -187,6 +187,10 @@ impl Connection {
 #[derive(Debug, Default)]
 pub struct Connections {
     chunks: Vec<Box<[Place]>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "buffers travel boxed between connection, ring and pool; unboxing would copy them"
+    )]
     pool: Vec<Box<OutBuffer>>,
     dirty: Vec<u32>,
     open: usize,

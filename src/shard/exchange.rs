@@ -154,6 +154,9 @@ pub struct ShareDelivery {
     pub member: Member,
     /// Memberships that have refused it.
     pub refused: Vec<u64>,
+    /// One of those that refused only because its client had just gone: its session queues the message when nobody
+    /// else takes it.
+    pub asleep: Option<Member>,
     /// The message.
     pub message: ApplicationMessage,
 }

@@ -94,6 +94,7 @@ impl Shard {
         report: Taken,
         now: Moment,
     ) -> Here {
+        // [v3 MQTT-3.3.2-3] [v5 MQTT-3.3.2-3]
         let mut found = Matches::new();
         self.filters.matches(publication.topic, publication.envelope.topic_hash, &mut found);
         let total: usize = found.iter().map(|slice| slice.len()).sum();

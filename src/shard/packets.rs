@@ -109,6 +109,7 @@ impl Shard {
         let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) else {
             return;
         };
+        // [v5 MQTT-4.3.3-13] Whether the message has expired meanwhile is not asked.
         let known = session.received.as_mut().is_some_and(|received| received.remove(ack.packet_identifier));
         // A PUBREC that is still owed leaves first: the client did not wait for it.
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };

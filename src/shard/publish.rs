@@ -59,6 +59,7 @@ impl Shard {
             return self.take_over_publish(id, publish, topic, None, now);
         };
         // [v5 MQTT-4.9.0-3] Only PUBLISHes are counted; everything else is handled at any time.
+        // [v5 MQTT-4.3.2-5] Nothing is remembered of an identifier of QoS 1, so it is a new message each time.
         let is_open = self.is_received(id, identifier);
         if is_open && publish.qos == QoS::ExactlyOnce {
             return self.answer_duplicate(id, publish, topic, identifier, now);
@@ -213,7 +214,12 @@ impl Shard {
     fn owe_publish(&mut self, id: ConnectionId, qos: QoS, identifier: PacketIdentifier, routed: &Routed) {
         // [v5 MQTT-3.4.2-1] [v5 MQTT-3.5.2-1] Said only when it is certain.
         let has_words = self.version_of(id).is_some_and(|version| version.has_properties());
-        let reason = if routed.matched || !has_words { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+        let reason = match routed.refused {
+            _ if !has_words => ReasonCode::Success,
+            Some(reason) => reason,
+            None if routed.matched => ReasonCode::Success,
+            None => ReasonCode::NoMatchingSubscribers,
+        };
         let answer = match qos {
             QoS::ExactlyOnce => Answer::PubRec(identifier, reason),
             _ => Answer::PubAck(identifier, reason),

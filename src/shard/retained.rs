@@ -127,25 +127,27 @@ impl Shard {
             }
             return Ok(());
         }
-        let is_new = self.retained.exact(message.topic()).is_none();
-        let bytes = message.charged_bytes() as u64;
+        let old_bytes = self.retained.exact(message.topic()).map(|(_, old)| old.charged_bytes() as u64);
+        let is_new = old_bytes.is_none();
+        let (bytes, old_bytes) = (message.charged_bytes() as u64, old_bytes.unwrap_or(0));
         let limits = &self.config.mqtt;
         if is_new && !self.shared.retained_messages.add_within(1, limits.retained_messages_max) {
             self.clients.counters.retained_refused += 1;
             return Err(ReasonCode::QuotaExceeded);
         }
-        if !self.shared.retained_bytes.add_within(bytes, limits.retained_bytes_max) {
+        // What it replaces makes room for it.
+        let (more, less) = (bytes.saturating_sub(old_bytes), old_bytes.saturating_sub(bytes));
+        if more > 0 && !self.shared.retained_bytes.add_within(more, limits.retained_bytes_max) {
             self.clients.counters.retained_refused += 1;
             self.shared.retained_messages.take(u64::from(is_new));
             return Err(ReasonCode::QuotaExceeded);
         }
         // [v3 MQTT-3.3.1-7] [v3 MQTT-3.1.2-7] Retained messages belong to no session.
         match self.retained.put(stamp, message) {
-            Put::Stored => {}
-            Put::Replaced(old) => self.shared.retained_bytes.take(old.charged_bytes() as u64),
+            Put::Stored | Put::Replaced(_) => self.shared.retained_bytes.take(less),
             Put::Older => {
                 self.shared.retained_messages.take(u64::from(is_new));
-                self.shared.retained_bytes.take(bytes);
+                self.shared.retained_bytes.take(more);
             }
         }
         Ok(())

@@ -224,17 +224,24 @@ impl Shard {
         let mut found: SmallVec<[GroupIdentifier; 8]> = SmallVec::new();
         self.groups.matches(message.topic(), message.envelope.topic_hash, &mut found);
         for group in found {
-            self.offer(group, message.clone(), Vec::new(), now);
+            self.offer(group, message.clone(), Vec::new(), None, now);
         }
     }
 
     /// At home: picks a member and sends it the message.
-    fn offer(&mut self, group: GroupIdentifier, message: ApplicationMessage, refused: Vec<u64>, now: Moment) {
-        let Some(member) = self.groups.pick(group, &refused) else {
+    fn offer(
+        &mut self,
+        group: GroupIdentifier,
+        message: ApplicationMessage,
+        refused: Vec<u64>,
+        mut asleep: Option<Member>,
+        now: Moment,
+    ) {
+        let Some(member) = self.groups.pick(group, &refused).or_else(|| asleep.take()) else {
             self.clients.counters.dropped_share_unserved += 1;
             return;
         };
-        let delivery = ShareDelivery { home: self.index, group, member, refused, message };
+        let delivery = ShareDelivery { home: self.index, group, member, refused, asleep, message };
         if member.shard == self.index {
             self.handle_share_delivery(delivery, now);
         } else {
@@ -255,7 +262,16 @@ impl Shard {
             }
             return;
         }
-        delivery.refused.push(delivery.member.session_number);
+        let member = delivery.member;
+        if !delivery.refused.contains(&member.session_number) {
+            delivery.refused.push(member.session_number);
+        }
+        let would_queue = session
+            .and_then(|session| self.clients.sessions.at(session))
+            .is_some_and(|session| !session.is_online() && session.expiry_interval_s > 0);
+        if would_queue && member.state == MemberState::Ready {
+            delivery.asleep = Some(Member { state: MemberState::Asleep, ..member });
+        }
         if delivery.home == self.index {
             self.memberships.retry_later(delivery);
         } else {
@@ -274,6 +290,7 @@ impl Shard {
         if !is_online && member.state == MemberState::Ready {
             return Delivered::Gone;
         }
+        // [v5 MQTT-3.3.4-5] A copy of its own, with the identifier of this subscription.
         let identifiers = [member.subscription_identifier];
         let order = Order {
             session,
@@ -291,7 +308,7 @@ impl Shard {
                 return;
             }
             let Some(delivery) = self.memberships.retries.pop_front() else { return };
-            self.offer(delivery.group, delivery.message, delivery.refused, now);
+            self.offer(delivery.group, delivery.message, delivery.refused, delivery.asleep, now);
         }
     }
 }

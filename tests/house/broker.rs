@@ -81,6 +81,11 @@ impl Broker {
         self.process.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|exit| exit.is_none()))
     }
 
+    /// Its process; nothing for a broker from outside.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     /// Bytes of physical memory that it uses; nothing for a broker from outside.
     pub fn resident_bytes(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.as_ref()?.id())).ok()?;

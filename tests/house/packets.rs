@@ -36,17 +36,17 @@ pub fn text(bytes: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes(), bytes].concat()
 }
 
-/// CONNECT with a clean start, keep-alive 60 and nothing else.
-pub fn connect(level: Level, client_id: &str) -> Vec<u8> {
+/// CONNECT with a clean start, a keep-alive and nothing else.
+pub fn connect(level: Level, client_id: &str, keep_alive_s: u8) -> Vec<u8> {
     let name: &[u8] = if level == 3 { b"MQIsdp" } else { b"MQTT" };
     let properties: &[u8] = if level == 5 { &[0] } else { &[] };
-    frame(0x10, &[&text(name), &[level, 0x02, 0, 60][..], properties, &text(client_id.as_bytes())].concat())
+    frame(0x10, &[&text(name), &[level, 0x02, 0, keep_alive_s][..], properties, &text(client_id.as_bytes())].concat())
 }
 
-/// CONNECT with a Will, a user name, a password and, in 5.0, properties of every kind.
-pub fn connect_with_everything(level: Level, client_id: &str, topic: &str) -> Vec<u8> {
+/// CONNECT with a keep-alive, a Will, a user name, a password and, in 5.0, properties of every kind.
+pub fn connect_with_everything(level: Level, client_id: &str, keep_alive_s: u8, topic: &str) -> Vec<u8> {
     let name: &[u8] = if level == 3 { b"MQIsdp" } else { b"MQTT" };
-    let mut body = [&text(name), &[level, 0xEE, 0, 60][..]].concat();
+    let mut body = [&text(name), &[level, 0xEE, 0, keep_alive_s][..]].concat();
     if level == 5 {
         let properties = [
             &[0x11, 0, 0, 0, 1, 0x21, 0, 20, 0x27, 0, 1, 0, 0, 0x22, 0, 9, 0x19, 1, 0x17, 1][..],

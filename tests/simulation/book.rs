@@ -31,6 +31,8 @@ pub struct Message {
     pub acknowledged: Option<u64>,
     /// Its publisher has sent it again.
     pub is_repeated: bool,
+    /// The ClientId that its publisher had, by number: order holds within one only.
+    pub life: u32,
 }
 
 /// All messages, and the digest of everything that happened.
@@ -68,6 +70,7 @@ impl Book {
             written: None,
             acknowledged: None,
             is_repeated: false,
+            life: 0,
         });
         number
     }

@@ -168,6 +168,8 @@ impl Held {
 pub struct Client {
     pub profile: Profile,
     pub index: usize,
+    /// How often it has changed its ClientId.
+    life: u32,
     pub link: Option<Link>,
     /// Connections that it has given up without a word: the broker has to end them.
     abandoned: Vec<Link>,
@@ -188,7 +190,7 @@ pub struct Client {
     /// How often each message came, retained copies not counted.
     pub deliveries: BTreeMap<Number, u32>,
     /// The last of each publisher, topic and pair of QoS.
-    orders: BTreeMap<(usize, String, u8, u8), u32>,
+    orders: BTreeMap<(usize, u32, String, u8, u8), u32>,
     /// The newest retained value of each topic that it has seen, live or not; nothing after it was cleared.
     pub latest: BTreeMap<String, Option<Number>>,
     /// The retained value of each topic that it was sent last.
@@ -207,6 +209,7 @@ impl Client {
             under_way_max: profile.under_way_max,
             profile,
             index,
+            life: 0,
             link: None,
             abandoned: Vec::new(),
             has_session: false,
@@ -316,6 +319,12 @@ impl Client {
         // What was asked for behind CONNECT belongs to the session that it gets.
         let is_answered = |held: &&mut Held| held.acknowledged.is_some() || held.identifier == 0;
         self.subscriptions.iter_mut().filter(is_answered).for_each(|held| held.is_lost = true);
+    }
+
+    /// Is another client from its next connection on.
+    pub fn rename(&mut self, name: String) {
+        self.profile.name = name;
+        self.life += 1;
     }
 
     /// Sends SUBSCRIBE. The same filter is always asked for with the same QoS.
@@ -644,10 +653,12 @@ impl Client {
             }
             return;
         }
-        if self.subscriptions.iter().any(|held| held.shared().is_some()) {
+        // What its publisher sends again may come again, behind later messages that did not need to be.
+        let is_again = entry.qos == 1 && entry.is_repeated;
+        if is_again || self.subscriptions.iter().any(|held| held.shared().is_some()) {
             return;
         }
-        let key = (entry.publisher, entry.topic.clone(), entry.qos, publish.qos.value());
+        let key = (entry.publisher, entry.life, entry.topic.clone(), entry.qos, publish.qos.value());
         if let Some(&last) = self.orders.get(&key)
             && last > entry.number
         {
@@ -687,7 +698,9 @@ impl Client {
                 self.outgoing.push_back(Outgoing { identifier, message, is_released: false });
             }
             let now = book.now;
-            book.message_mut(message).written.get_or_insert(now);
+            let entry = book.message_mut(message);
+            entry.life = self.life;
+            entry.written.get_or_insert(now);
             let answer = self.write_publish(&mut link.out, message, identifier, false, book);
             link.answers.extend(answer);
         }

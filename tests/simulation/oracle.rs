@@ -134,8 +134,11 @@ fn check_newest(world: &World, topic: &str, found: Option<Number>) {
 }
 
 /// Messages of one publisher are in its order; of two others one is older when it was acknowledged before the other
-/// was written.
+/// was written. One of QoS 1 that was sent again may have been taken again, after others.
 fn is_certainly_newer(message: &Message, than: &Message) -> bool {
+    if than.is_repeated && than.qos == 1 {
+        return false;
+    }
     if message.publisher == than.publisher {
         return message.number > than.number;
     }

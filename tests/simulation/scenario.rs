@@ -507,7 +507,7 @@ fn churn(seed: u64, random: &mut Random, traces: bool) -> World {
         let client = *random.pick(&clients);
         if world.clients[client].is_down() {
             // What is left of an old connection must not take the new one over.
-            world.clients[client].profile.name = format!("client-{client}-{round}");
+            world.clients[client].rename(format!("client-{client}-{round}"));
             world.connect_at(client, 0, true);
             if random.once_in(2) {
                 world.subscribe(client, "c", 1);

@@ -219,7 +219,7 @@ fn v5_mqtt_3_3_2_8_alias_0_is_refused_and_not_sent() {
             let mut client = client(server, "zero");
             client.send(aliased(topic, "x", 0)).expect_disconnect(0x94);
         }
-        // From the broker: whatever alias comes is above 0 (also in `v5_mqtt_3_1_2_26`, with the broker's aliases on).
+        // From the broker: whatever alias comes is above 0 (also in `v5_mqtt_3_1_2_26`).
         let topic = server.unique("zero");
         let allow = connect(server, "sub").property(Property::TopicAliasMaximum(10));
         let mut client = Client::connect(server, allow);

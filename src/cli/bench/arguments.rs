@@ -1,0 +1,209 @@
+//! The command line of `ringmq bench`.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::stamp::Stamp;
+use crate::mqtt::{ProtocolVersion, QoS};
+
+/// Load an MQTT broker and measure it; every message is checked.
+///
+/// Works on any broker. With --pid, the broker's CPU time and memory are measured too.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(in crate::cli) struct BenchArgs {
+    #[command(subcommand)]
+    pub(super) scenario: Scenario,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Scenario {
+    /// Pairs of a publisher and a subscriber, each with a topic of its own.
+    P2p {
+        /// Pairs.
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = count())]
+        pairs: u32,
+        #[command(flatten)]
+        traffic: TrafficArgs,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// Few publishers on one topic, which many subscribers hear.
+    Fanout {
+        /// Publishers.
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]
+        publishers: u32,
+        /// Subscribers.
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count())]
+        subscribers: u32,
+        #[command(flatten)]
+        traffic: TrafficArgs,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// Many publishers, each on a topic of its own, which few subscribers hear through one wildcard.
+    Fanin {
+        /// Publishers.
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count())]
+        publishers: u32,
+        /// Subscribers.
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]
+        subscribers: u32,
+        #[command(flatten)]
+        traffic: TrafficArgs,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// Connections with a subscription each, as fast as they come or at a rate.
+    Conn {
+        /// Connections.
+        #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = count())]
+        clients: u32,
+        /// Connections a second; without it, as fast as the broker answers.
+        #[arg(long, value_name = "N", value_parser = positive)]
+        rate: Option<f64>,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// Connections with a subscription each that do nothing: memory per connection, and idle CPU.
+    Idle {
+        /// Connections, at each of which memory is measured.
+        #[arg(long, value_name = "N,N..", value_delimiter = ',', default_values_t = [5_000, 10_000, 15_000],
+            value_parser = count())]
+        clients: Vec<u32>,
+        /// How long idle CPU is measured, with all of them open.
+        #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+        duration: Duration,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+}
+
+/// What every scenario takes.
+#[derive(Clone, Debug, Args)]
+pub(super) struct CommonArgs {
+    /// The broker.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    pub host: String,
+    /// The version of MQTT: 3.1, 3.1.1 or 5.
+    #[arg(long = "version", value_name = "VERSION", default_value = "3.1.1", value_parser = version)]
+    pub protocol_version: ProtocolVersion,
+    /// The quality of service of messages and subscriptions: 0, 1 or 2.
+    #[arg(long, value_name = "QOS", default_value = "0", value_parser = qos)]
+    pub qos: QoS,
+    /// The user name of every connection.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// The password of every connection.
+    #[arg(long, value_name = "TEXT", requires = "user")]
+    pub password: Option<String>,
+    /// Keep-alive in seconds; 0: none.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub keep_alive: u16,
+    /// Connections that may wait for the broker's answer at once.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub opening: u32,
+    /// Pin this program to a CPU; give the broker another one.
+    #[arg(long, value_name = "N")]
+    pub cpu: Option<usize>,
+    /// The broker's process, if it runs on this machine: its CPU time, system calls and memory are measured.
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What the scenarios with messages take.
+#[derive(Clone, Debug, Args)]
+pub(super) struct TrafficArgs {
+    /// Closed loop: at most N messages of each publisher are under way, that is not yet with every subscriber or, above
+    /// QoS 0, not yet acknowledged. [default: 16, without --rate]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub window: Option<u32>,
+    /// Open loop: messages a second by all publishers together; latency counts from the moment when a message was due.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub rate: Option<f64>,
+    /// Bytes of payload, 16 or more.
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32)
+        .range(Stamp::BYTES as i64..=268_000_000))]
+    pub payload: u32,
+    /// How long messages flow before anything is measured.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub warmup: Duration,
+    /// How long is measured.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub duration: Duration,
+}
+
+impl TrafficArgs {
+    /// The window that holds: the open loop has none unless one is asked for.
+    pub fn window(&self) -> Option<u32> {
+        self.window.or(self.rate.is_none().then_some(WINDOW_DEFAULT))
+    }
+}
+
+const WINDOW_DEFAULT: u32 = 16;
+
+/// A number of connections.
+fn count() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1_000_000)
+}
+
+fn version(text: &str) -> Result<ProtocolVersion, &'static str> {
+    match text {
+        "3.1" | "3" => Ok(ProtocolVersion::V31),
+        "3.1.1" | "4" => Ok(ProtocolVersion::V311),
+        "5" | "5.0" => Ok(ProtocolVersion::V5),
+        _ => Err("there are 3.1, 3.1.1 and 5"),
+    }
+}
+
+fn qos(text: &str) -> Result<QoS, &'static str> {
+    text.parse().ok().and_then(QoS::from_bits).ok_or("there are 0, 1 and 2")
+}
+
+fn positive(text: &str) -> Result<f64, &'static str> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && (1e-3..=1e9).contains(number));
+    number.ok_or("a number from 0.001 to 1000000000 is wanted")
+}
+
+/// Seconds, or a number with `ms`, `s` or `m` behind it.
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    let digits = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        _ => return Err("a time such as 500ms, 5s or 2m is wanted"),
+    };
+    let seconds = number.parse::<f64>().ok().map(|number| number * scale);
+    let seconds = seconds.filter(|seconds| (0.0..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or("a time such as 500ms, 5s or 2m is wanted")
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ringmq bench p2p --pairs 100 --window 64 --cpu 1 --pid $(pidof ringmq)
+  ringmq bench fanout --subscribers 1000 --qos 1 --version 5
+  ringmq bench fanin --rate 20000 --duration 30s --json
+  ringmq bench conn --clients 15000
+  ringmq bench idle --clients 5000,10000,15000 --pid $(pidof ringmq)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("0.5s"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "s", "-1s", "1h", "1e9s", "..s", "90000s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

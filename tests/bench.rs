@@ -1,0 +1,178 @@
+//! `ringmq bench` against the real broker: what it counts must add up, and nothing may be lost, repeated or reordered.
+
+mod house;
+
+use std::{
+    net::TcpListener,
+    process::{Command, Output},
+};
+
+use house::broker::Broker;
+use serde_json::Value;
+
+/// Runs `ringmq bench` with `arguments` against `host`.
+fn bench(host: &str, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringmq"))
+        .arg("bench")
+        .args(arguments)
+        .args(["--host", host])
+        .output()
+        .expect("ringmq can be started")
+}
+
+/// Its report, when it ends well.
+fn report(host: &str, arguments: &[&str]) -> Value {
+    let output = bench(host, &[arguments, &["--json"]].concat());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+}
+
+fn number(report: &Value, path: &str) -> f64 {
+    report.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no number at {path} in {report:#}"))
+}
+
+/// Checks what every run with messages must hold; `receivers` hear each publisher.
+fn check_messages(report: &Value, receivers: f64) {
+    let check = |name: &str| number(report, &format!("/messages/check/{name}"));
+    assert!(check("published") > 0.0, "{report:#}");
+    assert_eq!(check("deliveries_expected"), check("published") * receivers, "{report:#}");
+    assert_eq!(check("delivered"), check("deliveries_expected"), "{report:#}");
+    for wrong in ["lost", "duplicated", "reordered", "refused", "foreign", "connections_lost"] {
+        assert_eq!(check(wrong), 0.0, "{wrong}: {report:#}");
+    }
+    assert!(number(report, "/messages/delivered_per_second") > 0.0, "{report:#}");
+    let latency = |name: &str| number(report, &format!("/messages/latency_us/{name}"));
+    assert!(latency("p50") <= latency("p99") && latency("p99") <= latency("max"), "{report:#}");
+}
+
+const SHORT: [&str; 4] = ["--warmup", "50ms", "--duration", "200ms"];
+
+#[test]
+fn pairs_lose_nothing_at_any_qos_in_any_version() {
+    let broker = Broker::start(2, &["127.0.0.1"], &[]);
+    let host = broker.address().to_string();
+    for qos in ["0", "1", "2"] {
+        for version in ["3.1", "3.1.1", "5"] {
+            for window in ["1", "20"] {
+                let arguments = ["p2p", "--pairs", "8", "--qos", qos, "--version", version, "--window", window];
+                let report = report(&host, &[&arguments[..], &SHORT].concat());
+                check_messages(&report, 1.0);
+                assert_eq!(number(&report, "/qos").to_string(), qos);
+                assert_eq!(number(&report, "/connect/connections"), 16.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_subscriber_of_a_fan_out_and_a_fan_in_hears_everything() {
+    let broker = Broker::start(2, &["127.0.0.1"], &[]);
+    let host = broker.address().to_string();
+    for (scenario, publishers, subscribers) in [("fanout", "2", "30"), ("fanin", "30", "2")] {
+        for qos in ["0", "1"] {
+            let who = [scenario, "--publishers", publishers, "--subscribers", subscribers, "--qos", qos];
+            let report = report(&host, &[&who[..], &["--window", "4"], &SHORT].concat());
+            check_messages(&report, subscribers.parse().unwrap());
+        }
+    }
+}
+
+#[test]
+fn large_payloads_arrive_whole() {
+    let broker = Broker::start(1, &["127.0.0.1"], &[]);
+    let host = broker.address().to_string();
+    for payload in ["16", "3000", "100000"] {
+        let arguments = ["p2p", "--pairs", "2", "--payload", payload, "--window", "2", "--qos", "1"];
+        check_messages(&report(&host, &[&arguments[..], &SHORT].concat()), 1.0);
+    }
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate() {
+    let broker = Broker::start(1, &["127.0.0.1"], &[]);
+    let host = broker.address().to_string();
+    let arguments = ["p2p", "--pairs", "5", "--rate", "500", "--warmup", "100ms", "--duration", "1s"];
+    let report = report(&host, &arguments);
+    check_messages(&report, 1.0);
+    assert_eq!(report.pointer("/messages/window"), Some(&Value::Null));
+    // 1.1 s and what counting system calls adds, at 500 a second; a machine under load is late, never early.
+    let published = number(&report, "/messages/check/published");
+    assert!((100.0..=1100.0).contains(&published), "{report:#}");
+}
+
+#[test]
+fn connections_are_opened_counted_and_held() {
+    let broker = Broker::start(2, &["127.0.0.1"], &[]);
+    let (host, pid) = (broker.address().to_string(), broker.pid().map(|pid| pid.to_string()));
+    let conn = report(&host, &["conn", "--clients", "300", "--version", "5"]);
+    assert_eq!(number(&conn, "/connect/connections"), 300.0);
+    assert!(conn.get("messages").is_none());
+    let mut arguments = vec!["idle", "--clients", "100,200,300", "--duration", "200ms"];
+    if let Some(pid) = &pid {
+        arguments.extend(["--pid", pid]);
+    }
+    let idle = report(&host, &arguments);
+    assert_eq!(idle.pointer("/idle/steps").and_then(Value::as_array).map(Vec::len), Some(4));
+    assert_eq!(number(&idle, "/idle/steps/3/connections"), 300.0);
+    assert_eq!(number(&idle, "/idle/connections_lost"), 0.0);
+    if pid.is_some() {
+        assert!(number(&idle, "/idle/steps/3/resident_bytes") > 0.0);
+        assert!(number(&idle, "/idle/broker_cpu_percent") >= 0.0);
+    }
+}
+
+#[test]
+fn the_broker_is_measured_when_its_process_is_known() {
+    let broker = Broker::start(1, &["127.0.0.1"], &[]);
+    let Some(pid) = broker.pid().map(|pid| pid.to_string()) else { return };
+    let arguments = ["p2p", "--pairs", "4", "--pid", &pid];
+    let report = report(&broker.address().to_string(), &[&arguments[..], &SHORT].concat());
+    assert!(number(&report, "/messages/broker/cpu_us_per_delivery") > 0.0);
+    assert!(number(&report, "/messages/broker/resident_bytes") > 1e6);
+}
+
+#[test]
+fn a_person_gets_a_table() {
+    let broker = Broker::start(1, &["127.0.0.1"], &[]);
+    let output = bench(&broker.address().to_string(), &[&["p2p", "--pairs", "2"][..], &SHORT].concat());
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("none lost, duplicated or reordered"), "{table}");
+    assert!(!table.contains('\u{1b}'), "{table}");
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn an_unreachable_broker_and_wrong_flags_get_one_clear_line() {
+    // A port that was free a moment ago and that nobody listens on.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let free = free.to_string();
+    for (host, arguments, code, told) in [
+        (free.as_str(), &["p2p"][..], 1, "error: cannot connect to 127.0.0.1:"),
+        ("nowhere", &["p2p"], 2, "error: nowhere: no such host, or no port"),
+        (&free, &["p2p", "--pid", "4194305"], 2, "error: there is no process 4194305"),
+        (&free, &["p2p", "--cpu", "4096"], 2, "error: CPU 4096 is not one"),
+        (&free, &["p2p", "--qos", "3"], 2, "error: invalid value '3' for '--qos"),
+        (&free, &["p2p", "--payload", "15"], 2, "error: invalid value '15' for '--payload"),
+        (&free, &["fanout", "--version", "6"], 2, "error: invalid value '6' for '--version"),
+        (&free, &["conn", "--rate", "0"], 2, "error: invalid value '0' for '--rate"),
+        (&free, &["fanin", "--publishers", "1000000", "--subscribers", "1000000"], 2, "error: 1000000 publishers"),
+    ] {
+        let output = bench(host, arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+        assert!(errors.starts_with(told), "{arguments:?}: {errors}");
+        assert!(output.stdout.is_empty());
+        assert!(code == 2 || errors.lines().count() == 1, "{errors}");
+    }
+}
+
+#[test]
+fn a_refused_connection_ends_the_run_with_the_brokers_reason() {
+    let broker = Broker::start(1, &["127.0.0.1"], &["--set", "mqtt.client_id_bytes_max=10"]);
+    let output = bench(&broker.address().to_string(), &["p2p", "--pairs", "1"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.starts_with("error: the server refused the connection: "), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+}
