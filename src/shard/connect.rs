@@ -314,7 +314,7 @@ impl Shard {
         }
         if granted.keep_alive_s > 0 {
             let due = now.after(keep_alive_patience(granted.keep_alive_s));
-            self.timers.set(due, Timer::KeepAlive { slot: id.slot, generation: id.generation });
+            self.timers.set(due, Timer::KeepAlive { slot: id.slot });
         }
         self.clients.counters.connects_accepted += 1;
     }
@@ -396,7 +396,7 @@ impl Shard {
     }
 
     /// Refuses a connection whose CONNECT was not taken in. `version`: how to say it, when that can be told.
-    fn refuse_pending(&mut self, id: ConnectionId, version: Option<ProtocolVersion>, reason: ReasonCode) {
+    pub(super) fn refuse_pending(&mut self, id: ConnectionId, version: Option<ProtocolVersion>, reason: ReasonCode) {
         self.clients.connections.put(id.slot, Place::Vacant);
         self.shared.pending_connects.take(1);
         match version {

@@ -263,6 +263,14 @@ impl Connections {
         })
     }
 
+    /// Every connection that has not sent a complete CONNECT.
+    pub fn pending_ids(&self) -> impl Iterator<Item = ConnectionId> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).zip(0u32..).filter_map(|(place, slot)| match place {
+            Place::Pending(pending) => Some(ConnectionId { slot, generation: pending.generation }),
+            _ => None,
+        })
+    }
+
     /// The out-buffer of the connection in `slot`, which joins the dirty list.
     #[inline]
     pub fn out(&mut self, slot: u32) -> Option<&mut OutBuffer> {

@@ -309,9 +309,14 @@ impl Shard {
         }
     }
 
-    /// A client has not said a packet for one and a half KeepAlives.
-    pub(super) fn on_keep_alive(&mut self, id: ConnectionId, now: Moment) {
-        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+    /// A client may not have said a packet for one and a half KeepAlives. The timer may be that of an earlier connection
+    /// in this slot: only what stands here now counts.
+    pub(super) fn on_keep_alive(&mut self, slot: u32, now: Moment) {
+        let Some(connection) = self.clients.connections.at_mut(slot) else { return };
+        if connection.keep_alive_s == 0 {
+            return;
+        }
+        let id = ConnectionId { slot, generation: connection.generation };
         let session = connection.session;
         // [v3 MQTT-3.1.2-24] [v5 MQTT-3.1.2-22]
         let patience = keep_alive_patience(connection.keep_alive_s);
@@ -328,7 +333,7 @@ impl Shard {
             connection.inbound = None;
         }
         let due = connection.last_seen.after(patience);
-        self.timers.set(due, Timer::KeepAlive { slot: id.slot, generation: id.generation });
+        self.timers.set(due, Timer::KeepAlive { slot });
         self.free_idle_session(session);
     }
 

@@ -327,9 +327,9 @@ impl Shard {
                 Timer::ConnectDeadline { slot, generation } => {
                     self.on_connect_deadline(ConnectionId { slot, generation });
                 }
-                Timer::KeepAlive { slot, generation } => self.on_keep_alive(ConnectionId { slot, generation }, now),
-                Timer::SessionExpiry { session, generation } => self.on_session_expiry(session, generation, now),
-                Timer::WillDelay { session, generation } => self.on_will_delay(session, generation, now),
+                Timer::KeepAlive { slot } => self.on_keep_alive(slot, now),
+                Timer::SessionExpiry { session } => self.on_session_expiry(session, now),
+                Timer::WillDelay { session } => self.on_will_delay(session, now),
                 Timer::RetainedSweep => self.on_retained_sweep(now),
                 Timer::SysInterval => self.on_sys_interval(now),
             }

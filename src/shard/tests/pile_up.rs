@@ -202,3 +202,87 @@ fn fan_outs_under_way_are_few_and_a_will_that_comes_on_top_is_delivered() {
     let heard = alone.heard(ConnectionId { slot: 1099, generation: 1 });
     assert_eq!(heard.windows(4).filter(|window| *window == b"gone").count(), 100);
 }
+
+fn advance(alone: &mut Alone, seconds: u64) {
+    alone.now = alone.now.after(std::time::Duration::from_secs(seconds));
+    alone.run();
+}
+
+#[test]
+fn a_client_that_comes_and_goes_sets_no_more_timers_and_its_session_ends_in_time() {
+    for flags in [0, 2] {
+        let mut alone = Alone::new(|_| {});
+        for generation in 0..500 {
+            let id = alone.connect(0, generation, &connect_v5("a", flags, 60_000, 100_000));
+            alone.shard.handle_closed(id, crate::runtime::CloseCause::EndOfStream, alone.now);
+            advance(&mut alone, 1);
+        }
+        // Deadlines of CONNECT of the last ten seconds are the rest.
+        assert!(alone.shard.timers.len() < 20, "{}", alone.shard.timers.len());
+        advance(&mut alone, 99_990);
+        assert!(alone.shard.clients().find("a").is_some());
+        advance(&mut alone, 20);
+        assert!(alone.shard.clients().find("a").is_none());
+    }
+}
+
+#[test]
+fn keep_alive_is_that_of_the_connection_in_the_slot() {
+    for (earlier, later) in [(100, 10), (10, 100)] {
+        let mut alone = Alone::new(|_| {});
+        let id = alone.connect(0, 1, &connect_v5("a", 2, earlier, 0));
+        alone.shard.handle_closed(id, crate::runtime::CloseCause::EndOfStream, alone.now);
+        let id = alone.connect(0, 2, &connect_v5("b", 2, later, 0));
+        advance(&mut alone, u64::from(later) * 3 / 2 - 1);
+        assert!(!alone.closes(id), "{earlier} {later}");
+        advance(&mut alone, 2);
+        assert!(alone.closes(id), "{earlier} {later}");
+    }
+}
+
+#[test]
+fn a_question_that_waits_for_its_client_is_asked_once_and_ends_with_the_connection() {
+    let mut alone = Alone::new(|_| {});
+    let sends = alone.connect(0, 1, &connect_v5("sends", 2, 0, 0));
+    for number in 0..500 {
+        alone.give(sends, &publish_v5(0x31, &format!("r/{number}"), 0, "kept"));
+    }
+    let id = alone.connect(1, 1, &connect_v5("asks", 0, 0, 1000));
+    let connection = alone.shard.clients.connections.open_mut(id).unwrap();
+    connection.unsent_bytes = 1 << 19;
+    for _ in 0..10 {
+        alone.give(id, &subscribe_v5("r/#", 1));
+        assert_eq!(alone.shard.retained_talk.open_questions(), 1);
+    }
+    alone.shard.handle_closed(id, crate::runtime::CloseCause::EndOfStream, alone.now);
+    alone.run();
+    assert_eq!(alone.shard.retained_talk.open_questions(), 0);
+}
+
+#[test]
+fn a_question_does_not_remember_live_messages_without_end() {
+    let mut alone = Alone::new(|_| {});
+    let sends = alone.connect(0, 1, &connect_v5("sends", 2, 0, 0));
+    for number in 0..500 {
+        alone.give(sends, &publish_v5(0x31, &format!("r/{number}"), 0, "kept"));
+    }
+    let id = alone.connect(1, 1, &connect_v5("asks", 2, 0, 0));
+    alone.shard.clients.connections.open_mut(id).unwrap().unsent_bytes = 1 << 19;
+    alone.give(id, &subscribe_v5("r/#", 0));
+    assert_eq!(alone.shard.retained_talk.open_questions(), 1);
+    for number in 0..1100 {
+        alone.give(sends, &publish_v5(0x31, &format!("r/new/{number}"), 0, ""));
+    }
+    assert_eq!(alone.shard.retained_talk.open_questions(), 0);
+}
+
+#[test]
+fn a_drain_ends_connections_without_connect_as_well() {
+    let mut alone = Alone::new(|_| {});
+    let id = ConnectionId { slot: 0, generation: 1 };
+    alone.shard.handle_accepted(id, 0, "127.0.0.1:1".parse().unwrap(), alone.now);
+    alone.shard.drain(10, alone.now);
+    alone.run();
+    assert!(alone.closes(id));
+    assert_eq!((alone.shard.shared.connections.now(), alone.shard.shared.pending_connects.now()), (0, 0));
+}
