@@ -207,10 +207,21 @@ impl Shard {
             // A client that cannot be told must not believe that all is well.
             self.clients.condemned.push((id, ReasonCode::ImplementationSpecificError));
         }
-        if let Answer::SubAck(_, _, requests) = answer {
-            for request in requests {
-                self.ask_retained(session, request);
+        match answer {
+            Answer::SubAck(_, _, requests) => {
+                for request in requests {
+                    self.ask_retained(session, request);
+                }
             }
+            Answer::PubRec(identifier, reason) if reason.is_error() => self.forget_received(session, *identifier),
+            _ => {}
+        }
+    }
+
+    /// A refused exchange is over: what comes next with its identifier is a new message [v5 MQTT-4.3.3-9].
+    fn forget_received(&mut self, session: u32, identifier: PacketIdentifier) {
+        if let Some(received) = self.clients.sessions.at_mut(session).and_then(|session| session.received.as_mut()) {
+            received.remove(identifier);
         }
     }
 
