@@ -346,6 +346,10 @@ impl<T: Time> WireHandler for Handler<'_, T> {
         self.shard.handle_received(id, bytes, now);
     }
 
+    fn is_over_without_input(&mut self, id: ConnectionId) -> bool {
+        self.shard.handle_input_ended(id)
+    }
+
     fn on_sent(&mut self, id: ConnectionId, buffer: Box<OutBuffer>, bytes: usize) {
         let now = self.now();
         self.shard.handle_sent(id, buffer, bytes, now);
