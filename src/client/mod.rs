@@ -283,6 +283,8 @@ impl Client {
                 Peek::Incomplete { .. } if rest.is_empty() => return Ok(None),
                 Peek::Incomplete { need } => {
                     let missing = need.saturating_sub(self.partial.len()).min(rest.len());
+                    // A large packet comes in many parts: room for it at once, but not on a server's word alone.
+                    self.partial.reserve(need.min(RESERVED_BYTES_MAX).saturating_sub(self.partial.len()));
                     let (taken, left) = rest.split_at_checked(missing).unwrap_or((rest, &[]));
                     self.partial.extend_from_slice(taken);
                     rest = left;
@@ -431,3 +433,6 @@ impl Client {
         if self.state == State::Connected { Ok(()) } else { Err(ClientError::WrongState) }
     }
 }
+
+/// Room that is made for a packet before it is there.
+const RESERVED_BYTES_MAX: usize = 1 << 20;
