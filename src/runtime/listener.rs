@@ -92,6 +92,7 @@ impl Owned {
     fn bind(address: SocketAddr, reuse_port: bool) -> Result<Self, ListenError> {
         let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         // SAFETY: socket(2) takes three integers.
+        // [v3 MQTT-7.1.1-1] [v5 MQTT-4.2-1]
         let made = system::checked(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) });
         let owned = Owned(Socket(made.map_err(|errno| ListenError::Socket(address, errno))?));
         owned.set_options(address, reuse_port).map_err(|errno| ListenError::Option(address, errno))?;

@@ -155,6 +155,7 @@ impl Outbox {
         if self.counted >= quota || self.resend_from < self.in_flight.len() || !self.has_span_for(front.sequence) {
             return None;
         }
+        // [v5 MQTT-4.3.2-1] [v5 MQTT-4.3.3-1] The next sequence number has an identifier that is not in use.
         let Queued { sequence, delivery } = self.queue.pop_front()?;
         self.queued_bytes -= delivery.message.charged_bytes() as u64;
         if self.in_flight.is_empty() {
@@ -163,6 +164,7 @@ impl Outbox {
         while self.base + (self.in_flight.len() as u64) < sequence {
             self.in_flight.push_back(InFlight::Gone);
         }
+        // [v5 MQTT-4.3.2-3] [v5 MQTT-4.3.3-3] Unacknowledged from here on.
         self.in_flight.push_back(InFlight::Sent { delivery: delivery.clone(), counts: true });
         self.resend_from = self.in_flight.len();
         self.counted += 1;

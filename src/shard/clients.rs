@@ -137,6 +137,7 @@ impl Clients {
         let Some(session) = self.sessions.at_mut(order.session) else { return Delivered::Gone };
         if order.qos == QoS::AtMostOnce && session.is_online() {
             let slot = session.connection;
+            // [v5 MQTT-3.3.4-10] Past the window: that holds up QoS 1 and 2 only.
             return self.write_qos0(publication, frames, slot, order);
         }
         if order.qos == QoS::AtMostOnce && !self.config.mqtt.queue_qos0_offline {
@@ -267,7 +268,7 @@ impl Clients {
             // [v5 MQTT-3.1.2-24] The client that took the session over may take less than the one before.
             let too_large = delivery_len(version, &delivery, now) > packet_bytes_max;
             if !expired && !too_large {
-                // [v3 MQTT-3.3.1-1] [v5 MQTT-3.3.1-1]
+                // [v3 MQTT-3.3.1-1] [v5 MQTT-3.3.1-1] [v5 MQTT-4.3.2-2] [v5 MQTT-4.3.3-2]
                 write_publish(out, version, identifier, &delivery, is_again, now);
                 continue;
             }

@@ -281,6 +281,7 @@ impl Shard {
         let mut flags = Flags::default();
         flags.set(Flags::PROBLEM_INFORMATION, connect.properties.request_problem_information);
         flags.set(Flags::CLEAN_START, connect.clean_start);
+        // [v3 MQTT-7.0.0-2] Offered to who asks for it, needed by nobody.
         flags.set(Flags::BRIDGE, connect.bridge);
         let asked = connect.properties.receive_maximum.map_or(u16::MAX, |maximum| maximum.get());
         let connection = Connection {
@@ -292,6 +293,7 @@ impl Shard {
             keep_alive_s: granted.keep_alive_s,
             // [v5 MQTT-4.9.0-1]
             receive_maximum: asked.min(self.config.mqtt.inflight_max),
+            received_here: 0,
             packet_bytes_max: connect.properties.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get),
             unsent_bytes: 0,
             last_seen: now,
@@ -312,7 +314,7 @@ impl Shard {
         }
         if granted.keep_alive_s > 0 {
             let due = now.after(keep_alive_patience(granted.keep_alive_s));
-            self.timers.set(due, Timer::KeepAlive { slot: id.slot, generation: id.generation });
+            self.timers.set(due, Timer::KeepAlive { slot: id.slot });
         }
         self.clients.counters.connects_accepted += 1;
     }
@@ -394,7 +396,7 @@ impl Shard {
     }
 
     /// Refuses a connection whose CONNECT was not taken in. `version`: how to say it, when that can be told.
-    fn refuse_pending(&mut self, id: ConnectionId, version: Option<ProtocolVersion>, reason: ReasonCode) {
+    pub(super) fn refuse_pending(&mut self, id: ConnectionId, version: Option<ProtocolVersion>, reason: ReasonCode) {
         self.clients.connections.put(id.slot, Place::Vacant);
         self.shared.pending_connects.take(1);
         match version {
@@ -484,6 +486,15 @@ fn version_of_refusal(error: DecodeError, body: &[u8]) -> Option<ProtocolVersion
 /// Seconds, `u32::MAX` for what never ends.
 pub(super) fn seconds_or_for_ever(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+impl crate::config::MqttLimits {
+    /// Bytes on their way to a client beyond which it has to go: more than deliveries can come to, which are bounded
+    /// by themselves (the out-buffer's limit, or one packet above it). What is above is answers that it does not read.
+    #[must_use]
+    pub(crate) fn unread_bytes_max(&self) -> usize {
+        (self.out_buffer_bytes_max as usize).saturating_add(2 * self.packet_bytes_max as usize)
+    }
 }
 
 impl crate::config::Config {

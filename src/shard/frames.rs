@@ -122,6 +122,7 @@ fn head<'a>(
         packet_identifier,
         forwarded: publication.properties,
         message_expiry_interval,
+        // [v5 MQTT-3.1.2-26] [v5 MQTT-3.1.2-27] [v5 MQTT-3.3.2-11] None is used, whatever the client allows.
         topic_alias: None,
         subscription_identifiers,
     }

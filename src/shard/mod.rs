@@ -26,6 +26,8 @@ mod share;
 mod shared;
 mod subscribe;
 mod sys;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::{collections::VecDeque, rc::Rc, time::Duration};
@@ -108,7 +110,7 @@ pub struct Shard {
     settled: Vec<AnswerReference>,
     /// Messages to ourselves that must not nest: handled at the end of the turn.
     to_self: VecDeque<MeshMessage>,
-    deliveries_this_turn: usize,
+    work_this_turn: usize,
     stamp_counter: u32,
     last_stamp: Stamp,
     started_at: Moment,
@@ -165,7 +167,7 @@ impl Shard {
             waiting_for_mesh: Vec::new(),
             settled: Vec::new(),
             to_self: VecDeque::new(),
-            deliveries_this_turn: 0,
+            work_this_turn: 0,
             stamp_counter: 0,
             last_stamp: Stamp::default(),
             started_at: now,
@@ -211,6 +213,8 @@ impl Shard {
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.backlog.is_empty()
+            // Asked for after the driver had acted: room in the mesh lets connections receive again.
+            || !self.effects.connections.is_empty()
             || !self.jobs.is_empty()
             || !self.to_self.is_empty()
             || !self.settled.is_empty()
@@ -246,7 +250,9 @@ impl Shard {
     pub fn leaves_in_mesh(&self, from: u16, rank: usize) -> bool {
         match rank {
             RANK_HOME => self.effects.waiting(RANK_DELIVERY) > 0,
-            RANK_DELIVERY => self.jobs.iter().any(|job| job.comes_from_shard(from)),
+            RANK_DELIVERY => {
+                self.jobs.len() >= input::JOBS_MAX || self.jobs.iter().any(|job| job.comes_from_shard(from))
+            }
             _ => false,
         }
     }
@@ -321,9 +327,9 @@ impl Shard {
                 Timer::ConnectDeadline { slot, generation } => {
                     self.on_connect_deadline(ConnectionId { slot, generation });
                 }
-                Timer::KeepAlive { slot, generation } => self.on_keep_alive(ConnectionId { slot, generation }, now),
-                Timer::SessionExpiry { session, generation } => self.on_session_expiry(session, generation, now),
-                Timer::WillDelay { session, generation } => self.on_will_delay(session, generation, now),
+                Timer::KeepAlive { slot } => self.on_keep_alive(slot, now),
+                Timer::SessionExpiry { session } => self.on_session_expiry(session, now),
+                Timer::WillDelay { session } => self.on_will_delay(session, now),
                 Timer::RetainedSweep => self.on_retained_sweep(now),
                 Timer::SysInterval => self.on_sys_interval(now),
             }
@@ -357,7 +363,7 @@ impl Shard {
         for filter in std::mem::replace(now_late, std::mem::take(next)) {
             self.interest.add(&self.shared.interest, self.shared.key.filter(&filter));
         }
-        self.deliveries_this_turn = 0;
+        self.work_this_turn = 0;
     }
 
     /// The driver has put what fits into the mesh: connections that waited for room go on when there is some.

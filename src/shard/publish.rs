@@ -59,6 +59,7 @@ impl Shard {
             return self.take_over_publish(id, publish, topic, None, now);
         };
         // [v5 MQTT-4.9.0-3] Only PUBLISHes are counted; everything else is handled at any time.
+        // [v5 MQTT-4.3.2-5] Nothing is remembered of an identifier of QoS 1, so it is a new message each time.
         let is_open = self.is_received(id, identifier);
         if is_open && publish.qos == QoS::ExactlyOnce {
             return self.answer_duplicate(id, publish, topic, identifier, now);
@@ -272,10 +273,10 @@ impl Shard {
         now: Moment,
     ) -> Routed {
         let mut routed = Routed::default();
-        let shared = crate::sync::Arc::clone(&self.shared);
         let mut prefixes = Prefixes::new();
-        let depth_mask = shared.interest.depth_mask() | shared.share_interest.depth_mask();
-        let hash = shared.key.topic_with_prefixes(publication.topic, depth_mask, &mut prefixes);
+        // Borrowed, never cloned: all cores would write to that reference count with each publication.
+        let depth_mask = self.shared.interest.depth_mask() | self.shared.share_interest.depth_mask();
+        let hash = self.shared.key.topic_with_prefixes(publication.topic, depth_mask, &mut prefixes);
         publication.envelope.topic_hash = hash.whole;
         if publication.envelope.retain {
             self.send_retain(&publication, hash, report, &mut routed, now);
@@ -383,9 +384,10 @@ impl Shard {
     }
 
     fn receive(&mut self, id: ConnectionId, identifier: PacketIdentifier) {
-        if let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) {
-            session.received.get_or_insert_default().insert(identifier);
-        }
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        let Some(session) = self.clients.sessions.at_mut(connection.session) else { return };
+        let is_new = session.received.get_or_insert_default().insert(identifier);
+        connection.received_here = connection.received_here.saturating_add(u16::from(is_new));
     }
 }
 

@@ -290,6 +290,7 @@ impl Shard {
         if !is_online && member.state == MemberState::Ready {
             return Delivered::Gone;
         }
+        // [v5 MQTT-3.3.4-5] A copy of its own, with the identifier of this subscription.
         let identifiers = [member.subscription_identifier];
         let order = Order {
             session,

@@ -164,6 +164,12 @@ pub trait WireHandler {
     /// Bytes came in. They may be changed in place; they are gone after the call.
     fn on_received(&mut self, id: ConnectionId, bytes: &mut [u8]);
 
+    /// The peer sends no more. Returns whether the connection is over with that: not while input that came before is
+    /// still to be handled. Who says no receives again ([`Wires::resume`]) once it is handled, and is asked again then.
+    fn is_over_without_input(&mut self, _id: ConnectionId) -> bool {
+        true
+    }
+
     /// All of `buffer` went to the kernel, `bytes` of them. The buffer is given back for its next use.
     fn on_sent(&mut self, id: ConnectionId, buffer: Box<OutBuffer>, bytes: usize);
 
