@@ -1,7 +1,7 @@
 //! An MQTT client as a pure state machine, for the load generator, bridges and tests.
 //!
 //! Owns: one connection's protocol state as a client sees it: the handshake, packet identifiers, what was sent above QoS 0
-//! and is not acknowledged ([`outgoing`]), and which QoS 2 messages came in ([`incoming`]). Bytes that arrived go in, bytes
+//! and is not acknowledged (`outgoing`), and which QoS 2 messages came in (`incoming`). Bytes that arrived go in, bytes
 //! to send come out in a buffer of the caller's, and what happened is told as [`ClientEvent`]s.
 //!
 //! What always holds: acknowledgements are written in the order of the messages that they answer; a client with nothing
