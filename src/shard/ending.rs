@@ -118,7 +118,7 @@ impl Shard {
             return;
         }
         let Place::Open(mut connection) = self.clients.connections.put(id.slot, Place::Vacant) else { return };
-        self.shared.connections.take(1);
+        self.shared.connection_goes(connection.listener);
         let last = connection.out.take();
         if gone.closed {
             if let Some(last) = last {

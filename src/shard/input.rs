@@ -30,12 +30,16 @@ impl Shard {
     pub fn handle_accepted(&mut self, id: ConnectionId, listener: u16, peer: SocketAddr, now: Moment) {
         let runtime = &self.config.runtime;
         let connections_max = if runtime.connections_max == 0 { u64::MAX } else { u64::from(runtime.connections_max) };
-        if !self.shared.connections.add_within(1, connections_max) {
+        let listener_max = match self.config.listeners.get(usize::from(listener)) {
+            Some(configured) if configured.connections_max != u32::MAX => u64::from(configured.connections_max),
+            _ => u64::MAX,
+        };
+        if !self.shared.connection_comes(listener, connections_max, listener_max) {
             self.clients.counters.connections_over_limit += 1;
             return self.effects.connections.push(ConnectionEffect::Close(id, None, super::Ending::Reset));
         }
         if !self.shared.pending_connects.add_within(1, u64::from(runtime.pending_connects_max)) {
-            self.shared.connections.take(1);
+            self.shared.connection_goes(listener);
             self.clients.counters.connections_over_limit += 1;
             return self.effects.connections.push(ConnectionEffect::Close(id, None, super::Ending::Reset));
         }
@@ -103,10 +107,11 @@ impl Shard {
     pub fn handle_closed(&mut self, id: ConnectionId, cause: CloseCause, now: Moment) {
         match self.clients.connections.place_mut(id) {
             None | Some(Place::Vacant) => {}
-            Some(Place::Pending(_)) => {
+            Some(Place::Pending(pending)) => {
+                let listener = pending.listener;
                 self.clients.connections.put(id.slot, Place::Vacant);
                 self.shared.pending_connects.take(1);
-                self.shared.connections.take(1);
+                self.shared.connection_goes(listener);
                 self.clients.counters.connects_refused += 1;
             }
             Some(Place::Open(_)) => self.end_connection(id, Gone::closed_by_peer(cause), now),

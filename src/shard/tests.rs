@@ -19,7 +19,7 @@ impl Alone {
         config.sys.enabled = false;
         change(&mut config);
         let now = Moment::from_micros(1_000_000_000);
-        let shared = Arc::new(Shared::new(1, HashKey::from_seed(1), 1 << 12));
+        let shared = Arc::new(Shared::new(1, 1, HashKey::from_seed(1), 1 << 12));
         let listener = ListenerFacts { admits_anonymous: true, port: 1883 };
         let shard = Shard::new(0, Rc::new(config), shared, vec![listener], now);
         Self { shard, now, sent: Vec::new(), effects: Vec::new() }
@@ -285,4 +285,18 @@ fn a_drain_ends_connections_without_connect_as_well() {
     alone.run();
     assert!(alone.closes(id));
     assert_eq!((alone.shard.shared.connections.now(), alone.shard.shared.pending_connects.now()), (0, 0));
+}
+
+#[test]
+fn a_listener_admits_as_many_connections_as_it_may() {
+    let mut alone = Alone::new(|config| config.listeners[0].connections_max = 1);
+    for generation in 1..4 {
+        let id = alone.connect(0, generation, &connect_v5("a", 2, 0, 0));
+        let second = ConnectionId { slot: 1, generation };
+        alone.shard.handle_accepted(second, 0, "127.0.0.1:1".parse().unwrap(), alone.now);
+        alone.run();
+        assert!(alone.closes(second) && !alone.closes(id));
+        alone.give(id, &[0xE0, 0x00]);
+        assert!(alone.closes(id));
+    }
 }
