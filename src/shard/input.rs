@@ -179,7 +179,7 @@ impl Shard {
     fn consume(&mut self, id: ConnectionId, bytes: &[u8], allowed: usize, now: Moment) -> usize {
         let mut used = 0;
         loop {
-            let turn_is_full = self.turn_is_full(allowed);
+            let turn_is_full = self.has_done(allowed);
             let Some(connection) = self.clients.connections.open_mut(id) else { return bytes.len() };
             if connection.flags.any(Flags::WAITS) {
                 return used;
@@ -215,9 +215,18 @@ impl Shard {
         }
     }
 
-    /// Whether so much was done in this turn that no more input is handled in it.
-    fn turn_is_full(&self, allowed: usize) -> bool {
-        self.work_this_turn >= allowed || self.jobs.len() >= JOBS_MAX
+    /// Whether so much was done in this turn that what can wait has to.
+    pub(super) fn turn_is_full(&self) -> bool {
+        self.has_done(WORK_PER_TURN)
+    }
+
+    /// Whether as many large fan-outs are under way as there may be.
+    pub(super) fn fan_outs_are_many(&self) -> bool {
+        self.jobs.len() >= JOBS_MAX
+    }
+
+    fn has_done(&self, allowed: usize) -> bool {
+        self.work_this_turn >= allowed || self.fan_outs_are_many()
     }
 
     /// A packet broke the protocol: the client is told why, when its version can be told, and disconnected.
@@ -288,7 +297,7 @@ impl Shard {
     /// Goes on with input that was put off, each connection once.
     pub(super) fn run_backlog(&mut self, now: Moment) {
         for _ in 0..self.backlog.len() {
-            if self.turn_is_full(WORK_PER_TURN) {
+            if self.turn_is_full() {
                 return;
             }
             let Some(id) = self.backlog.pop_front() else { return };

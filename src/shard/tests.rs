@@ -3,7 +3,13 @@
 use std::rc::Rc;
 
 use super::{ConnectionEffect, ListenerFacts, Shard, Shared};
-use crate::{config::Config, routing::HashKey, runtime::ConnectionId, sync::Arc, time::Moment};
+use crate::{
+    config::{Config, SlowSubscriber},
+    routing::HashKey,
+    runtime::ConnectionId,
+    sync::Arc,
+    time::Moment,
+};
 
 /// A shard of one, with the clock in the test's hand.
 struct Alone {
@@ -298,5 +304,18 @@ fn a_listener_admits_as_many_connections_as_it_may() {
         assert!(alone.closes(second) && !alone.closes(id));
         alone.give(id, &[0xE0, 0x00]);
         assert!(alone.closes(id));
+    }
+}
+
+#[test]
+fn a_subscriber_that_falls_behind_is_disconnected_where_that_is_configured() {
+    for (act, goes) in [(SlowSubscriber::Queue, false), (SlowSubscriber::Disconnect, true)] {
+        let mut alone = Alone::new(|config| config.mqtt.slow_subscriber = act);
+        let id = alone.connect(0, 1, &connect_v5("slow", 2, 0, 0));
+        alone.give(id, &subscribe_v5("t", 1));
+        let sends = alone.connect(1, 1, &connect_v5("sends", 2, 0, 0));
+        alone.shard.clients.connections.open_mut(id).unwrap().unsent_bytes = 512 * 1024;
+        alone.give(sends, &publish_v5(0x32, "t", 1, "more"));
+        assert_eq!(alone.closes(id), goes);
     }
 }
