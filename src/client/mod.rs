@@ -23,10 +23,7 @@ use std::time::Duration;
 pub use event::{ClientError, ClientEvent};
 pub use template::PublishTemplate;
 
-use self::{
-    incoming::Incoming,
-    outgoing::{Outgoing, Stage},
-};
+use self::{incoming::Incoming, outgoing::Outgoing};
 use crate::{
     mqtt::{
         Ack, AckKind, ConnAck, Connect, Disconnect, Encode, FrameHeader, Packet, PacketIdentifier, PacketType, Peek,
@@ -306,9 +303,8 @@ impl Client {
         match (self.state, packet) {
             (State::Connecting, Packet::ConnAck(connack)) => self.on_connack(&connack, on_event),
             (State::Connected, Packet::Publish(publish)) => self.on_publish(publish, out, on_event),
-            (State::Connected, Packet::PubAck(ack)) => self.on_final_ack(&ack, Stage::PubAck, on_event),
+            (State::Connected, Packet::PubAck(ack) | Packet::PubComp(ack)) => self.on_final_ack(&ack, on_event),
             (State::Connected, Packet::PubRec(ack)) => self.on_pubrec(&ack, out, on_event),
-            (State::Connected, Packet::PubComp(ack)) => self.on_final_ack(&ack, Stage::PubComp, on_event),
             (State::Connected, Packet::PubRel(ack)) => {
                 // An identifier that isn't known is answered too: the answer to an earlier PUBREL may have been lost.
                 self.incoming.release(ack.packet_identifier);
@@ -391,7 +387,7 @@ impl Client {
         on_event: &mut impl FnMut(ClientEvent<'_>),
     ) -> Result<(), ClientError> {
         if ack.reason_code.is_error() {
-            return self.on_final_ack(ack, Stage::PubRec, on_event);
+            return self.on_final_ack(ack, on_event);
         }
         if !self.outgoing.advance(ack.packet_identifier) {
             return Err(ClientError::UnknownPacketIdentifier(PacketType::PubRec, ack.packet_identifier));
@@ -401,13 +397,8 @@ impl Client {
     }
 
     #[inline]
-    fn on_final_ack(
-        &mut self,
-        ack: &Ack<'_>,
-        stage: Stage,
-        on_event: &mut impl FnMut(ClientEvent<'_>),
-    ) -> Result<(), ClientError> {
-        let Some(token) = self.outgoing.finish(ack.packet_identifier, stage) else {
+    fn on_final_ack(&mut self, ack: &Ack<'_>, on_event: &mut impl FnMut(ClientEvent<'_>)) -> Result<(), ClientError> {
+        let Some(token) = self.outgoing.finish(ack.packet_identifier, ack.kind) else {
             return Err(ClientError::UnknownPacketIdentifier(ack.kind.packet_type(), ack.packet_identifier));
         };
         on_event(ClientEvent::Acknowledged { token, reason_code: ack.reason_code });
@@ -418,8 +409,8 @@ impl Client {
     fn begin_publish(&mut self, qos: QoS, token: u32) -> Result<Option<PacketIdentifier>, ClientError> {
         match qos {
             QoS::AtMostOnce => Ok(None),
-            QoS::AtLeastOnce => self.outgoing.begin(Stage::PubAck, token).map(Some),
-            QoS::ExactlyOnce => self.outgoing.begin(Stage::PubRec, token).map(Some),
+            QoS::AtLeastOnce => self.outgoing.begin(AckKind::PubAck, token).map(Some),
+            QoS::ExactlyOnce => self.outgoing.begin(AckKind::PubRec, token).map(Some),
         }
     }
 

@@ -213,16 +213,17 @@ impl Shard {
             // A client that cannot be told must not believe that all is well.
             self.clients.condemned.push((id, ReasonCode::ImplementationSpecificError));
         }
-        if let Answer::PubRec(identifier, reason) = answer
-            && reason.is_error()
-        {
-            // [v5 MQTT-4.3.3-9] The exchange is over, and the next PUBLISH with this identifier is a new one.
-            self.release_received(id, *identifier);
-        }
-        if let Answer::SubAck(_, _, requests) = answer {
-            for request in requests {
-                self.ask_retained(session, request);
+        match answer {
+            Answer::SubAck(_, _, requests) => {
+                for request in requests {
+                    self.ask_retained(session, request);
+                }
             }
+            // [v5 MQTT-4.3.3-9] The exchange is over, and the next PUBLISH with this identifier is a new one.
+            Answer::PubRec(identifier, reason) if reason.is_error() => {
+                self.release_received(id, *identifier);
+            }
+            _ => {}
         }
     }
 

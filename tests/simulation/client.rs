@@ -45,6 +45,8 @@ pub struct Profile {
     pub under_way_max: usize,
     /// Another client with its name may take its connection at any time.
     pub contends: bool,
+    /// The broker may refuse it, or send it away, for want of room.
+    pub is_refused: bool,
 }
 
 /// A Will that a client leaves with each CONNECT.
@@ -72,6 +74,7 @@ impl Profile {
             is_prompt: true,
             under_way_max: 16,
             contends: false,
+            is_refused: false,
         }
     }
 
@@ -142,6 +145,15 @@ struct Outgoing {
     is_released: bool,
 }
 
+/// The newest value of a topic that a client has seen.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    message: Number,
+    qos: u8,
+    /// It came as a retained message.
+    is_retained: bool,
+}
+
 /// A subscription, from its SUBSCRIBE on.
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -193,14 +205,16 @@ pub struct Client {
     orders: BTreeMap<(usize, u32, String, u8, u8), u32>,
     /// The newest retained value of each topic that it has seen, live or not; nothing after it was cleared.
     pub latest: BTreeMap<String, Option<Number>>,
+    /// The newest value of each topic, cleared or not.
+    newest: BTreeMap<String, Newest>,
     /// The retained value of each topic that it was sent last.
     pub retained: BTreeMap<String, Number>,
     /// Whether it has resumed its session since it last had none.
     pub has_resumed: bool,
     /// Wills that came, by payload.
     pub wills: Vec<String>,
-    /// PUBLISH packets that came.
-    pub packets: u64,
+    /// When its connection began.
+    pub up_since: u64,
 }
 
 impl Client {
@@ -224,10 +238,11 @@ impl Client {
             deliveries: BTreeMap::new(),
             orders: BTreeMap::new(),
             latest: BTreeMap::new(),
+            newest: BTreeMap::new(),
             retained: BTreeMap::new(),
             has_resumed: false,
             wills: Vec::new(),
-            packets: 0,
+            up_since: 0,
         }
     }
 
@@ -327,6 +342,24 @@ impl Client {
         self.life += 1;
     }
 
+    /// From now on it takes much before it reads.
+    pub fn widen_window(&mut self) {
+        self.profile.window = 1 << 20;
+        self.link.iter().chain(&self.abandoned).for_each(|link| link.socket.set_window(1 << 20));
+    }
+
+    /// The broker is about to end its connection.
+    pub fn expect_end(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.expects_end = true;
+        }
+    }
+
+    /// Its session is over.
+    pub fn forget_session(&mut self) {
+        self.lose_session();
+    }
+
     /// Sends SUBSCRIBE. The same filter is always asked for with the same QoS.
     pub fn subscribe(&mut self, filter: &str, qos: u8) {
         let identifier = self.take_identifier();
@@ -338,14 +371,20 @@ impl Client {
         let stands = |held: &&mut Held| held.filter == filter && held.ended.is_none() && !held.is_lost;
         match self.subscriptions.iter_mut().find(stands) {
             Some(held) => held.identifier = identifier,
-            None => self.subscriptions.push(Held {
-                filter: filter.into(),
-                qos,
-                identifier,
-                acknowledged: None,
-                ended: None,
-                is_lost: false,
-            }),
+            None => {
+                // What was seen of its topics before may be out of date by now.
+                let concerns = |topic: &String| does_match(filter, topic);
+                self.latest.retain(|topic, _| !concerns(topic));
+                self.newest.retain(|topic, _| !concerns(topic));
+                self.subscriptions.push(Held {
+                    filter: filter.into(),
+                    qos,
+                    identifier,
+                    acknowledged: None,
+                    ended: None,
+                    is_lost: false,
+                });
+            }
         }
     }
 
@@ -472,10 +511,12 @@ impl Client {
 
     fn handle_end(&mut self, link: &mut Link) {
         let name = &self.profile.name;
-        if !link.leaves && !link.expects_end && !self.profile.contends {
+        let profile = &self.profile;
+        if !link.leaves && !link.expects_end && !profile.contends && !profile.is_refused {
             fail("closed without cause", format!("{name}, {:?}, {:?}", link.phase, link.disconnect));
         }
-        if !link.leaves {
+        // Whoever is turned away at the door is told nothing.
+        if !link.leaves && !(profile.is_refused && link.phase == Phase::Connecting) {
             check_last_words(&self.profile, link);
         }
         link.socket.finish();
@@ -492,10 +533,14 @@ impl Client {
         }
         match packet {
             Packet::ConnAck(connack) => {
+                if connack.reason_code.is_error() && self.profile.is_refused {
+                    return;
+                }
                 if connack.reason_code.is_error() || link.phase != Phase::Connecting {
                     fail("CONNECT is served", format!("{who} got {connack:?}"));
                 }
                 link.phase = Phase::Up;
+                self.up_since = book.now;
                 let allowed = connack.properties.receive_maximum.map_or(usize::MAX, |maximum| maximum.get().into());
                 self.under_way_max = self.profile.under_way_max.min(allowed);
                 // 3.1 does not say; a client takes its session for granted.
@@ -588,7 +633,6 @@ impl Client {
     }
 
     fn on_publish(&mut self, publish: &Publish<'_>, book: &mut Book) {
-        self.packets += 1;
         let who = &self.profile.name;
         if !self.subscriptions.iter().any(|held| matches(held, publish.topic)) {
             fail("nothing that was not asked for", format!("{who} got {}", publish.topic));
@@ -624,17 +668,25 @@ impl Client {
         }
     }
 
-    /// A retained value is never followed by an older one. Only topics with one publisher have an order to go by.
+    /// A retained value is never followed by an older one. Only topics with one publisher have an order to go by, and
+    /// only messages of one QoS keep it.
     fn check_time(&mut self, message: Number, publish: &Publish<'_>, book: &Book) {
         let entry = book.message(message);
-        if !entry.retain || publish.dup || entry.is_repeated || !book.has_one_publisher(&entry.topic) {
+        if !entry.retain || publish.dup || entry.is_repeated || !book.retains_in_order(&entry.topic) {
             return;
         }
-        if let Some(Some(latest)) = self.latest.insert(entry.topic.clone(), Some(message))
-            && latest > message
-        {
-            let (who, topic) = (&self.profile.name, &entry.topic);
-            fail("no going back in time", format!("{who} got {message:?} of {topic} after {latest:?}"));
+        let (qos, topic) = (publish.qos.value(), &entry.topic);
+        let newest = self.newest.entry(topic.clone()).or_insert(Newest { message, qos, is_retained: publish.retain });
+        if newest.message <= message {
+            *newest = Newest { message, qos, is_retained: publish.retain };
+            self.latest.insert(topic.clone(), Some(message));
+        } else if newest.qos == qos {
+            // A retained answer may overtake live messages, which then repeat what led up to it.
+            if publish.retain || !newest.is_retained {
+                let who = &self.profile.name;
+                fail("no going back in time", format!("{who} got {message:?} of {topic} after {newest:?}"));
+            }
+            self.latest.insert(topic.clone(), Some(message));
         }
     }
 
@@ -831,7 +883,10 @@ fn next_packet<'a>(profile: &Profile, bytes: &'a [u8]) -> Option<(Packet<'a>, us
 
 /// Whether a subscription, shared or not, is to a topic.
 pub fn matches(held: &Held, topic: &str) -> bool {
-    let filter = held.shared().map_or(held.filter.as_str(), |(_, filter)| filter);
+    does_match(held.shared().map_or(held.filter.as_str(), |(_, filter)| filter), topic)
+}
+
+fn does_match(filter: &str, topic: &str) -> bool {
     let topic = TopicName::parse(topic).expect("a topic name");
     TopicFilter::parse(filter).expect("a filter").matches(&topic)
 }

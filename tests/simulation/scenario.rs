@@ -1,6 +1,6 @@
 //! What happens in a run. Most seeds aim at one race each; the general ones let everything happen at once.
 
-use ringmq::{mqtt::ProtocolVersion, runtime::fake::FakeFaults};
+use ringmq::{config::QueueFull, mqtt::ProtocolVersion, runtime::fake::FakeFaults};
 
 use crate::{
     client::{Phase, Profile},
@@ -18,17 +18,22 @@ pub enum Scenario {
     TakeOver,
     Retained,
     Acknowledgements,
+    CrossTraffic,
     Share,
     KeepAlive,
     Wills,
+    Expiry,
     Churn,
     Scarcity,
+    Limits,
     OwnQueue,
+    Drain,
+    Crowd,
     Identifiers,
 }
 
-/// Sixteen seeds in a row run these.
-const ROUND: [Scenario; 16] = [
+/// Thirty-two seeds in a row run these.
+const ROUND: [Scenario; 32] = [
     Scenario::General,
     Scenario::Interest,
     Scenario::TakeOver,
@@ -45,13 +50,33 @@ const ROUND: [Scenario; 16] = [
     Scenario::Scarcity,
     Scenario::OwnQueue,
     Scenario::Churn,
+    Scenario::General,
+    Scenario::Interest,
+    Scenario::TakeOver,
+    Scenario::Retained,
+    Scenario::General,
+    Scenario::CrossTraffic,
+    Scenario::Share,
+    Scenario::Limits,
+    Scenario::General,
+    Scenario::Expiry,
+    Scenario::Drain,
+    Scenario::Retained,
+    Scenario::General,
+    Scenario::CrossTraffic,
+    Scenario::Churn,
+    Scenario::General,
 ];
 
 impl Scenario {
     /// What `seed` is about.
     pub fn of(seed: u64) -> Scenario {
-        // It takes 65,536 messages: once in 128 seeds is enough.
-        if seed % 128 == 100 { Scenario::Identifiers } else { ROUND[(seed % 16) as usize] }
+        match seed % 128 {
+            // These take long: once in 128 seeds is enough.
+            100 => Scenario::Identifiers,
+            120 => Scenario::Crowd,
+            _ => ROUND[(seed % 32) as usize],
+        }
     }
 }
 
@@ -64,15 +89,24 @@ pub fn run(seed: u64, traces: bool) -> u64 {
         Scenario::TakeOver => take_over(seed, &mut random, traces),
         Scenario::Retained => retained(seed, &mut random, traces),
         Scenario::Acknowledgements => acknowledgements(seed, &mut random, traces),
+        Scenario::CrossTraffic => cross_traffic(seed, &mut random, traces),
         Scenario::Share => share(seed, &mut random, traces),
         Scenario::KeepAlive => keep_alive(seed, &mut random, traces),
         Scenario::Wills => wills(seed, &mut random, traces),
+        Scenario::Expiry => expiry(seed, &mut random, traces),
         Scenario::Churn => churn(seed, &mut random, traces),
         Scenario::Scarcity => scarcity(seed, &mut random, traces),
+        Scenario::Limits => limits(seed, &mut random, traces),
         Scenario::OwnQueue => own_queue(seed, &mut random, traces),
+        Scenario::Drain => drain(seed, &mut random, traces),
+        Scenario::Crowd => crowd(seed, &mut random, traces),
         Scenario::Identifiers => identifiers(seed, &mut random, traces),
     };
-    finale(&mut world);
+    if world.is_draining {
+        world.check_drained();
+    } else {
+        finale(&mut world);
+    }
     world.book.digest()
 }
 
@@ -92,7 +126,7 @@ fn general(seed: u64, random: &mut Random, traces: bool) -> World {
         world.connect(client);
     }
     world.holds = random.once_in(2);
-    for _ in 0..random.between(20, 90) {
+    for _ in 0..random.between(20, 400) {
         let client = random.below(count);
         act(&mut world, client, random);
         let steps = random.below(60);
@@ -114,9 +148,10 @@ fn act(world: &mut World, client: usize, random: &mut Random) {
     let is_up = world.clients[client].is_up();
     match choice {
         0..50 => {
-            let (topic, qos) = (*random.pick(&TOPICS), random.below(3) as u8);
-            // One client retains in a topic; the others' messages pass by.
-            let retain = random.once_in(4) && TOPICS.iter().position(|other| *other == topic) == Some(client);
+            let topic = *random.pick(&TOPICS);
+            // One client retains in a topic, with one QoS; the others' messages pass by.
+            let retain = random.once_in(2) && TOPICS.iter().position(|other| *other == topic) == Some(client);
+            let qos = if retain { client % 3 } else { random.below(3) } as u8;
             let length = if retain && random.once_in(5) { 0 } else { *random.pick(&[12, 12, 40, 5000]) };
             world.publish_bytes(client, topic, qos, retain, length);
         }
@@ -355,6 +390,46 @@ fn check_taken(world: &World, publisher: usize, subscriber: usize, there: usize)
     }
 }
 
+/// Everybody publishes to everybody on the other shards at once, through rings of one message.
+fn cross_traffic(seed: u64, random: &mut Random, traces: bool) -> World {
+    let mut setup = Setup::of_many_shards(random);
+    setup.shards = setup.shards.min(4);
+    setup.mesh = [*random.pick(&[1, 2]), *random.pick(&[1, 2]), *random.pick(&[1, 2])];
+    setup.buffers = (8, 4096);
+    setup.config.mqtt.receive_maximum = 64;
+    setup.config.mqtt.inflight_max = 64;
+    let mut world = World::new(seed, setup, traces);
+    let count = world.shards();
+    let publishers: Vec<usize> = (0..count)
+        .map(|shard| world.add_at("client", shard, |profile| Profile { under_way_max: 64, ..profile }))
+        .collect();
+    for &client in &publishers {
+        world.connect(client);
+        world.subscribe(client, "x/#", random.below(3) as u8);
+        if random.once_in(3) {
+            world.subscribe(client, "x/+", 1);
+        }
+    }
+    world.settle();
+    world.holds = random.once_in(2);
+    for _ in 0..random.between(1, 3) {
+        let is_flood = random.once_in(8);
+        for (number, &client) in publishers.iter().enumerate() {
+            let topic = format!("x/{number}");
+            let retain = random.once_in(4);
+            let burst = if is_flood && !retain { 1500 } else { random.between(10, 60) };
+            for _ in 0..burst {
+                let qos = if is_flood { 0 } else { random.below(3) };
+                let qos = if retain { number % 3 } else { qos } as u8;
+                world.publish_bytes(client, &topic, qos, retain, 12);
+            }
+        }
+        let steps = random.below(400);
+        world.bustle(steps);
+    }
+    world
+}
+
 /// Members of share groups come and go while messages are under way to them.
 fn share(seed: u64, random: &mut Random, traces: bool) -> World {
     let mut world = World::new(seed, Setup::of_many_shards(random), traces);
@@ -491,6 +566,56 @@ fn wills(seed: u64, random: &mut Random, traces: bool) -> World {
     world
 }
 
+/// Sessions end when their time is over, and no sooner; a Will is published with the end of its session at the latest.
+fn expiry(seed: u64, random: &mut Random, traces: bool) -> World {
+    let mut world = World::new(seed, Setup::random(random), traces);
+    let watcher = world.add_at("watcher", random.below(world.shards()), |profile| profile);
+    world.connect(watcher);
+    world.subscribe(watcher, "will/#", 2);
+    world.settle();
+    for round in 0..random.between(2, 6) {
+        let payload = format!("will {round}");
+        let will = crate::client::WillSpec { topic: format!("will/{round}"), payload: payload.clone(), delay_s: 1000 };
+        let profile = Profile::new(format!("mortal-{round}"), ProtocolVersion::V5).lasting();
+        let mortal = world.add(Profile { will: Some(will), expiry_s: 10, ..profile });
+        world.connect(mortal);
+        world.subscribe(mortal, "to/mortals", 1);
+        world.settle();
+        let sessions = world.shared.sessions.now();
+        world.clients[mortal].vanish(random.once_in(2));
+        world.settle();
+        world.advance(9_000_000);
+        world.settle();
+        let is_kept = world.shared.sessions.now() == sessions;
+        let comes_back = random.once_in(2);
+        if comes_back {
+            // With CONNACK it says whether its session was kept.
+            world.connect(mortal);
+            world.settle();
+            world.advance(20_000_000);
+            world.settle();
+        } else {
+            world.advance(1_500_000);
+            world.settle();
+            world.clients[mortal].forget_session();
+        }
+        let count = world.clients[watcher].wills.iter().filter(|will| **will == payload).count();
+        let expected = (usize::from(!comes_back), sessions - u64::from(!comes_back));
+        if !is_kept || (count, world.shared.sessions.now()) != expected {
+            fail(
+                "sessions end when due",
+                format!("{payload}: {count} Wills, kept: {is_kept}, came back: {comes_back}"),
+            );
+        }
+        if comes_back {
+            world.clients[mortal].disconnect(true);
+            world.clients[mortal].forget_session();
+            world.settle();
+        }
+    }
+    world
+}
+
 /// Connections come and go so fast that their slots and descriptors are used again within a turn.
 fn churn(seed: u64, random: &mut Random, traces: bool) -> World {
     let mut setup = Setup::random(random);
@@ -577,6 +702,49 @@ fn scarcity(seed: u64, random: &mut Random, traces: bool) -> World {
     world
 }
 
+/// Limits so low that they are reached: what is above them is refused, what is below is served.
+fn limits(seed: u64, random: &mut Random, traces: bool) -> World {
+    let mut setup = Setup::random(random);
+    setup.config.runtime.connections_max = random.between(2, 5) as u32;
+    setup.config.runtime.pending_connects_max = random.between(2, 5) as u32;
+    setup.config.mqtt.sessions_max = random.between(2, 5) as u32;
+    setup.config.mqtt.retained_messages_max = random.between(1, 3) as u64;
+    setup.config.mqtt.retained_bytes_max = 100;
+    setup.config.mqtt.filters_per_client_max = 2;
+    setup.config.mqtt.queue_messages_max = 2;
+    setup.config.mqtt.out_buffer_bytes_max = 4096;
+    setup.config.mqtt.queue_full = *random.pick(&[QueueFull::DropOldest, QueueFull::DropNewest, QueueFull::Disconnect]);
+    let mut world = World::new(seed, setup, traces);
+    world.is_limited = true;
+    for number in 0..8 {
+        let version = *random.pick(&[ProtocolVersion::V311, ProtocolVersion::V5]);
+        let profile = Profile { is_refused: true, ..Profile::new(format!("client-{number}"), version) };
+        let profile = Profile { window: *random.pick(&[48, 1 << 20]), ..profile };
+        world.add(profile);
+    }
+    for _ in 0..random.between(40, 150) {
+        let client = random.below(8);
+        if world.clients[client].is_down() {
+            world.connect(client);
+            let count = world.clients[client].profile.name.len();
+            world.clients[client].rename(format!("client-{client}-{count}"));
+            continue;
+        }
+        match random.below(8) {
+            0 => world.clients[client].vanish(true),
+            1 if world.clients[client].is_up() => world.clients[client].disconnect(false),
+            2 | 3 => world.subscribe(client, FILTERS[random.below(FILTERS.len())], 1),
+            _ => {
+                let (topic, qos) = (*random.pick(&TOPICS), random.below(3) as u8);
+                world.publish(client, topic, qos, random.once_in(3));
+            }
+        }
+        let steps = random.below(30);
+        world.bustle(steps);
+    }
+    world
+}
+
 /// A client publishes to itself faster than it acknowledges, and its queue is short.
 fn own_queue(seed: u64, random: &mut Random, traces: bool) -> World {
     let mut setup = Setup::random(random);
@@ -594,6 +762,59 @@ fn own_queue(seed: u64, random: &mut Random, traces: bool) -> World {
         world.publish(client, "own", 1, false);
         world.bustle(random.below(20));
     }
+    world
+}
+
+/// The broker is told to stop while everybody is busy: everybody is told to go, and goes.
+fn drain(seed: u64, random: &mut Random, traces: bool) -> World {
+    let mut world = World::new(seed, Setup::random(random), traces);
+    let count = random.between(1, 10);
+    for number in 0..count {
+        let version = *random.pick(&[ProtocolVersion::V311, ProtocolVersion::V5]);
+        let profile = Profile::new(format!("client-{number}"), version).whimsical(random);
+        let client = world.add(if random.once_in(2) { profile.lasting() } else { profile });
+        world.connect(client);
+        world.subscribe(client, "t/#", 1);
+    }
+    for _ in 0..random.between(1, 20) {
+        let client = random.below(count);
+        let (topic, qos) = (*random.pick(&TOPICS), random.below(3) as u8);
+        world.publish(client, topic, qos, false);
+        let steps = random.below(60);
+        world.bustle(steps);
+    }
+    world.drain();
+    world
+}
+
+/// So many subscribers on a shard that a fan-out takes several turns; the order of what is published stands.
+fn crowd(seed: u64, random: &mut Random, traces: bool) -> World {
+    let mut setup = Setup::of_many_shards(random);
+    setup.shards = 2;
+    setup.faults = FakeFaults::NONE;
+    setup.buffers = (256, 4096);
+    setup.completions_per_turn_max = 256;
+    let mut world = World::new(seed, setup, traces);
+    let crowded = random.below(2);
+    for _ in 0..1100 {
+        let client = world.add_at("c", crowded, |profile| Profile { reads: 100, ..profile });
+        world.connect_at(client, crowded, true);
+        let qos = random.below(3) as u8;
+        world.subscribe(client, "crowd/#", qos);
+    }
+    world.settle();
+    let publishers = [0, 1].map(|shard| world.add_at("publisher", shard, |profile| profile));
+    publishers.into_iter().for_each(|client| world.connect(client));
+    for _ in 0..random.between(2, 6) {
+        for publisher in publishers {
+            let (qos, topic) = (random.below(3) as u8, *random.pick(&["crowd/1", "crowd/2"]));
+            world.publish_bytes(publisher, topic, qos, false, 12);
+        }
+        let steps = random.below(20);
+        world.bustle(steps);
+    }
+    let leaving = random.below(1100);
+    world.clients[leaving].vanish(true);
     world
 }
 

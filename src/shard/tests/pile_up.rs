@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{ConnectionEffect, ListenerFacts, Shard, Shared};
+use super::super::{ConnectionEffect, ListenerFacts, Shard, Shared};
 use crate::{
     config::{Config, SlowSubscriber},
     routing::HashKey,
@@ -123,7 +123,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 fn room_in_the_mesh_that_lets_a_connection_receive_is_work() {
     let mut alone = Alone::new(|_| {});
     let id = alone.connect(0, 1, &connect_v5("a", 2, 0, 0));
-    alone.shard.start_waiting(id, super::connections::Flags::WAITS_FOR_MESH, true);
+    alone.shard.start_waiting(id, super::super::connections::Flags::WAITS_FOR_MESH, true);
     alone.shard.waiting_for_mesh.push(id);
     alone.shard.handle_mesh_room();
     assert!(alone.shard.has_work(), "the driver has acted for this turn, and must not sleep before it resumes");
@@ -135,10 +135,10 @@ fn input_that_was_put_off_is_handled_before_the_end_of_its_connection() {
     let hears = alone.connect(0, 1, &connect_v5("hears", 2, 0, 0));
     alone.give(hears, &subscribe_v5("will", 0));
     let id = alone.connect(1, 1, &connect_v5("leaves", 2 | 4, 0, 0));
-    alone.shard.start_waiting(id, super::connections::Flags::WAITS_FOR_JOB, false);
+    alone.shard.start_waiting(id, super::super::connections::Flags::WAITS_FOR_JOB, false);
     alone.shard.handle_received(id, &[0xE0, 0x00], alone.now);
     assert!(!alone.shard.handle_input_ended(id));
-    alone.shard.stop_waiting(id, super::connections::Flags::WAITS_FOR_JOB);
+    alone.shard.stop_waiting(id, super::super::connections::Flags::WAITS_FOR_JOB);
     alone.run();
     assert!(alone.closes(id));
     assert!(alone.shard.handle_input_ended(id), "it is over");
@@ -202,7 +202,7 @@ fn fan_outs_under_way_are_few_and_a_will_that_comes_on_top_is_delivered() {
     for slot in 2000..2100 {
         let id = ConnectionId { slot, generation: 1 };
         alone.shard.handle_closed(id, crate::runtime::CloseCause::EndOfStream, alone.now);
-        assert!(alone.shard.jobs.len() <= super::input::JOBS_MAX);
+        assert!(alone.shard.jobs.len() <= super::super::input::JOBS_MAX);
     }
     alone.run();
     let heard = alone.heard(ConnectionId { slot: 1099, generation: 1 });

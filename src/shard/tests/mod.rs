@@ -1,0 +1,14 @@
+//! Scripts for whole shards: what clients send and what they must be told, without a socket or a driver.
+
+mod connect;
+mod deliver;
+mod ending;
+mod kit;
+mod limits;
+mod pile_up;
+mod publish;
+mod retained;
+mod shards;
+mod share;
+mod subscribe;
+mod sys;

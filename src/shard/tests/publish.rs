@@ -1,0 +1,337 @@
+//! A client's PUBLISH: what is taken over, what is refused and with which words.
+
+use super::kit::{Broker, Client, V5, V31, V311, durable, options, publish};
+use crate::{
+    mqtt::{AckKind, PayloadFormatIndicator, Publish, PublishProperties, UserProperties},
+    shard::tests::kit::encoded,
+};
+
+/// A publisher and a subscriber of everything at QoS 2.
+fn pair(broker: &mut Broker, version: crate::mqtt::ProtocolVersion) -> (Client, Client) {
+    let publisher = broker.connect("publisher", version);
+    let subscriber = broker.connect("subscriber", V5);
+    broker.subscribe(subscriber, "#", 2);
+    (publisher, subscriber)
+}
+
+fn aliased<'a>(qos: u8, identifier: u16, topic: &'a str, alias: u16) -> Publish<'a> {
+    let properties = PublishProperties { topic_alias: Some(alias), ..PublishProperties::default() };
+    Publish { properties, ..publish(qos, identifier, topic, "m") }
+}
+
+#[test]
+fn each_qos_is_answered_in_its_way() {
+    for version in [V5, V311, V31] {
+        let mut broker = Broker::new(1);
+        let (publisher, subscriber) = pair(&mut broker, version);
+        broker.send(publisher, publish(0, 0, "t", "zero"));
+        assert!(broker.take(publisher).is_empty());
+        broker.send(publisher, publish(1, 7, "t", "one"));
+        assert_eq!(broker.take(publisher), ["PUBACK 7"]);
+        broker.send(publisher, publish(2, 8, "t", "two"));
+        assert_eq!(broker.take(publisher), ["PUBREC 8"]);
+        broker.ack(publisher, AckKind::PubRel, 8);
+        assert_eq!(broker.take(publisher), ["PUBCOMP 8"]);
+        assert_eq!(
+            broker.take(subscriber),
+            ["PUBLISH q0 t=zero", "PUBLISH q1 id=1 t=one", "PUBLISH q2 id=2 t=two"],
+            "{version:?}"
+        );
+        assert_eq!(broker.counters(0).publishes_received, [1, 1, 1]);
+        assert_eq!(broker.counters(0).deliveries, [1, 1, 1]);
+        assert_eq!(broker.counters(0).publishes_unmatched, 0);
+    }
+}
+
+#[test]
+fn a_publish_that_nobody_wants_is_acknowledged_with_0x10_where_that_can_be_said() {
+    let mut broker = Broker::new(1);
+    let publisher = broker.connect("five", V5);
+    broker.send(publisher, publish(1, 1, "t", "m"));
+    broker.send(publisher, publish(2, 2, "t", "m"));
+    assert_eq!(broker.take(publisher), ["PUBACK 1 NoMatchingSubscribers", "PUBREC 2 NoMatchingSubscribers"]);
+    let publisher = broker.connect("four", V311);
+    broker.send(publisher, publish(1, 1, "t", "m"));
+    broker.send(publisher, publish(2, 2, "t", "m"));
+    assert_eq!(broker.take(publisher), ["PUBACK 1", "PUBREC 2"]);
+    assert_eq!(broker.counters(0).publishes_unmatched, 4);
+}
+
+#[test]
+fn a_qos_2_publish_that_comes_again_is_answered_and_not_delivered() {
+    for version in [V5, V311] {
+        let mut broker = Broker::new(1);
+        let (publisher, subscriber) = pair(&mut broker, version);
+        broker.send(publisher, publish(2, 3, "t", "m"));
+        broker.send(publisher, Publish { dup: true, ..publish(2, 3, "t", "m") });
+        assert_eq!(broker.take(publisher), ["PUBREC 3", "PUBREC 3"]);
+        assert_eq!(broker.take(subscriber), ["PUBLISH q2 id=1 t=m"]);
+        broker.ack(publisher, AckKind::PubRel, 3);
+        broker.ack(publisher, AckKind::PubRel, 3);
+        let unknown = if version == V5 { "PUBCOMP 3 PacketIdentifierNotFound" } else { "PUBCOMP 3" };
+        assert_eq!(broker.take(publisher), ["PUBCOMP 3", unknown]);
+        broker.send(publisher, publish(2, 3, "t", "another"));
+        assert_eq!(broker.take(publisher), ["PUBREC 3"]);
+        assert_eq!(broker.take(subscriber), ["PUBLISH q2 id=2 t=another"]);
+    }
+}
+
+#[test]
+fn what_was_received_at_qos_2_is_remembered_over_a_reconnect() {
+    let mut broker = Broker::new(1);
+    let subscriber = broker.connect("subscriber", V5);
+    broker.subscribe(subscriber, "#", 2);
+    let publisher = broker.connect_as(durable(V5, "p", 100));
+    broker.send(publisher, publish(2, 3, "t", "m"));
+    broker.hang_up(publisher);
+    let publisher = broker.ask(durable(V5, "p", 100));
+    broker.take(publisher);
+    broker.send(publisher, Publish { dup: true, ..publish(2, 3, "t", "m") });
+    broker.ack(publisher, AckKind::PubRel, 3);
+    assert_eq!(broker.take(publisher), ["PUBREC 3", "PUBCOMP 3"]);
+    assert_eq!(broker.take(subscriber), ["PUBLISH q2 id=1 t=m"]);
+}
+
+#[test]
+fn an_identifier_between_pubrec_and_pubrel_serves_nothing_else() {
+    let mut broker = Broker::new(1);
+    let (publisher, subscriber) = pair(&mut broker, V5);
+    broker.send(publisher, publish(2, 3, "t", "m"));
+    broker.take(publisher);
+    broker.send(publisher, publish(1, 3, "t", "other"));
+    assert_eq!(broker.take(publisher), ["PUBACK 3 PacketIdentifierInUse +why"]);
+    assert_eq!(broker.take(subscriber), ["PUBLISH q2 id=1 t=m"]);
+}
+
+#[test]
+fn an_alias_stands_for_the_topic_last_set_and_lives_with_its_connection() {
+    let mut broker = Broker::new(1);
+    let subscriber = broker.connect("subscriber", V5);
+    broker.subscribe(subscriber, "#", 0);
+    let publisher = broker.connect_as(durable(V5, "p", 100));
+    broker.send(publisher, aliased(0, 0, "a", 1));
+    broker.send(publisher, aliased(1, 9, "b", 64));
+    broker.send(publisher, aliased(0, 0, "", 1));
+    broker.send(publisher, aliased(0, 0, "", 64));
+    broker.send(publisher, aliased(0, 0, "c", 1));
+    broker.send(publisher, aliased(0, 0, "", 1));
+    assert_eq!(broker.take(publisher), ["PUBACK 9"]);
+    let topics = ["a", "b", "a", "b", "c", "c"].map(|topic| format!("PUBLISH q0 {topic}=m"));
+    assert_eq!(broker.take(subscriber), topics);
+    broker.hang_up(publisher);
+    let publisher = broker.ask(durable(V5, "p", 100));
+    broker.take(publisher);
+    broker.send(publisher, aliased(0, 0, "", 1));
+    assert_eq!(broker.take(publisher), ["DISCONNECT ProtocolError +why", "closed"]);
+}
+
+#[test]
+fn an_alias_above_the_maximum_is_0x94() {
+    for (alias, topic) in [(65, "t"), (65, "")] {
+        let mut broker = Broker::new(1);
+        let (publisher, subscriber) = pair(&mut broker, V5);
+        broker.send(publisher, aliased(0, 0, topic, alias));
+        assert_eq!(broker.take(publisher), ["DISCONNECT TopicAliasInvalid +why", "closed"]);
+        assert!(broker.take(subscriber).is_empty());
+        assert_eq!(broker.counters(0).protocol_errors, 1);
+    }
+}
+
+#[test]
+fn properties_are_passed_on_as_they_came() {
+    let mut broker = Broker::new(1);
+    let (publisher, subscriber) = pair(&mut broker, V5);
+    let old = broker.connect("old", V311);
+    broker.subscribe(old, "t", 0);
+    let pairs = [("b", "2"), ("a", "1"), ("b", "2")];
+    let properties = PublishProperties {
+        content_type: Some("text"),
+        user_properties: UserProperties::new(&pairs),
+        message_expiry_interval: Some(30),
+        ..PublishProperties::default()
+    };
+    broker.send(publisher, Publish { properties, ..publish(0, 0, "t", "m") });
+    broker.send(publisher, Publish { properties, ..publish(1, 1, "t", "m") });
+    assert_eq!(
+        broker.take(subscriber),
+        ["PUBLISH q0 t=m expiry=30 type=text b:2 a:1 b:2", "PUBLISH q1 id=1 t=m expiry=30 type=text b:2 a:1 b:2"]
+    );
+    assert_eq!(broker.take(old), ["PUBLISH q0 t=m", "PUBLISH q0 t=m"]);
+}
+
+#[test]
+fn what_is_not_allowed_is_refused_in_the_words_of_each_version() {
+    let cases: [(&str, Publish<'_>, &[&str], &[&str]); 8] = [
+        ("QoS above the maximum", publish(2, 1, "t", "m"), &["DISCONNECT QoSNotSupported +why", "closed"], &["closed"]),
+        (
+            "RETAIN",
+            Publish { retain: true, ..publish(1, 1, "t", "m") },
+            &["DISCONNECT RetainNotSupported +why", "closed"],
+            &["closed"],
+        ),
+        ("$SYS at QoS 1", publish(1, 1, "$SYS/a", "m"), &["PUBACK 1 NotAuthorized +why"], &["PUBACK 1"]),
+        ("$SYS at QoS 0", publish(0, 0, "$SYS/a", "m"), &[], &[]),
+        ("a long topic", publish(1, 1, "ninebytes", "m"), &["PUBACK 1 TopicNameInvalid +why"], &["closed"]),
+        ("a deep topic", publish(1, 1, "a/b/c/d", "m"), &["PUBACK 1 TopicNameInvalid +why"], &["closed"]),
+        ("a deep topic at QoS 0", publish(0, 0, "a/b/c/d", "m"), &[], &["closed"]),
+        ("a topic at both limits", publish(1, 1, "a/b/eight", "m"), &["PUBACK 1 TopicNameInvalid +why"], &["closed"]),
+    ];
+    for (name, packet, told_v5, told_v311) in cases {
+        for (version, told) in [(V5, told_v5), (V311, told_v311)] {
+            let mut broker = Broker::with(1, |config| {
+                config.mqtt.maximum_qos = 1;
+                config.mqtt.retained_available = false;
+                config.mqtt.topic_bytes_max = 8;
+                config.mqtt.topic_levels_max = 3;
+            });
+            let publisher = broker.connect("p", version);
+            let subscriber = broker.connect("s", V5);
+            broker.subscribe(subscriber, "#", 0);
+            broker.subscribe(subscriber, "$SYS/#", 0);
+            broker.send(publisher, packet);
+            assert_eq!(broker.take(publisher), told, "{name} in {version:?}");
+            assert!(!broker.take(subscriber).iter().any(|told| told.ends_with("=m")), "{name} in {version:?}");
+            if told.is_empty() || told[0].starts_with("PUBACK") {
+                broker.send(publisher, publish(1, 2, "a/b/8888", "m"));
+                assert_eq!(broker.take(publisher), ["PUBACK 2"], "{name}: the connection goes on");
+                assert_eq!(broker.take(subscriber), ["PUBLISH q0 a/b/8888=m"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refused_qos_2_publish_leaves_its_identifier_free_in_v5_and_is_complete_in_3x() {
+    let mut broker = Broker::new(1);
+    let (publisher, _) = pair(&mut broker, V5);
+    broker.send(publisher, publish(2, 1, "$SYS/a", "m"));
+    broker.ack(publisher, AckKind::PubRel, 1);
+    assert_eq!(
+        broker.take(publisher),
+        ["PUBREC 1 NotAuthorized +why", "PUBCOMP 1 PacketIdentifierNotFound"],
+        "nothing is between PUBREC and PUBREL"
+    );
+    let publisher = broker.connect("four", V311);
+    broker.send(publisher, publish(2, 1, "$SYS/a", "m"));
+    broker.send(publisher, publish(1, 1, "t", "m"));
+    broker.ack(publisher, AckKind::PubRel, 1);
+    assert_eq!(broker.take(publisher), ["PUBREC 1", "PUBACK 1", "PUBCOMP 1"]);
+}
+
+#[test]
+fn a_payload_that_is_said_to_be_text_is_checked_where_that_is_configured() {
+    for (checks, told) in [(true, "PUBACK 1 PayloadFormatInvalid +why"), (false, "PUBACK 1")] {
+        let mut broker = Broker::with(1, |config| config.mqtt.payload_format_check = checks);
+        let (publisher, _) = pair(&mut broker, V5);
+        let text = PublishProperties {
+            payload_format_indicator: Some(PayloadFormatIndicator::Utf8),
+            ..PublishProperties::default()
+        };
+        let bad = Publish { properties: text, payload: &[0xFF], ..publish(1, 1, "t", "") };
+        broker.send(publisher, bad);
+        assert_eq!(broker.take(publisher), [told]);
+        broker.send(publisher, Publish { payload: "ä".as_bytes(), ..bad });
+        broker.send(publisher, Publish { properties: PublishProperties::default(), ..bad });
+        assert_eq!(broker.take(publisher), ["PUBACK 1", "PUBACK 1"]);
+    }
+}
+
+#[test]
+fn more_in_flight_than_the_receive_maximum_is_0x93() {
+    let mut broker = Broker::with(1, |config| config.mqtt.receive_maximum = 2);
+    let (publisher, _) = pair(&mut broker, V5);
+    broker.send(publisher, publish(2, 1, "t", "m"));
+    broker.send(publisher, publish(2, 2, "t", "m"));
+    broker.send(publisher, Publish { dup: true, ..publish(2, 2, "t", "m") });
+    broker.ack(publisher, AckKind::PubRel, 1);
+    broker.send(publisher, publish(1, 3, "t", "m"));
+    broker.send(publisher, publish(2, 4, "t", "m"));
+    broker.send(publisher, publish(0, 0, "t", "m"));
+    let told = ["PUBREC 1", "PUBREC 2", "PUBREC 2", "PUBCOMP 1", "PUBACK 3", "PUBREC 4"];
+    assert_eq!(broker.take(publisher), told);
+    broker.send(publisher, publish(1, 5, "t", "m"));
+    assert_eq!(broker.take(publisher), ["DISCONNECT ReceiveMaximumExceeded +why", "closed"]);
+    // Nobody told a 3.x client of a maximum.
+    let old = broker.connect("old", V311);
+    (1..=5).for_each(|identifier| broker.send(old, publish(2, identifier, "t", "m")));
+    assert_eq!(broker.take(old).len(), 5);
+}
+
+#[test]
+fn reasons_are_left_out_where_a_client_wants_none_or_takes_no_such_packet() {
+    let mut broker = Broker::new(1);
+    let mut connect = crate::mqtt::Connect::new(V5, "c");
+    connect.properties.request_problem_information = false;
+    let terse = broker.connect_as(connect);
+    broker.send(terse, publish(1, 1, "$SYS/a", "m"));
+    assert_eq!(broker.take(terse), ["PUBACK 1 NotAuthorized"]);
+    connect.properties.request_problem_information = true;
+    connect.properties.maximum_packet_size = std::num::NonZeroU32::new(8);
+    connect.client_id = "d";
+    let small = broker.connect_as(connect);
+    broker.send(small, publish(1, 1, "$SYS/a", "m"));
+    broker.send_bytes(small, &[0xF0, 0]);
+    assert_eq!(broker.take(small), ["PUBACK 1 NotAuthorized", "DISCONNECT ProtocolError", "closed"]);
+    // A client that cannot be told of a refusal must not believe that all is well.
+    connect.properties.maximum_packet_size = std::num::NonZeroU32::new(4);
+    connect.client_id = "e";
+    let smaller = broker.connect_as(connect);
+    broker.send(smaller, publish(1, 1, "t", "m"));
+    let told = ["DISCONNECT ImplementationSpecificError", "closed"];
+    assert_eq!(broker.take(smaller), told, "0x10 takes more than four bytes");
+}
+
+#[test]
+fn malformed_packets_end_the_connection_and_are_counted() {
+    for (bytes, reason) in [
+        (&[0x36, 0][..], "MalformedPacket"),
+        (&[0x32, 5, 0, 1, b't', 0, 0][..], "ProtocolError"),
+        (&[0x30, 0xFF, 0xFF, 0xFF, 0x7F][..], "PacketTooLarge"),
+        (&[0x20, 3, 0, 0, 0][..], "ProtocolError"),
+    ] {
+        let mut broker = Broker::new(1);
+        let client = broker.connect("c", V5);
+        broker.send_bytes(client, bytes);
+        broker.ping(client);
+        assert_eq!(broker.take(client), [format!("DISCONNECT {reason} +why"), "closed".into()], "{bytes:?}");
+        assert_eq!(broker.counters(0).protocol_errors, 1);
+        assert_eq!(broker.levels(), (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_packet_that_comes_in_pieces_is_handled_once_and_whole() {
+    let mut broker = Broker::new(1);
+    let (publisher, subscriber) = pair(&mut broker, V5);
+    let long = "x".repeat(40_000);
+    let mut bytes = encoded(publish(0, 0, "t", &long), V5);
+    bytes.extend(encoded(publish(0, 0, "t", "short"), V5));
+    for piece in [1_000, 17_000, 39_999, bytes.len() - 3, bytes.len()] {
+        bytes.chunks(piece).for_each(|part| broker.send_bytes(publisher, part));
+        assert_eq!(broker.take(subscriber), ["PUBLISH q0 t=<40000 bytes>", "PUBLISH q0 t=short"], "{piece}");
+    }
+    let received = broker.counters(0).packets_received;
+    assert_eq!(received, 11, "SUBSCRIBE and ten PUBLISHes");
+    // What lies in pieces when it turns out to be malformed ends the connection as well.
+    broker.send_bytes(publisher, &[0x30]);
+    broker.send_bytes(publisher, &[0xFF]);
+    broker.send_bytes(publisher, &[0xFF, 0xFF, 0xFF, 0xFF]);
+    assert_eq!(broker.take(publisher), ["DISCONNECT MalformedPacket +why", "closed"]);
+}
+
+#[test]
+fn own_publications_come_back_unless_no_local_says_otherwise() {
+    let mut broker = Broker::new(1);
+    let client = broker.connect("c", V5);
+    let other = broker.connect("o", V5);
+    broker.subscribe(client, "t", 0);
+    broker.subscribe(other, "t", 0);
+    broker.publish(client, "t", "m");
+    assert_eq!(broker.take(client), ["PUBLISH q0 t=m"]);
+    broker.subscribe_with(client, "t", crate::mqtt::SubscriptionOptions { no_local: true, ..options(0) }, 0);
+    broker.publish(client, "t", "m");
+    assert!(broker.take(client).is_empty());
+    broker.publish(other, "t", "n");
+    assert_eq!(broker.take(client), ["PUBLISH q0 t=n"]);
+    assert_eq!(broker.take(other).len(), 3);
+}
