@@ -315,6 +315,21 @@ impl World {
         fail("progress", format!("{what} did not come about"));
     }
 
+    /// Runs the clients and `shard` alone until `until` holds, if it does; what `shard` has sent arrives while it sleeps.
+    pub fn run_one(&mut self, shard: usize, until: impl Fn(&World) -> bool) {
+        for _ in 0..1000 {
+            self.tick();
+            if self.nodes[shard].asleep.is_some() {
+                self.nodes[shard].driver.wires_mut().kernel_mut().work();
+            }
+            self.step_all_clients();
+            if until(self) {
+                return;
+            }
+            self.run(shard);
+        }
+    }
+
     /// Steps of the clients and of every shard but those in `still`, until nothing more happens among them.
     pub fn run_others(&mut self, still: &[usize]) {
         for _ in 0..STEPS_MAX {

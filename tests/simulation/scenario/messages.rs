@@ -13,7 +13,10 @@ use crate::{
 
 /// Filters come and go in few slots, and messages are published the moment that SUBACK is there.
 pub fn interest(seed: u64, random: &mut Random, traces: bool) -> World {
-    let setup = Setup { interest_slots: 64, ..Setup::of_many_shards(random) };
+    // Few slots have many users; of many slots each has one.
+    let interest_slots = *random.pick(&[64, 1 << 14]);
+    let others = if interest_slots == 64 { 20 } else { 2 };
+    let setup = Setup { interest_slots, ..Setup::of_many_shards(random) };
     let mut world = World::new(seed, setup, traces);
     let (here, there) = two_shards(&world, random);
     let publisher = world.add_at("publisher", here, |profile| profile);
@@ -24,13 +27,16 @@ pub fn interest(seed: u64, random: &mut Random, traces: bool) -> World {
     for _ in 0..random.between(8, 30) {
         let topic = random.pick(&topics).clone();
         let filter = if random.once_in(3) { topic.replace("/x", "/+") } else { topic.clone() };
-        for _ in 0..random.below(20) {
+        for _ in 0..random.below(others) {
             let topic = random.pick(&topics).clone();
             world.subscribe(other, &topic, 0);
         }
         world.subscribe(subscriber, &filter, 1);
+        if random.once_in(2) {
+            world.run_one(there, |world| world.clients[subscriber].is_subscribed(&filter));
+        }
         world.run_until("a SUBACK", |world| world.clients[subscriber].is_subscribed(&filter));
-        for _ in 0..random.below(20) {
+        for _ in 0..random.below(others) {
             let topic = random.pick(&topics).clone();
             world.unsubscribe(other, &topic);
         }
