@@ -182,6 +182,11 @@ impl World {
         home(self.shared.key.topic(topic).whole, self.shards())
     }
 
+    /// The shard where a share group is at home.
+    pub fn home_of_group(&self, group: &str, filter: &str) -> usize {
+        home(self.shared.key.share_group(group, filter), self.shards())
+    }
+
     /// A name that begins with `prefix` and whose client is at home on `shard`.
     pub fn name_at(&self, prefix: &str, shard: usize) -> String {
         let names = (0..).map(|number| format!("{prefix}{number}"));

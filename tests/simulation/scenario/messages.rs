@@ -148,6 +148,9 @@ pub fn share(seed: u64, random: &mut Random, traces: bool) -> World {
     }
     world.settle();
     for _ in 0..random.between(3, 10) {
+        if random.once_in(3) {
+            leave_together(&mut world, &members, publisher, filter, random);
+        }
         let member = *random.pick(&members);
         let shard = world.home_of(member);
         if random.once_in(2) {
@@ -172,6 +175,34 @@ pub fn share(seed: u64, random: &mut Random, traces: bool) -> World {
         }
     }
     world
+}
+
+/// Every member goes while a message is on its way to one of them, and the group's home does not hear of it.
+fn leave_together(world: &mut World, members: &[usize], publisher: usize, filter: &str, random: &mut Random) {
+    world.settle();
+    let group_filter = filter.trim_start_matches("$share/group/");
+    let at_home = world.home_of_group("group", group_filter);
+    let shards: Vec<usize> = members.iter().map(|&member| world.home_of(member)).collect();
+    shards.iter().for_each(|&shard| world.hold(shard, 2));
+    world.publish(publisher, "s/x", random.between(1, 2) as u8, false);
+    let steps = random.between(100, 400);
+    world.bustle(steps);
+    world.hold(at_home, 1);
+    for &member in members {
+        if world.clients[member].is_up() {
+            world.clients[member].vanish(true);
+        }
+    }
+    let steps = random.between(100, 400);
+    world.bustle(steps);
+    shards.iter().filter(|&&shard| shard != at_home).for_each(|&shard| world.hold(shard, 0));
+    let steps = random.between(100, 400);
+    world.bustle(steps);
+    world.settle();
+    for &member in members.iter().filter(|_| random.once_in(2)) {
+        let shard = world.home_of(member);
+        world.connect_at(member, shard, false);
+    }
 }
 
 /// So many subscribers on a shard that a fan-out takes several turns; the order of what is published stands.
