@@ -1,7 +1,7 @@
 //! An MQTT client as a pure state machine, for the load generator, bridges and tests.
 //!
 //! Owns: one connection's protocol state as a client sees it: the handshake, packet identifiers, what was sent above QoS 0
-//! and is not acknowledged ([`outgoing`]), and which QoS 2 messages came in ([`incoming`]). Bytes that arrived go in, bytes
+//! and is not acknowledged (`outgoing`), and which QoS 2 messages came in (`incoming`). Bytes that arrived go in, bytes
 //! to send come out in a buffer of the caller's, and what happened is told as [`ClientEvent`]s.
 //!
 //! What always holds: acknowledgements are written in the order of the messages that they answer; a client with nothing
@@ -283,6 +283,8 @@ impl Client {
                 Peek::Incomplete { .. } if rest.is_empty() => return Ok(None),
                 Peek::Incomplete { need } => {
                     let missing = need.saturating_sub(self.partial.len()).min(rest.len());
+                    // A large packet comes in many parts: room for it at once, but not on a server's word alone.
+                    self.partial.reserve(need.min(RESERVED_BYTES_MAX).saturating_sub(self.partial.len()));
                     let (taken, left) = rest.split_at_checked(missing).unwrap_or((rest, &[]));
                     self.partial.extend_from_slice(taken);
                     rest = left;
@@ -431,3 +433,6 @@ impl Client {
         if self.state == State::Connected { Ok(()) } else { Err(ClientError::WrongState) }
     }
 }
+
+/// Room that is made for a packet before it is there.
+const RESERVED_BYTES_MAX: usize = 1 << 20;

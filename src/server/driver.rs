@@ -229,7 +229,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
                         // [v3 MQTT-4.8.0-2] No room for it here: what it sent cannot be handled.
                         Err(socket) => {
                             self.wires.discard(socket);
-                            self.shared.connections.take(1);
+                            self.shared.connection_goes(listener);
                         }
                     }
                     self.shard.handle_mesh(from, MeshMessage::Arrival(arrival), now);
@@ -256,7 +256,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
                         self.shard.send_arrival(to, arrival);
                     }
                     // The client was gone before it could be given away.
-                    None => self.shared.connections.take(1),
+                    None => self.shared.connection_goes(arrival.listener),
                 },
             }
         }

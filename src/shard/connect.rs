@@ -81,7 +81,8 @@ impl Shard {
         if at_home != self.index {
             self.clients.counters.handed_off += 1;
             let bytes = if planted(Bug::PipelinedBytesLost) { bytes[..header.total_len()].to_vec() } else { bytes };
-            let arrival = Arrival { socket: None, bytes, stamp, assigned_client_id };
+            let listener = pending.listener;
+            let arrival = Arrival { socket: None, listener, bytes, stamp, assigned_client_id };
             self.effects.connections.push(ConnectionEffect::HandOff(id, at_home, Box::new(arrival)));
             return;
         }
@@ -99,20 +100,20 @@ impl Shard {
         now: Moment,
     ) {
         // It was decoded where it was accepted, so this does not fail.
-        let Ok(Peek::Complete(header)) = peek(&arrival.bytes, u32::MAX) else { return self.drop_arrival(id) };
+        let Ok(Peek::Complete(header)) = peek(&arrival.bytes, u32::MAX) else { return self.drop_arrival(id, listener) };
         let (start, end) = (usize::from(header.header_len), header.total_len());
         let (Some(body), Some(behind)) = (arrival.bytes.get(start..end), arrival.bytes.get(end..)) else {
-            return self.drop_arrival(id);
+            return self.drop_arrival(id, listener);
         };
-        let Ok(connect) = Connect::decode(header, body) else { return self.drop_arrival(id) };
+        let Ok(connect) = Connect::decode(header, body) else { return self.drop_arrival(id, listener) };
         let client_id = arrival.assigned_client_id.as_deref().unwrap_or(connect.client_id);
         let pending = Pending { generation: id.generation, listener, peer, bytes: Vec::new() };
         self.admit(id, &pending, &connect, client_id, arrival.assigned_client_id.is_some(), arrival.stamp, now);
         self.handle_behind_connect(id, behind, now);
     }
 
-    fn drop_arrival(&mut self, id: ConnectionId) {
-        self.shared.connections.take(1);
+    fn drop_arrival(&mut self, id: ConnectionId, listener: u16) {
+        self.shared.connection_goes(listener);
         self.effects.connections.push(ConnectionEffect::Close(id, None, Ending::Reset));
     }
 
@@ -171,7 +172,7 @@ impl Shard {
         now: Moment,
     ) {
         if let Err(reason) = self.check_connect(pending, connect) {
-            return self.refuse_connect(id, connect.version, reason);
+            return self.refuse_connect(id, pending.listener, connect.version, reason);
         }
         let found = self.clients.find(client_id);
         if let Some(session) = found.and_then(|session| self.clients.sessions.at(session))
@@ -180,12 +181,12 @@ impl Shard {
             && !planted(Bug::ConnectStampIgnored)
         {
             // A newer CONNECT of this client was here first: this one has been taken over on its way.
-            return self.refuse_overtaken(id, connect.version);
+            return self.refuse_overtaken(id, pending.listener, connect.version);
         }
         let sessions_max =
             if self.config.mqtt.sessions_max == u32::MAX { u64::MAX } else { self.config.mqtt.sessions_max.into() };
         if found.is_none() && !self.shared.sessions.add_within(1, sessions_max) {
-            return self.refuse_connect(id, connect.version, ReasonCode::QuotaExceeded);
+            return self.refuse_connect(id, pending.listener, connect.version, ReasonCode::QuotaExceeded);
         }
         let (session, session_present) = self.session_for(client_id, found, connect, now);
         let granted = Granted {
@@ -397,22 +398,22 @@ impl Shard {
 
     /// Refuses a connection whose CONNECT was not taken in. `version`: how to say it, when that can be told.
     pub(super) fn refuse_pending(&mut self, id: ConnectionId, version: Option<ProtocolVersion>, reason: ReasonCode) {
-        self.clients.connections.put(id.slot, Place::Vacant);
+        let Place::Pending(pending) = self.clients.connections.put(id.slot, Place::Vacant) else { return };
         self.shared.pending_connects.take(1);
         match version {
-            Some(version) => self.refuse_connect(id, version, reason),
+            Some(version) => self.refuse_connect(id, pending.listener, version, reason),
             None => {
                 self.clients.counters.connects_refused += 1;
-                self.shared.connections.take(1);
+                self.shared.connection_goes(pending.listener);
                 self.effects.connections.push(ConnectionEffect::Close(id, None, Ending::Linger));
             }
         }
     }
 
     /// [v3 MQTT-3.2.2-5] [v5 MQTT-3.2.2-7] [v3 MQTT-3.2.2-4] [v5 MQTT-3.2.2-6] [v5 MQTT-3.1.4-2] [v5 MQTT-4.13.2-1]
-    fn refuse_connect(&mut self, id: ConnectionId, version: ProtocolVersion, reason: ReasonCode) {
+    fn refuse_connect(&mut self, id: ConnectionId, listener: u16, version: ProtocolVersion, reason: ReasonCode) {
         self.clients.counters.connects_refused += 1;
-        self.shared.connections.take(1);
+        self.shared.connection_goes(listener);
         let mut out = crate::transport::OutBuffer::new();
         // [v3 MQTT-3.2.2-6] A reason without a return code in 3.x closes without a word. [v5 MQTT-3.2.2-8]
         let said = ConnAck::new(false, reason).encode(version, out.bytes_mut()).is_ok();
@@ -421,9 +422,9 @@ impl Shard {
     }
 
     /// A CONNECT that a newer one of its client has overtaken: accepted and taken over at once.
-    fn refuse_overtaken(&mut self, id: ConnectionId, version: ProtocolVersion) {
+    fn refuse_overtaken(&mut self, id: ConnectionId, listener: u16, version: ProtocolVersion) {
         self.clients.counters.taken_over += 1;
-        self.shared.connections.take(1);
+        self.shared.connection_goes(listener);
         let mut out = crate::transport::OutBuffer::new();
         if version.has_properties() {
             // [v5 MQTT-3.14.0-1] DISCONNECT needs a CONNACK before it.

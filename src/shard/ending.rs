@@ -118,7 +118,7 @@ impl Shard {
             return;
         }
         let Place::Open(mut connection) = self.clients.connections.put(id.slot, Place::Vacant) else { return };
-        self.shared.connections.take(1);
+        self.shared.connection_goes(connection.listener);
         let last = connection.out.take();
         if gone.closed {
             if let Some(last) = last {
@@ -199,7 +199,26 @@ impl Shard {
     fn publish_will(&mut self, session: u32, now: Moment) {
         // [v3 MQTT-3.1.2-10] [v5 MQTT-3.1.2-10]
         let Some(will) = self.clients.sessions.at_mut(session).and_then(|session| session.will.take()) else { return };
-        let Will { message, message_expiry_interval_s, .. } = *will;
+        if self.turn_is_full() || !self.wills.is_empty() {
+            // Many clients have gone at once. It is moved, not copied: the queue holds what the sessions held.
+            return self.wills.push_back(will);
+        }
+        self.send_will(*will, now);
+    }
+
+    /// Publishes Wills that had to wait, a few a turn at least.
+    pub(super) fn run_wills(&mut self, now: Moment) {
+        for sent in 0.. {
+            if self.fan_outs_are_many() || (sent >= WILLS_PER_TURN_MIN && self.turn_is_full()) {
+                return;
+            }
+            let Some(will) = self.wills.pop_front() else { return };
+            self.send_will(*will, now);
+        }
+    }
+
+    fn send_will(&mut self, will: Will, now: Moment) {
+        let Will { message, message_expiry_interval_s, .. } = will;
         let (qos, retain) = (message.envelope.qos, message.envelope.retain);
         let envelope = self.envelope(qos, retain, message_expiry_interval_s, now);
         self.clients.counters.wills_published += 1;
@@ -246,3 +265,6 @@ impl Shard {
         self.clients.connections.open() > 0
     }
 }
+
+/// Wills that had to wait and are published in a turn, however much else there is to do.
+const WILLS_PER_TURN_MIN: usize = 16;

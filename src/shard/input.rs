@@ -30,12 +30,16 @@ impl Shard {
     pub fn handle_accepted(&mut self, id: ConnectionId, listener: u16, peer: SocketAddr, now: Moment) {
         let runtime = &self.config.runtime;
         let connections_max = if runtime.connections_max == 0 { u64::MAX } else { u64::from(runtime.connections_max) };
-        if !self.shared.connections.add_within(1, connections_max) {
+        let listener_max = match self.config.listeners.get(usize::from(listener)) {
+            Some(configured) if configured.connections_max != u32::MAX => u64::from(configured.connections_max),
+            _ => u64::MAX,
+        };
+        if !self.shared.connection_comes(listener, connections_max, listener_max) {
             self.clients.counters.connections_over_limit += 1;
             return self.effects.connections.push(ConnectionEffect::Close(id, None, super::Ending::Reset));
         }
         if !self.shared.pending_connects.add_within(1, u64::from(runtime.pending_connects_max)) {
-            self.shared.connections.take(1);
+            self.shared.connection_goes(listener);
             self.clients.counters.connections_over_limit += 1;
             return self.effects.connections.push(ConnectionEffect::Close(id, None, super::Ending::Reset));
         }
@@ -103,10 +107,11 @@ impl Shard {
     pub fn handle_closed(&mut self, id: ConnectionId, cause: CloseCause, now: Moment) {
         match self.clients.connections.place_mut(id) {
             None | Some(Place::Vacant) => {}
-            Some(Place::Pending(_)) => {
+            Some(Place::Pending(pending)) => {
+                let listener = pending.listener;
                 self.clients.connections.put(id.slot, Place::Vacant);
                 self.shared.pending_connects.take(1);
-                self.shared.connections.take(1);
+                self.shared.connection_goes(listener);
                 self.clients.counters.connects_refused += 1;
             }
             Some(Place::Open(_)) => self.end_connection(id, Gone::closed_by_peer(cause), now),
@@ -174,7 +179,7 @@ impl Shard {
     fn consume(&mut self, id: ConnectionId, bytes: &[u8], allowed: usize, now: Moment) -> usize {
         let mut used = 0;
         loop {
-            let turn_is_full = self.turn_is_full(allowed);
+            let turn_is_full = self.has_done(allowed);
             let Some(connection) = self.clients.connections.open_mut(id) else { return bytes.len() };
             if connection.flags.any(Flags::WAITS) {
                 return used;
@@ -210,9 +215,18 @@ impl Shard {
         }
     }
 
-    /// Whether so much was done in this turn that no more input is handled in it.
-    fn turn_is_full(&self, allowed: usize) -> bool {
-        self.work_this_turn >= allowed || self.jobs.len() >= JOBS_MAX
+    /// Whether so much was done in this turn that what can wait has to.
+    pub(super) fn turn_is_full(&self) -> bool {
+        self.has_done(WORK_PER_TURN)
+    }
+
+    /// Whether as many large fan-outs are under way as there may be.
+    pub(super) fn fan_outs_are_many(&self) -> bool {
+        self.jobs.len() >= JOBS_MAX
+    }
+
+    fn has_done(&self, allowed: usize) -> bool {
+        self.work_this_turn >= allowed || self.fan_outs_are_many()
     }
 
     /// A packet broke the protocol: the client is told why, when its version can be told, and disconnected.
@@ -283,7 +297,7 @@ impl Shard {
     /// Goes on with input that was put off, each connection once.
     pub(super) fn run_backlog(&mut self, now: Moment) {
         for _ in 0..self.backlog.len() {
-            if self.turn_is_full(WORK_PER_TURN) {
+            if self.turn_is_full() {
                 return;
             }
             let Some(id) = self.backlog.pop_front() else { return };

@@ -46,6 +46,7 @@ use crate::{
     plant::{Bug, planted},
     routing::{FilterTable, InterestCounts, RetainedStore, ShareGroups, Subscriber},
     runtime::ConnectionId,
+    session::Will,
     shard::{
         fan_out::{FanOut, FanOutJob},
         ledger::{AnswerReference, Ledger},
@@ -98,6 +99,8 @@ pub struct Shard {
     retained_talk: RetainedTalk,
     fan_out: FanOut,
     jobs: VecDeque<FanOutJob>,
+    /// Wills that came when there was much to do.
+    wills: VecDeque<Box<Will>>,
     ledger: Ledger,
     timers: TimerWheel,
     due: Vec<Timer>,
@@ -159,6 +162,7 @@ impl Shard {
             retained_talk: RetainedTalk::default(),
             fan_out: FanOut::default(),
             jobs: VecDeque::new(),
+            wills: VecDeque::new(),
             ledger: Ledger::new(usize::from(shards)),
             timers,
             due: Vec::new(),
@@ -216,6 +220,7 @@ impl Shard {
             // Asked for after the driver had acted: room in the mesh lets connections receive again.
             || !self.effects.connections.is_empty()
             || !self.jobs.is_empty()
+            || !self.wills.is_empty()
             || !self.to_self.is_empty()
             || !self.settled.is_empty()
             || self.retained_talk.has_work()
@@ -250,9 +255,7 @@ impl Shard {
     pub fn leaves_in_mesh(&self, from: u16, rank: usize) -> bool {
         match rank {
             RANK_HOME => self.effects.waiting(RANK_DELIVERY) > 0,
-            RANK_DELIVERY => {
-                self.jobs.len() >= input::JOBS_MAX || self.jobs.iter().any(|job| job.comes_from_shard(from))
-            }
+            RANK_DELIVERY => self.fan_outs_are_many() || self.jobs.iter().any(|job| job.comes_from_shard(from)),
             _ => false,
         }
     }
@@ -343,6 +346,7 @@ impl Shard {
             self.handle_exchange(self.index, message, now);
         }
         self.run_fan_out(now);
+        self.run_wills(now);
         self.run_share_retries(now);
         self.run_retained(now);
         self.run_settled();

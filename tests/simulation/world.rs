@@ -126,7 +126,7 @@ impl World {
         let network = FakeNetwork::new(random.number());
         let clock = Rc::new(Cell::new(START_MICROS));
         let key = HashKey::from_seed(u128::from(random.number()));
-        let shared = Arc::new(Shared::new(setup.shards as u16, key, setup.interest_slots));
+        let shared = Arc::new(Shared::new(setup.shards as u16, 1, key, setup.interest_slots));
         let ports = Mesh::build::<MeshMessage>(setup.shards, setup.mesh).expect("descriptors for the wake-ups");
         let config = Rc::new(setup.config.clone());
         let listeners: Vec<Socket> = (0..setup.shards).map(|_| network.listen()).collect();

@@ -3,7 +3,13 @@
 use std::rc::Rc;
 
 use super::super::{ConnectionEffect, ListenerFacts, Shard, Shared};
-use crate::{config::Config, routing::HashKey, runtime::ConnectionId, sync::Arc, time::Moment};
+use crate::{
+    config::{Config, SlowSubscriber},
+    routing::HashKey,
+    runtime::ConnectionId,
+    sync::Arc,
+    time::Moment,
+};
 
 /// A shard of one, with the clock in the test's hand.
 struct Alone {
@@ -19,7 +25,7 @@ impl Alone {
         config.sys.enabled = false;
         change(&mut config);
         let now = Moment::from_micros(1_000_000_000);
-        let shared = Arc::new(Shared::new(1, HashKey::from_seed(1), 1 << 12));
+        let shared = Arc::new(Shared::new(1, 1, HashKey::from_seed(1), 1 << 12));
         let listener = ListenerFacts { admits_anonymous: true, port: 1883 };
         let shard = Shard::new(0, Rc::new(config), shared, vec![listener], now);
         Self { shard, now, sent: Vec::new(), effects: Vec::new() }
@@ -285,4 +291,31 @@ fn a_drain_ends_connections_without_connect_as_well() {
     alone.run();
     assert!(alone.closes(id));
     assert_eq!((alone.shard.shared.connections.now(), alone.shard.shared.pending_connects.now()), (0, 0));
+}
+
+#[test]
+fn a_listener_admits_as_many_connections_as_it_may() {
+    let mut alone = Alone::new(|config| config.listeners[0].connections_max = 1);
+    for generation in 1..4 {
+        let id = alone.connect(0, generation, &connect_v5("a", 2, 0, 0));
+        let second = ConnectionId { slot: 1, generation };
+        alone.shard.handle_accepted(second, 0, "127.0.0.1:1".parse().unwrap(), alone.now);
+        alone.run();
+        assert!(alone.closes(second) && !alone.closes(id));
+        alone.give(id, &[0xE0, 0x00]);
+        assert!(alone.closes(id));
+    }
+}
+
+#[test]
+fn a_subscriber_that_falls_behind_is_disconnected_where_that_is_configured() {
+    for (act, goes) in [(SlowSubscriber::Queue, false), (SlowSubscriber::Disconnect, true)] {
+        let mut alone = Alone::new(|config| config.mqtt.slow_subscriber = act);
+        let id = alone.connect(0, 1, &connect_v5("slow", 2, 0, 0));
+        alone.give(id, &subscribe_v5("t", 1));
+        let sends = alone.connect(1, 1, &connect_v5("sends", 2, 0, 0));
+        alone.shard.clients.connections.open_mut(id).unwrap().unsent_bytes = 512 * 1024;
+        alone.give(sends, &publish_v5(0x32, "t", 1, "more"));
+        assert_eq!(alone.closes(id), goes);
+    }
 }

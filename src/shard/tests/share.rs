@@ -1,1 +1,249 @@
-//! x
+//! Share groups: who gets a message, and what happens when nobody can take it.
+
+use super::kit::{Broker, Client, V5, V311, durable, identifier_of, options, publish};
+use crate::mqtt::{AckKind, Connect, Publish, Subscribe, SubscriptionOptions, TopicFilter};
+
+/// Clients at home at these shards, all of them members of `filter` at QoS 1.
+fn members(broker: &mut Broker, shards: &[u16], filter: &str) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for (number, &shard) in shards.iter().enumerate() {
+        let name = broker.client_id_at(shard, &format!("member{number}-"));
+        let client = broker.connect_as(durable(V5, &name, 100));
+        broker.subscribe(client, filter, 1);
+        clients.push(client);
+    }
+    clients
+}
+
+/// How many messages each of them was told.
+fn told(broker: &mut Broker, clients: &[Client]) -> Vec<usize> {
+    clients.iter().map(|&client| broker.take(client).len()).collect()
+}
+
+#[test]
+fn members_take_turns_wherever_they_and_the_publisher_are_at_home() {
+    for home in [0, 1, 2] {
+        let mut broker = Broker::new(3);
+        let filter = format!("$share/{}/t/+", broker.group_at(home, "g", "t/+"));
+        let clients = members(&mut broker, &[0, 1, 2, 0], &filter);
+        let publisher = broker.connect("p", V5);
+        for number in 0..12 {
+            broker.send(publisher, publish(1, 1, "t/1", &number.to_string()));
+            assert_eq!(broker.take(publisher), ["PUBACK 1"]);
+        }
+        assert_eq!(told(&mut broker, &clients), [3, 3, 3, 3], "home {home}");
+        broker.publish(publisher, "t", "no match");
+        broker.publish(publisher, "t/1/2", "no match");
+        assert_eq!(told(&mut broker, &clients), [0; 4]);
+    }
+}
+
+#[test]
+fn each_group_gets_a_copy_and_so_does_each_plain_subscription() {
+    let mut broker = Broker::new(2);
+    let client = broker.connect("c", V311);
+    for filter in ["$share/a/t", "$share/b/t", "$share/b/+", "t", "#"] {
+        broker.subscribe(client, filter, 0);
+    }
+    broker.publish(client, "t", "m");
+    assert_eq!(broker.take(client).len(), 4, "three groups, and one for the two plain ones");
+}
+
+#[test]
+fn a_delivery_carries_what_its_subscription_says() {
+    for home in [0, 1] {
+        let mut broker = Broker::new(2);
+        let filter = format!("$share/{}/t", broker.group_at(home, "g", "t"));
+        let name = broker.client_id_at(0, "c");
+        let client = broker.connect(&name, V5);
+        let asked = SubscriptionOptions { retain_as_published: true, ..options(1) };
+        broker.subscribe_with(client, &filter, asked, 9);
+        let retained = Publish { retain: true, ..publish(2, 1, "t", "m") };
+        broker.send(client, retained);
+        let told = broker.take(client);
+        assert!(told.contains(&"PUBLISH q1 id=1 retain t=m ids=[9]".to_owned()), "{told:?}");
+        broker.subscribe_with(client, &filter, options(0), 0);
+        assert!(broker.take(client).is_empty(), "no retained message for a share group");
+        broker.send(client, Publish { packet_identifier: Some(identifier_of(2)), ..retained });
+        let told = broker.take(client);
+        assert!(told.contains(&"PUBLISH q0 t=m".to_owned()), "{told:?}");
+    }
+}
+
+#[test]
+fn suback_waits_until_the_home_of_the_group_has_heard() {
+    let mut broker = Broker::new(2);
+    let filter = format!("$share/{}/t", broker.group_at(1, "g", "t"));
+    let name = broker.client_id_at(0, "c");
+    let client = broker.connect(&name, V5);
+    broker.mesh_is_held = true;
+    let filters = [(TopicFilter::parse(&filter).unwrap(), options(1))];
+    broker.send(client, Subscribe::new(identifier_of(1), &filters));
+    assert!(broker.take(client).is_empty());
+    broker.mesh_is_held = false;
+    broker.settle();
+    assert_eq!(broker.take(client), ["SUBACK 1 [GrantedQoS1]"]);
+}
+
+#[test]
+fn who_is_away_is_passed_over_and_serves_again_when_back() {
+    for home in [0, 1] {
+        let mut broker = Broker::new(2);
+        let filter = format!("$share/{}/t", broker.group_at(home, "g", "t"));
+        let clients = members(&mut broker, &[0, 1], &filter);
+        let publisher = broker.connect("p", V5);
+        broker.hang_up(clients[1]);
+        (0..4).for_each(|_| broker.publish(publisher, "t", "m"));
+        assert_eq!(told(&mut broker, &clients), [4, 0]);
+        let name = broker.client_id_at(1, "member1-");
+        let back = broker.connect_as(durable(V5, &name, 100));
+        (0..4).for_each(|_| broker.publish(publisher, "t", "m"));
+        assert_eq!(told(&mut broker, &[clients[0], back]), [2, 2], "home {home}");
+    }
+}
+
+#[test]
+fn when_all_are_away_a_durable_member_queues() {
+    for home in [0, 1] {
+        let mut broker = Broker::new(2);
+        let filter = format!("$share/{}/t", broker.group_at(home, "g", "t"));
+        let clients = members(&mut broker, &[0, 0], &filter);
+        let publisher = broker.connect("p", V5);
+        clients.iter().for_each(|&client| broker.hang_up(client));
+        broker.send(publisher, publish(1, 1, "t", "kept"));
+        broker.publish(publisher, "t", "QoS 0 is not");
+        assert_eq!(broker.take(publisher), ["PUBACK 1"]);
+        let mut kept = Vec::new();
+        for number in 0..2 {
+            let name = broker.client_id_at(0, &format!("member{number}-"));
+            let back = broker.ask(durable(V5, &name, 100));
+            broker.take_first(back);
+            kept.extend(broker.take(back));
+        }
+        assert_eq!(kept, ["PUBLISH q1 id=1 t=kept"]);
+        let unserved = broker.counters(0).dropped_share_unserved + broker.counters(1).dropped_share_unserved;
+        assert_eq!(unserved, 1, "the one of QoS 0");
+    }
+}
+
+#[test]
+fn what_nobody_can_take_is_counted() {
+    let mut broker = Broker::new(2);
+    let filter = format!("$share/{}/t", broker.group_at(1, "g", "t"));
+    let name = broker.client_id_at(0, "c");
+    let mut connect = Connect::new(V5, &name);
+    connect.properties.maximum_packet_size = std::num::NonZeroU32::new(20);
+    let small = broker.connect_as(connect);
+    broker.subscribe(small, &filter, 1);
+    let publisher = broker.connect("p", V5);
+    broker.send(publisher, publish(1, 1, "t", "a payload of more than twenty bytes"));
+    assert!(broker.take(small).is_empty());
+    assert_eq!(broker.counters(1).dropped_share_unserved, 1);
+    assert_eq!(broker.counters(0).dropped_too_large, 1);
+    // Another member takes it instead.
+    let large = members(&mut broker, &[1], &filter)[0];
+    for _ in 0..4 {
+        broker.send(publisher, publish(1, 1, "t", "a payload of more than twenty bytes"));
+    }
+    assert_eq!(broker.take(large).len(), 4);
+    assert_eq!(broker.counters(1).dropped_share_unserved, 1);
+}
+
+#[test]
+fn a_member_that_is_lost_on_the_way_gives_the_message_to_another() {
+    let mut broker = Broker::new(2);
+    let filter = format!("$share/{}/t", broker.group_at(0, "g", "t"));
+    let clients = members(&mut broker, &[1, 1], &filter);
+    let name = broker.client_id_at(0, "p");
+    let publisher = broker.connect(&name, V5);
+    broker.mesh_is_held = true;
+    broker.send(publisher, publish(1, 1, "t", "a"));
+    broker.send(publisher, publish(1, 2, "t", "b"));
+    assert_eq!(broker.take(publisher), ["PUBACK 1", "PUBACK 2"], "the group has them");
+    broker.hang_up(clients[0]);
+    broker.mesh_is_held = false;
+    broker.settle();
+    let mut told = broker.take(clients[1]);
+    told.sort();
+    assert_eq!(told, ["PUBLISH q1 id=1 t=b", "PUBLISH q1 id=2 t=a"]);
+    // The last one is lost as well: its session keeps what was meant for it.
+    broker.mesh_is_held = true;
+    broker.send(publisher, publish(1, 3, "t", "c"));
+    broker.hang_up(clients[1]);
+    broker.mesh_is_held = false;
+    broker.settle();
+    let mut kept = Vec::new();
+    for number in 0..2 {
+        let name = broker.client_id_at(1, &format!("member{number}-"));
+        let back = broker.ask(durable(V5, &name, 100));
+        broker.take_first(back);
+        kept.extend(broker.take(back).into_iter().filter(|line| line.ends_with("t=c")));
+    }
+    assert_eq!(kept.len(), 1, "{kept:?}");
+}
+
+#[test]
+fn a_member_whose_queue_is_half_full_is_passed_over_until_it_has_drained() {
+    let mut broker = Broker::with(1, |config| config.mqtt.queue_messages_max = 4);
+    let filter = "$share/g/t";
+    let mut connect = durable(V5, "slow", 100);
+    connect.properties.receive_maximum = std::num::NonZeroU16::new(1);
+    let slow = broker.connect_as(connect);
+    broker.subscribe(slow, filter, 1);
+    broker.subscribe(slow, "own", 1);
+    let fast = members(&mut broker, &[0], filter)[0];
+    let publisher = broker.connect("p", V5);
+    // One is in flight, two are half of the queue, three are more.
+    (0..4).for_each(|_| broker.send(publisher, publish(1, 1, "own", "m")));
+    broker.send(publisher, publish(1, 1, "t", "m"));
+    broker.send(publisher, publish(1, 1, "t", "m"));
+    let before = broker.take(fast).len();
+    broker.take(slow);
+    assert!(before >= 1);
+    (0..4).for_each(|_| broker.send(publisher, publish(1, 1, "t", "m")));
+    assert_eq!(broker.take(fast).len(), 4, "the slow one is full");
+    for identifier in 1..=5 {
+        broker.ack(slow, AckKind::PubAck, identifier);
+    }
+    broker.take(slow);
+    (0..4).for_each(|_| broker.send(publisher, publish(1, 1, "t", "m")));
+    assert_eq!(broker.take(fast).len(), 2, "and takes its turns again");
+}
+
+#[test]
+fn a_message_stays_with_the_client_that_it_was_sent_to() {
+    let mut broker = Broker::new(1);
+    let clients = members(&mut broker, &[0, 0], "$share/g/t");
+    let publisher = broker.connect("p", V5);
+    broker.send(publisher, publish(1, 1, "t", "m"));
+    let (first, other) =
+        if broker.take(clients[0]).is_empty() { (clients[1], clients[0]) } else { (clients[0], clients[1]) };
+    broker.take(first);
+    broker.hang_up(first);
+    broker.settle();
+    assert!(broker.take(other).is_empty());
+    let number = if first == clients[0] { 0 } else { 1 };
+    let name = broker.client_id_at(0, &format!("member{number}-"));
+    let back = broker.ask(durable(V5, &name, 100));
+    broker.take_first(back);
+    assert_eq!(broker.take(back), ["PUBLISH q1 id=1 dup t=m"]);
+}
+
+#[test]
+fn a_group_ends_with_its_last_member() {
+    for home in [0, 1] {
+        let mut broker = Broker::new(2);
+        let filter = format!("$share/{}/t", broker.group_at(home, "g", "t"));
+        let clients = members(&mut broker, &[0, 1], &filter);
+        let publisher = broker.connect("p", V5);
+        broker.unsubscribe(clients[0], &filter);
+        assert_eq!(broker.take(clients[0]), ["UNSUBACK 60001 [Success]"]);
+        (0..3).for_each(|_| broker.publish(publisher, "t", "m"));
+        assert_eq!(told(&mut broker, &clients), [0, 3]);
+        broker.hang_up(clients[1]);
+        broker.after_s(101);
+        broker.send(publisher, publish(1, 1, "t", "m"));
+        assert_eq!(broker.take(publisher), ["PUBACK 1 NoMatchingSubscribers"], "home {home}");
+        assert_eq!(broker.shared.share_interest.depth_mask(), 0);
+    }
+}
