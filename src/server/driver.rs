@@ -162,7 +162,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         if !self.mesh.about_to_sleep() {
             return None;
         }
-        if all_sent {
+        if all_sent || planted(Bug::ParkedBeforeSent) {
             // Otherwise its turn has not ended: who waits for that would take what lies behind the rings for sent.
             self.shared.clocks.park(usize::from(self.index));
         }

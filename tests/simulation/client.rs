@@ -404,7 +404,7 @@ impl Client {
             fail("closed without cause", format!("{name}, {:?}, {:?}", link.phase, link.disconnect));
         }
         // Whoever is turned away at the door is told nothing.
-        let is_at_the_door = profile.is_refused && link.phase == Phase::Connecting;
+        let is_at_the_door = (profile.is_refused || link.expects_end) && link.phase == Phase::Connecting;
         if !link.leaves && !is_at_the_door {
             check_last_words(&self.profile, link);
         }

@@ -182,6 +182,11 @@ impl World {
         home(self.shared.key.topic(topic).whole, self.shards())
     }
 
+    /// The shard where a share group is at home.
+    pub fn home_of_group(&self, group: &str, filter: &str) -> usize {
+        home(self.shared.key.share_group(group, filter), self.shards())
+    }
+
     /// A name that begins with `prefix` and whose client is at home on `shard`.
     pub fn name_at(&self, prefix: &str, shard: usize) -> String {
         let names = (0..).map(|number| format!("{prefix}{number}"));
@@ -313,6 +318,21 @@ impl World {
             }
         }
         fail("progress", format!("{what} did not come about"));
+    }
+
+    /// Runs the clients and `shard` alone until `until` holds, if it does; what `shard` has sent arrives while it sleeps.
+    pub fn run_one(&mut self, shard: usize, until: impl Fn(&World) -> bool) {
+        for _ in 0..1000 {
+            self.tick();
+            if self.nodes[shard].asleep.is_some() {
+                self.nodes[shard].driver.wires_mut().kernel_mut().work();
+            }
+            self.step_all_clients();
+            if until(self) {
+                return;
+            }
+            self.run(shard);
+        }
     }
 
     /// Steps of the clients and of every shard but those in `still`, until nothing more happens among them.

@@ -224,7 +224,8 @@ impl<K: Kernel> Wires<K> {
         let has_changed = self.accept_rest(handler, now);
         self.rearm_starved();
         // Whoever still starves may have bytes waiting, and only the next turn arms it.
-        let must_not_wait = has_expired || has_changed || self.more_to_handle || !self.starved.is_empty();
+        let starves = !self.starved.is_empty() && !planted(Bug::StarvedLeftBehind);
+        let must_not_wait = has_expired || has_changed || self.more_to_handle || starves;
         if must_not_wait { EnterWait::No } else { self.enter_wait(wait, now) }
     }
 

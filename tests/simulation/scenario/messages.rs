@@ -13,7 +13,10 @@ use crate::{
 
 /// Filters come and go in few slots, and messages are published the moment that SUBACK is there.
 pub fn interest(seed: u64, random: &mut Random, traces: bool) -> World {
-    let setup = Setup { interest_slots: 64, ..Setup::of_many_shards(random) };
+    // Few slots have many users; of many slots each has one.
+    let interest_slots = *random.pick(&[64, 1 << 14]);
+    let others = if interest_slots == 64 { 20 } else { 2 };
+    let setup = Setup { interest_slots, ..Setup::of_many_shards(random) };
     let mut world = World::new(seed, setup, traces);
     let (here, there) = two_shards(&world, random);
     let publisher = world.add_at("publisher", here, |profile| profile);
@@ -24,13 +27,16 @@ pub fn interest(seed: u64, random: &mut Random, traces: bool) -> World {
     for _ in 0..random.between(8, 30) {
         let topic = random.pick(&topics).clone();
         let filter = if random.once_in(3) { topic.replace("/x", "/+") } else { topic.clone() };
-        for _ in 0..random.below(20) {
+        for _ in 0..random.below(others) {
             let topic = random.pick(&topics).clone();
             world.subscribe(other, &topic, 0);
         }
         world.subscribe(subscriber, &filter, 1);
+        if random.once_in(2) {
+            world.run_one(there, |world| world.clients[subscriber].is_subscribed(&filter));
+        }
         world.run_until("a SUBACK", |world| world.clients[subscriber].is_subscribed(&filter));
-        for _ in 0..random.below(20) {
+        for _ in 0..random.below(others) {
             let topic = random.pick(&topics).clone();
             world.unsubscribe(other, &topic);
         }
@@ -142,6 +148,9 @@ pub fn share(seed: u64, random: &mut Random, traces: bool) -> World {
     }
     world.settle();
     for _ in 0..random.between(3, 10) {
+        if random.once_in(3) {
+            leave_together(&mut world, &members, publisher, filter, random);
+        }
         let member = *random.pick(&members);
         let shard = world.home_of(member);
         if random.once_in(2) {
@@ -166,6 +175,34 @@ pub fn share(seed: u64, random: &mut Random, traces: bool) -> World {
         }
     }
     world
+}
+
+/// Every member goes while a message is on its way to one of them, and the group's home does not hear of it.
+fn leave_together(world: &mut World, members: &[usize], publisher: usize, filter: &str, random: &mut Random) {
+    world.settle();
+    let group_filter = filter.trim_start_matches("$share/group/");
+    let at_home = world.home_of_group("group", group_filter);
+    let shards: Vec<usize> = members.iter().map(|&member| world.home_of(member)).collect();
+    shards.iter().for_each(|&shard| world.hold(shard, 2));
+    world.publish(publisher, "s/x", random.between(1, 2) as u8, false);
+    let steps = random.between(100, 400);
+    world.bustle(steps);
+    world.hold(at_home, 1);
+    for &member in members {
+        if world.clients[member].is_up() {
+            world.clients[member].vanish(true);
+        }
+    }
+    let steps = random.between(100, 400);
+    world.bustle(steps);
+    shards.iter().filter(|&&shard| shard != at_home).for_each(|&shard| world.hold(shard, 0));
+    let steps = random.between(100, 400);
+    world.bustle(steps);
+    world.settle();
+    for &member in members.iter().filter(|_| random.once_in(2)) {
+        let shard = world.home_of(member);
+        world.connect_at(member, shard, false);
+    }
 }
 
 /// So many subscribers on a shard that a fan-out takes several turns; the order of what is published stands.
