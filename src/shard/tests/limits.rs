@@ -5,7 +5,7 @@ use crate::mqtt::{AckKind, Connect};
 
 /// Subscribers of `t` at QoS 0.
 fn crowd(broker: &mut Broker, shard: u16, size: usize) -> Vec<Client> {
-    let names: Vec<String> = (0..)
+    let names: Vec<String> = (0..5000)
         .map(|number| format!("crowd{number}"))
         .filter(|name| broker.home_of_client(name) == shard)
         .take(size)
@@ -111,13 +111,14 @@ fn input_that_comes_while_a_connection_waits_is_kept_in_order_and_bounded() {
     let clients = crowd(&mut broker, 0, 1000);
     let watcher = broker.connect("w", V5);
     broker.subscribe(watcher, "t", 0);
+    broker.subscribe(watcher, "w", 0);
     for number in 0..12 {
         broker.write(publisher, publish(0, 0, "t", &number.to_string()));
     }
     broker.turn(0);
     assert!(!broker.is_paused(publisher), "its budget alone does not stop its socket");
     let long = "l".repeat(70_000);
-    broker.write(publisher, publish(0, 0, "t", &long));
+    broker.write(publisher, publish(0, 0, "w", &long));
     // Taken in ahead of the backlog, which is run at the end of a turn.
     broker.turn(0);
     assert!(broker.is_paused(publisher), "too much is stashed");
@@ -125,9 +126,9 @@ fn input_that_comes_while_a_connection_waits_is_kept_in_order_and_bounded() {
     broker.settle();
     assert!(!broker.is_paused(publisher));
     let mut expected: Vec<String> = (0..12).map(|number| format!("PUBLISH q0 t={number}")).collect();
-    expected.extend(["PUBLISH q0 t=<70000 bytes>".to_owned(), "PUBLISH q0 t=last".to_owned()]);
+    expected.extend(["PUBLISH q0 w=<70000 bytes>".to_owned(), "PUBLISH q0 t=last".to_owned()]);
     assert_eq!(broker.take(watcher), expected);
-    assert_eq!(told(&mut broker, &clients), 14_000);
+    assert_eq!(told(&mut broker, &clients), 13_000);
 }
 
 #[test]
