@@ -53,6 +53,12 @@ pub enum Bug {
     WillAfterResume,
     /// A shard goes to sleep without looking at its inbound rings after it said so.
     SleepWithoutLook,
+    /// A shard sleeps while connections wait to be armed again after ENOBUFS.
+    StarvedLeftBehind,
+    /// A shard counts as parked while messages of its last turn wait behind a full ring.
+    ParkedBeforeSent,
+    /// A shared message that every member refused is dropped, although the session of one would queue it.
+    SleepingMemberForgotten,
 }
 
 impl Bug {
@@ -81,6 +87,9 @@ impl Bug {
         Bug::ShareRefusalDropped,
         Bug::WillAfterResume,
         Bug::SleepWithoutLook,
+        Bug::StarvedLeftBehind,
+        Bug::ParkedBeforeSent,
+        Bug::SleepingMemberForgotten,
     ];
 }
 

@@ -3,8 +3,10 @@
 mod house;
 
 use std::{
+    io::{Read, Write},
     net::TcpListener,
     process::{Command, Output},
+    thread,
 };
 
 use house::broker::Broker;
@@ -169,10 +171,21 @@ fn an_unreachable_broker_and_wrong_flags_get_one_clear_line() {
 
 #[test]
 fn a_refused_connection_ends_the_run_with_the_brokers_reason() {
-    let broker = Broker::start(1, &["127.0.0.1"], &["--set", "mqtt.client_id_bytes_max=10"]);
-    let output = bench(&broker.address().to_string(), &["p2p", "--pairs", "1"]);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let refusing = thread::spawn(move || {
+        let (mut connection, _) = listener.accept().expect("a connection");
+        let mut connect = [0; 64];
+        let _ = connection.read(&mut connect).expect("CONNECT");
+        // CONNACK of 3.1.1 with return code 5.
+        connection.write_all(&[0x20, 2, 0, 5]).expect("CONNACK");
+        // Open until the client goes: a reset could overtake the answer.
+        while connection.read(&mut connect).is_ok_and(|length| length > 0) {}
+    });
+    let output = bench(&address, &["p2p", "--pairs", "1", "--opening", "1"]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.starts_with("error: the server refused the connection: "), "{errors}");
     assert_eq!(errors.lines().count(), 1, "{errors}");
+    refusing.join().expect("the server that refuses ends well");
 }

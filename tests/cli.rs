@@ -40,9 +40,15 @@ fn file(name: &str, text: impl AsRef<[u8]>) -> PathBuf {
 
 #[test]
 fn help_and_version_are_printed() {
-    for arguments in
-        [&["--help"][..], &["-h"], &["serve", "--help"], &["check-config", "--help"], &["doctor", "--help"]]
-    {
+    for arguments in [
+        &["--help"][..],
+        &["-h"],
+        &["serve", "--help"],
+        &["check-config", "--help"],
+        &["doctor", "--help"],
+        &["bench", "--help"],
+        &["bench", "p2p", "--help"],
+    ] {
         let output = ringmq(arguments);
         assert_eq!(code(&output), 0, "{arguments:?}");
         assert!(stdout(&output).contains("Usage: ringmq"), "{arguments:?}");

@@ -1,7 +1,7 @@
 //! An MQTT client as a pure state machine, for the load generator, bridges and tests.
 //!
 //! Owns: one connection's protocol state as a client sees it: the handshake, packet identifiers, what was sent above QoS 0
-//! and is not acknowledged ([`outgoing`]), and which QoS 2 messages came in ([`incoming`]). Bytes that arrived go in, bytes
+//! and is not acknowledged (`outgoing`), and which QoS 2 messages came in (`incoming`). Bytes that arrived go in, bytes
 //! to send come out in a buffer of the caller's, and what happened is told as [`ClientEvent`]s.
 //!
 //! What always holds: acknowledgements are written in the order of the messages that they answer; a client with nothing
@@ -23,10 +23,7 @@ use std::time::Duration;
 pub use event::{ClientError, ClientEvent};
 pub use template::PublishTemplate;
 
-use self::{
-    incoming::Incoming,
-    outgoing::{Outgoing, Stage},
-};
+use self::{incoming::Incoming, outgoing::Outgoing};
 use crate::{
     mqtt::{
         Ack, AckKind, ConnAck, Connect, Disconnect, Encode, FrameHeader, Packet, PacketIdentifier, PacketType, Peek,
@@ -286,6 +283,8 @@ impl Client {
                 Peek::Incomplete { .. } if rest.is_empty() => return Ok(None),
                 Peek::Incomplete { need } => {
                     let missing = need.saturating_sub(self.partial.len()).min(rest.len());
+                    // A large packet comes in many parts: room for it at once, but not on a server's word alone.
+                    self.partial.reserve(need.min(RESERVED_BYTES_MAX).saturating_sub(self.partial.len()));
                     let (taken, left) = rest.split_at_checked(missing).unwrap_or((rest, &[]));
                     self.partial.extend_from_slice(taken);
                     rest = left;
@@ -306,9 +305,8 @@ impl Client {
         match (self.state, packet) {
             (State::Connecting, Packet::ConnAck(connack)) => self.on_connack(&connack, on_event),
             (State::Connected, Packet::Publish(publish)) => self.on_publish(publish, out, on_event),
-            (State::Connected, Packet::PubAck(ack)) => self.on_final_ack(&ack, Stage::PubAck, on_event),
+            (State::Connected, Packet::PubAck(ack) | Packet::PubComp(ack)) => self.on_final_ack(&ack, on_event),
             (State::Connected, Packet::PubRec(ack)) => self.on_pubrec(&ack, out, on_event),
-            (State::Connected, Packet::PubComp(ack)) => self.on_final_ack(&ack, Stage::PubComp, on_event),
             (State::Connected, Packet::PubRel(ack)) => {
                 // An identifier that isn't known is answered too: the answer to an earlier PUBREL may have been lost.
                 self.incoming.release(ack.packet_identifier);
@@ -391,7 +389,7 @@ impl Client {
         on_event: &mut impl FnMut(ClientEvent<'_>),
     ) -> Result<(), ClientError> {
         if ack.reason_code.is_error() {
-            return self.on_final_ack(ack, Stage::PubRec, on_event);
+            return self.on_final_ack(ack, on_event);
         }
         if !self.outgoing.advance(ack.packet_identifier) {
             return Err(ClientError::UnknownPacketIdentifier(PacketType::PubRec, ack.packet_identifier));
@@ -401,13 +399,8 @@ impl Client {
     }
 
     #[inline]
-    fn on_final_ack(
-        &mut self,
-        ack: &Ack<'_>,
-        stage: Stage,
-        on_event: &mut impl FnMut(ClientEvent<'_>),
-    ) -> Result<(), ClientError> {
-        let Some(token) = self.outgoing.finish(ack.packet_identifier, stage) else {
+    fn on_final_ack(&mut self, ack: &Ack<'_>, on_event: &mut impl FnMut(ClientEvent<'_>)) -> Result<(), ClientError> {
+        let Some(token) = self.outgoing.finish(ack.packet_identifier, ack.kind) else {
             return Err(ClientError::UnknownPacketIdentifier(ack.kind.packet_type(), ack.packet_identifier));
         };
         on_event(ClientEvent::Acknowledged { token, reason_code: ack.reason_code });
@@ -418,8 +411,8 @@ impl Client {
     fn begin_publish(&mut self, qos: QoS, token: u32) -> Result<Option<PacketIdentifier>, ClientError> {
         match qos {
             QoS::AtMostOnce => Ok(None),
-            QoS::AtLeastOnce => self.outgoing.begin(Stage::PubAck, token).map(Some),
-            QoS::ExactlyOnce => self.outgoing.begin(Stage::PubRec, token).map(Some),
+            QoS::AtLeastOnce => self.outgoing.begin(AckKind::PubAck, token).map(Some),
+            QoS::ExactlyOnce => self.outgoing.begin(AckKind::PubRec, token).map(Some),
         }
     }
 
@@ -440,3 +433,6 @@ impl Client {
         if self.state == State::Connected { Ok(()) } else { Err(ClientError::WrongState) }
     }
 }
+
+/// Room that is made for a packet before it is there.
+const RESERVED_BYTES_MAX: usize = 1 << 20;

@@ -3,18 +3,7 @@
 use std::collections::VecDeque;
 
 use super::ClientError;
-use crate::mqtt::PacketIdentifier;
-
-/// The packet that a sent message waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// QoS 1.
-    PubAck,
-    /// QoS 2, first half.
-    PubRec,
-    /// QoS 2, second half.
-    PubComp,
-}
+use crate::mqtt::{AckKind, PacketIdentifier};
 
 /// Messages above QoS 0 in flight, and requests without an answer.
 ///
@@ -32,7 +21,8 @@ pub(super) struct Outgoing {
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     identifier: PacketIdentifier,
-    stage: Stage,
+    /// The packet that it waits for: PUBACK, or PUBREC and then PUBCOMP.
+    awaited: AckKind,
     token: u32,
 }
 
@@ -65,12 +55,12 @@ impl Outgoing {
 
     /// Gives a message its identifier.
     #[inline]
-    pub fn begin(&mut self, stage: Stage, token: u32) -> Result<PacketIdentifier, ClientError> {
+    pub fn begin(&mut self, awaited: AckKind, token: u32) -> Result<PacketIdentifier, ClientError> {
         if !self.has_room() {
             return Err(ClientError::InFlightFull);
         }
         let identifier = self.take_identifier()?;
-        self.messages.push_back(InFlight { identifier, stage, token });
+        self.messages.push_back(InFlight { identifier, awaited, token });
         Ok(identifier)
     }
 
@@ -100,19 +90,19 @@ impl Outgoing {
     /// identifier.
     pub fn advance(&mut self, identifier: PacketIdentifier) -> bool {
         let Some(message) = self.place(identifier).and_then(|place| self.messages.get_mut(place)) else { return false };
-        if message.stage == Stage::PubAck {
+        if message.awaited == AckKind::PubAck {
             return false;
         }
-        message.stage = Stage::PubComp;
+        message.awaited = AckKind::PubComp;
         true
     }
 
-    /// Ends the message of that identifier if it waits for just that, and returns its token.
+    /// Ends the message of that identifier if it waits for `came`, and returns its token.
     #[inline]
-    pub fn finish(&mut self, identifier: PacketIdentifier, stage: Stage) -> Option<u32> {
+    pub fn finish(&mut self, identifier: PacketIdentifier, came: AckKind) -> Option<u32> {
         let place = self.place(identifier)?;
         let message = *self.messages.get(place)?;
-        if message.stage != stage {
+        if message.awaited != came {
             return None;
         }
         self.messages.remove(place);

@@ -39,7 +39,7 @@ pub struct Member {
 pub enum MemberState {
     /// Online, with room: takes its turn.
     Ready,
-    /// Online, but its queue is full: passed over.
+    /// Online, but its queue is filling: taken when nobody else is, and what its full queue does is its shard's to say.
     Full,
     /// Offline with a session that lasts: queues when nobody is ready.
     Asleep,
@@ -162,11 +162,12 @@ impl ShareGroups {
         found.extend(slices.iter().flat_map(|groups| groups.iter().copied()));
     }
 
-    /// Whose turn it is: the next ready member, else the next one asleep, else nobody. Never one whose session number is
+    /// Whose turn it is: the next ready member, else the next one asleep, else the next full one. Never one whose session number is
     /// in `refused`, in which no number stands twice; takes time in proportion to these.
     pub fn pick(&mut self, group: GroupIdentifier, refused: &[u64]) -> Option<Member> {
         let found = self.groups.at_mut(group.index).filter(|found| found.generation == group.generation)?;
-        found.next(MemberState::Ready, refused).or_else(|| found.next(MemberState::Asleep, refused))
+        let mut states = [MemberState::Ready, MemberState::Asleep, MemberState::Full].into_iter();
+        states.find_map(|state| found.next(state, refused))
     }
 
     /// The group of `name` and `filter`.
@@ -329,8 +330,9 @@ mod tests {
     fn a_member_asleep_queues_when_nobody_is_ready() {
         let mut groups = groups();
         let group = groups.join("g", "a", member(1, MemberState::Away)).group;
-        groups.join("g", "a", member(2, MemberState::Full));
         assert_eq!(picked(&mut groups, group, &[]), None);
+        groups.join("g", "a", member(2, MemberState::Full));
+        assert_eq!(picked(&mut groups, group, &[]), Some(2), "its queue may have room, and nobody else takes it");
         groups.join("g", "a", member(3, MemberState::Asleep));
         groups.join("g", "a", member(4, MemberState::Asleep));
         assert_eq!(picked(&mut groups, group, &[]), Some(3));
@@ -404,8 +406,8 @@ mod tests {
                     let members = model.iter().filter(|((of, number), has)| *of == name && **has == state && !refused.contains(number));
                     members.map(|((_, number), _)| *number).collect()
                 };
-                let (ready, asleep) = (of(MemberState::Ready), of(MemberState::Asleep));
-                let best = if ready.is_empty() { asleep } else { ready };
+                let states = [MemberState::Ready, MemberState::Asleep, MemberState::Full];
+                let best = states.into_iter().map(of).find(|members| !members.is_empty()).unwrap_or_default();
                 let Some(group) = groups.find(group, filter) else { continue };
                 // One round visits each of the best once.
                 let round: BTreeSet<u64> = best.iter().filter_map(|_| picked(&mut groups, group, &refused)).collect();

@@ -140,11 +140,13 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         self.send_buffers();
     }
 
-    /// Tells up to `max` clients to go. Returns whether any connection is left, closing ones included.
+    /// Tells up to `max` clients to go. Returns whether any connection is left, on any shard, closing ones included.
     pub fn drain(&mut self, max: usize) -> bool {
         self.wires.stop_accepting();
         let now = self.time.now();
-        self.shard.drain(max, now) || !self.wires.is_empty()
+        // A client on its way between shards is at home on one of them, which must still be there to tell it.
+        let has_connections = !self.wires.is_empty() || self.shared.connections.now() > 0;
+        self.shard.drain(max, now) || has_connections || self.wires.is_accepting()
     }
 
     /// Until when the shard may sleep (`Some(None)`: until something happens), after it has said that it will. `None`:
@@ -160,7 +162,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         if !self.mesh.about_to_sleep() {
             return None;
         }
-        if all_sent {
+        if all_sent || planted(Bug::ParkedBeforeSent) {
             // Otherwise its turn has not ended: who waits for that would take what lies behind the rings for sent.
             self.shared.clocks.park(usize::from(self.index));
         }
@@ -181,9 +183,8 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         let mut replies = std::mem::take(&mut self.replies);
         if !self.holds(RANK_REPLY) {
             for from in others(self.shards) {
-                self.mesh.drain(usize::from(from), RANK_REPLY, self.mesh_messages_per_turn, |reply| {
-                    replies.push((from, reply));
-                });
+                let max = if self.is_stuck_behind(from, RANK_REPLY) { 0 } else { self.mesh_messages_per_turn };
+                self.mesh.drain(usize::from(from), RANK_REPLY, max, |reply| replies.push((from, reply)));
             }
         }
         if !self.holds(RANK_DELIVERY) {
@@ -208,10 +209,14 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         self.held_ranks & (1 << rank) != 0
     }
 
+    /// Whether what is left in a ring keeps a higher rank waiting, as it would if all ranks shared one.
+    fn is_stuck_behind(&self, from: u16, rank: usize) -> bool {
+        planted(Bug::OneRank) && (0..rank).any(|lower| self.shard.leaves_in_mesh(from, lower))
+    }
+
     fn take_ring(&mut self, from: u16, rank: usize, now: Moment) -> bool {
         for _ in 0..self.mesh_messages_per_turn {
-            let is_stuck_behind = planted(Bug::OneRank) && (0..rank).any(|rank| self.shard.leaves_in_mesh(from, rank));
-            if self.shard.leaves_in_mesh(from, rank) || is_stuck_behind {
+            if self.shard.leaves_in_mesh(from, rank) || self.is_stuck_behind(from, rank) {
                 return false;
             }
             match self.mesh.pop(usize::from(from), rank) {
@@ -224,7 +229,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
                         // [v3 MQTT-4.8.0-2] No room for it here: what it sent cannot be handled.
                         Err(socket) => {
                             self.wires.discard(socket);
-                            self.shared.connections.take(1);
+                            self.shared.connection_goes(listener);
                         }
                     }
                     self.shard.handle_mesh(from, MeshMessage::Arrival(arrival), now);
@@ -251,7 +256,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
                         self.shard.send_arrival(to, arrival);
                     }
                     // The client was gone before it could be given away.
-                    None => self.shared.connections.take(1),
+                    None => self.shared.connection_goes(arrival.listener),
                 },
             }
         }
@@ -339,6 +344,10 @@ impl<T: Time> WireHandler for Handler<'_, T> {
     fn on_received(&mut self, id: ConnectionId, bytes: &mut [u8]) {
         let now = self.now();
         self.shard.handle_received(id, bytes, now);
+    }
+
+    fn is_over_without_input(&mut self, id: ConnectionId) -> bool {
+        self.shard.handle_input_ended(id)
     }
 
     fn on_sent(&mut self, id: ConnectionId, buffer: Box<OutBuffer>, bytes: usize) {

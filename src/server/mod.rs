@@ -93,7 +93,8 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let ports = Mesh::build::<MeshMessage>(shards, [capacity; RANKS]).map_err(ServerError::Mesh)?;
     handle_stop_signals(ports.iter().map(|port| port.wake().clone()).collect())?;
     let key = HashKey::from_seed(placement_seed());
-    let shared = Arc::new(Shared::new(shards as u16, key, config.runtime.interest_slots as usize));
+    let interest_slots = config.runtime.interest_slots as usize;
+    let shared = Arc::new(Shared::new(shards as u16, config.listeners.len(), key, interest_slots));
     let clock = Clock::start();
     let config = StdArc::new(config);
     let mut executors = Vec::new();

@@ -192,8 +192,10 @@ impl Clients {
             self.counters.dropped_too_large += 1;
             return Delivered::TooLarge;
         }
-        let slow = connection
-            .is_some_and(|connection| connection.outbound_bytes() > self.config.mqtt.out_buffer_bytes_max as usize);
+        // What was written in this turn says nothing of the client; what it has not taken of an earlier one does.
+        let slow = connection.is_some_and(|connection| {
+            connection.unsent_bytes > 0 && connection.outbound_bytes() >= pump_bytes_max(&self.config)
+        });
         let id = connection.map(|connection| id_of(session.connection, connection));
         let limits = &self.config.mqtt;
         if slow && limits.slow_subscriber == SlowSubscriber::Disconnect {
@@ -245,7 +247,7 @@ impl Clients {
         let version = connection.version;
         let packet_bytes_max = connection.packet_bytes_max as usize;
         let quota = u32::from(connection.receive_maximum);
-        let room = PUMP_BYTES_MAX.min(self.config.mqtt.out_buffer_bytes_max as usize);
+        let room = pump_bytes_max(&self.config);
         let unsent_bytes = connection.unsent_bytes as usize;
         while outbox.has_unsent() {
             let Some(out) = self.connections.out(slot) else { return };
@@ -279,6 +281,11 @@ impl Clients {
             }
         }
     }
+}
+
+/// Bytes on their way to a client from which on no more of its queue is written.
+fn pump_bytes_max(config: &Config) -> usize {
+    PUMP_BYTES_MAX.min(config.mqtt.out_buffer_bytes_max as usize)
 }
 
 /// Whether a connection takes a packet of this size.

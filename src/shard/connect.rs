@@ -81,7 +81,8 @@ impl Shard {
         if at_home != self.index {
             self.clients.counters.handed_off += 1;
             let bytes = if planted(Bug::PipelinedBytesLost) { bytes[..header.total_len()].to_vec() } else { bytes };
-            let arrival = Arrival { socket: None, bytes, stamp, assigned_client_id };
+            let listener = pending.listener;
+            let arrival = Arrival { socket: None, listener, bytes, stamp, assigned_client_id };
             self.effects.connections.push(ConnectionEffect::HandOff(id, at_home, Box::new(arrival)));
             return;
         }
@@ -99,20 +100,20 @@ impl Shard {
         now: Moment,
     ) {
         // It was decoded where it was accepted, so this does not fail.
-        let Ok(Peek::Complete(header)) = peek(&arrival.bytes, u32::MAX) else { return self.drop_arrival(id) };
+        let Ok(Peek::Complete(header)) = peek(&arrival.bytes, u32::MAX) else { return self.drop_arrival(id, listener) };
         let (start, end) = (usize::from(header.header_len), header.total_len());
         let (Some(body), Some(behind)) = (arrival.bytes.get(start..end), arrival.bytes.get(end..)) else {
-            return self.drop_arrival(id);
+            return self.drop_arrival(id, listener);
         };
-        let Ok(connect) = Connect::decode(header, body) else { return self.drop_arrival(id) };
+        let Ok(connect) = Connect::decode(header, body) else { return self.drop_arrival(id, listener) };
         let client_id = arrival.assigned_client_id.as_deref().unwrap_or(connect.client_id);
         let pending = Pending { generation: id.generation, listener, peer, bytes: Vec::new() };
         self.admit(id, &pending, &connect, client_id, arrival.assigned_client_id.is_some(), arrival.stamp, now);
         self.handle_behind_connect(id, behind, now);
     }
 
-    fn drop_arrival(&mut self, id: ConnectionId) {
-        self.shared.connections.take(1);
+    fn drop_arrival(&mut self, id: ConnectionId, listener: u16) {
+        self.shared.connection_goes(listener);
         self.effects.connections.push(ConnectionEffect::Close(id, None, Ending::Reset));
     }
 
@@ -171,7 +172,7 @@ impl Shard {
         now: Moment,
     ) {
         if let Err(reason) = self.check_connect(pending, connect) {
-            return self.refuse_connect(id, connect.version, reason);
+            return self.refuse_connect(id, pending.listener, connect.version, reason);
         }
         let found = self.clients.find(client_id);
         if let Some(session) = found.and_then(|session| self.clients.sessions.at(session))
@@ -180,12 +181,12 @@ impl Shard {
             && !planted(Bug::ConnectStampIgnored)
         {
             // A newer CONNECT of this client was here first: this one has been taken over on its way.
-            return self.refuse_overtaken(id, connect.version);
+            return self.refuse_overtaken(id, pending.listener, connect.version);
         }
         let sessions_max =
             if self.config.mqtt.sessions_max == u32::MAX { u64::MAX } else { self.config.mqtt.sessions_max.into() };
         if found.is_none() && !self.shared.sessions.add_within(1, sessions_max) {
-            return self.refuse_connect(id, connect.version, ReasonCode::QuotaExceeded);
+            return self.refuse_connect(id, pending.listener, connect.version, ReasonCode::QuotaExceeded);
         }
         let (session, session_present) = self.session_for(client_id, found, connect, now);
         let granted = Granted {
@@ -293,6 +294,7 @@ impl Shard {
             keep_alive_s: granted.keep_alive_s,
             // [v5 MQTT-4.9.0-1]
             receive_maximum: asked.min(self.config.mqtt.inflight_max),
+            received_here: 0,
             packet_bytes_max: connect.properties.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get),
             unsent_bytes: 0,
             last_seen: now,
@@ -313,7 +315,7 @@ impl Shard {
         }
         if granted.keep_alive_s > 0 {
             let due = now.after(keep_alive_patience(granted.keep_alive_s));
-            self.timers.set(due, Timer::KeepAlive { slot: id.slot, generation: id.generation });
+            self.timers.set(due, Timer::KeepAlive { slot: id.slot });
         }
         self.clients.counters.connects_accepted += 1;
     }
@@ -395,23 +397,23 @@ impl Shard {
     }
 
     /// Refuses a connection whose CONNECT was not taken in. `version`: how to say it, when that can be told.
-    fn refuse_pending(&mut self, id: ConnectionId, version: Option<ProtocolVersion>, reason: ReasonCode) {
-        self.clients.connections.put(id.slot, Place::Vacant);
+    pub(super) fn refuse_pending(&mut self, id: ConnectionId, version: Option<ProtocolVersion>, reason: ReasonCode) {
+        let Place::Pending(pending) = self.clients.connections.put(id.slot, Place::Vacant) else { return };
         self.shared.pending_connects.take(1);
         match version {
-            Some(version) => self.refuse_connect(id, version, reason),
+            Some(version) => self.refuse_connect(id, pending.listener, version, reason),
             None => {
                 self.clients.counters.connects_refused += 1;
-                self.shared.connections.take(1);
+                self.shared.connection_goes(pending.listener);
                 self.effects.connections.push(ConnectionEffect::Close(id, None, Ending::Linger));
             }
         }
     }
 
     /// [v3 MQTT-3.2.2-5] [v5 MQTT-3.2.2-7] [v3 MQTT-3.2.2-4] [v5 MQTT-3.2.2-6] [v5 MQTT-3.1.4-2] [v5 MQTT-4.13.2-1]
-    fn refuse_connect(&mut self, id: ConnectionId, version: ProtocolVersion, reason: ReasonCode) {
+    fn refuse_connect(&mut self, id: ConnectionId, listener: u16, version: ProtocolVersion, reason: ReasonCode) {
         self.clients.counters.connects_refused += 1;
-        self.shared.connections.take(1);
+        self.shared.connection_goes(listener);
         let mut out = crate::transport::OutBuffer::new();
         // [v3 MQTT-3.2.2-6] A reason without a return code in 3.x closes without a word. [v5 MQTT-3.2.2-8]
         let said = ConnAck::new(false, reason).encode(version, out.bytes_mut()).is_ok();
@@ -420,9 +422,9 @@ impl Shard {
     }
 
     /// A CONNECT that a newer one of its client has overtaken: accepted and taken over at once.
-    fn refuse_overtaken(&mut self, id: ConnectionId, version: ProtocolVersion) {
+    fn refuse_overtaken(&mut self, id: ConnectionId, listener: u16, version: ProtocolVersion) {
         self.clients.counters.taken_over += 1;
-        self.shared.connections.take(1);
+        self.shared.connection_goes(listener);
         let mut out = crate::transport::OutBuffer::new();
         if version.has_properties() {
             // [v5 MQTT-3.14.0-1] DISCONNECT needs a CONNACK before it.
@@ -485,6 +487,15 @@ fn version_of_refusal(error: DecodeError, body: &[u8]) -> Option<ProtocolVersion
 /// Seconds, `u32::MAX` for what never ends.
 pub(super) fn seconds_or_for_ever(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+impl crate::config::MqttLimits {
+    /// Bytes on their way to a client beyond which it has to go: more than deliveries can come to, which are bounded
+    /// by themselves (the out-buffer's limit, or one packet above it). What is above is answers that it does not read.
+    #[must_use]
+    pub(crate) fn unread_bytes_max(&self) -> usize {
+        (self.out_buffer_bytes_max as usize).saturating_add(2 * self.packet_bytes_max as usize)
+    }
 }
 
 impl crate::config::Config {

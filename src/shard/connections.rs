@@ -86,6 +86,8 @@ pub struct Connection {
     pub keep_alive_s: u16,
     /// QoS 1 and 2 PUBLISHes that it takes at once.
     pub receive_maximum: u16,
+    /// QoS 2 PUBLISHes received on this connection and not released.
+    pub received_here: u16,
     /// The largest packet that it takes.
     pub packet_bytes_max: u32,
     /// Bytes given to the driver that have not left yet.
@@ -257,6 +259,14 @@ impl Connections {
     pub fn open_ids(&self) -> impl Iterator<Item = ConnectionId> {
         self.chunks.iter().flat_map(|chunk| chunk.iter()).zip(0u32..).filter_map(|(place, slot)| match place {
             Place::Open(connection) => Some(ConnectionId { slot, generation: connection.generation }),
+            _ => None,
+        })
+    }
+
+    /// Every connection that has not sent a complete CONNECT.
+    pub fn pending_ids(&self) -> impl Iterator<Item = ConnectionId> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).zip(0u32..).filter_map(|(place, slot)| match place {
+            Place::Pending(pending) => Some(ConnectionId { slot, generation: pending.generation }),
             _ => None,
         })
     }

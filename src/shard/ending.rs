@@ -118,7 +118,7 @@ impl Shard {
             return;
         }
         let Place::Open(mut connection) = self.clients.connections.put(id.slot, Place::Vacant) else { return };
-        self.shared.connections.take(1);
+        self.shared.connection_goes(connection.listener);
         let last = connection.out.take();
         if gone.closed {
             if let Some(last) = last {
@@ -144,7 +144,6 @@ impl Shard {
     fn leave_session(&mut self, index: u32, gone: Gone, now: Moment) {
         let Some(session) = self.clients.sessions.at_mut(index) else { return };
         let expiry_interval_s = session.expiry_interval_s;
-        let generation = session.generation;
         session.drop_empty_outbox();
         if expiry_interval_s == 0 || gone.ends_session {
             // [v5 MQTT-4.1.0-2]
@@ -155,36 +154,43 @@ impl Shard {
             self.publish_will(index, now);
         } else if !gone.resumed && delay_s < expiry_interval_s {
             let due = now.after(Duration::from_secs(delay_s.into()));
-            self.timers.set(due, Timer::WillDelay { session: index, generation });
+            self.timers.set(due, Timer::WillDelay { session: index });
         }
-        if expiry_interval_s != u32::MAX {
+        if expiry_interval_s != u32::MAX && !gone.resumed {
             let due = now.after(Duration::from_secs(expiry_interval_s.into()));
-            self.timers.set(due, Timer::SessionExpiry { session: index, generation });
+            self.timers.set(due, Timer::SessionExpiry { session: index });
         }
         if let Some(session) = self.clients.sessions.at_mut(index) {
             session.offline_since = now;
         }
+        // What was asked for the connection waits for its room no longer: the session queues what it keeps.
+        self.continue_retained(index);
         self.report_share_state(index);
     }
 
-    /// A session's time may be over: the timer of an earlier absence means nothing.
-    pub(super) fn on_session_expiry(&mut self, session: u32, generation: u32, now: Moment) {
-        let Some(found) = self.clients.session_mut(session, generation) else { return };
-        let life = Duration::from_secs(found.expiry_interval_s.into());
-        if found.is_online() || found.expiry_interval_s == u32::MAX || found.offline_since.after(life) > now {
+    /// A session's time may be over. The timer may be that of an earlier absence or an earlier session in this place:
+    /// only what stands here now counts.
+    pub(super) fn on_session_expiry(&mut self, session: u32, now: Moment) {
+        let Some(found) = self.clients.sessions.at(session) else { return };
+        if found.is_online() || found.expiry_interval_s == u32::MAX {
             return;
+        }
+        let due = found.offline_since.after(Duration::from_secs(found.expiry_interval_s.into()));
+        if due > now {
+            return self.timers.set(due, Timer::SessionExpiry { session });
         }
         self.clients.counters.sessions_expired += 1;
         self.end_session(session, now);
     }
 
-    /// A Will's delay may be over.
-    pub(super) fn on_will_delay(&mut self, session: u32, generation: u32, now: Moment) {
-        let Some(found) = self.clients.session_mut(session, generation) else { return };
-        let delay = Duration::from_secs(found.will.as_ref().map_or(0, |will| will.delay_s).into());
+    /// A Will's delay may be over. As above.
+    pub(super) fn on_will_delay(&mut self, session: u32, now: Moment) {
+        let Some(found) = self.clients.sessions.at(session) else { return };
         let came_back = found.is_online() && !planted(Bug::WillAfterResume);
-        if came_back || found.will.is_none() || found.offline_since.after(delay) > now {
-            return;
+        let Some(will) = found.will.as_ref().filter(|_| !came_back) else { return };
+        let due = found.offline_since.after(Duration::from_secs(will.delay_s.into()));
+        if due > now {
+            return self.timers.set(due, Timer::WillDelay { session });
         }
         self.publish_will(session, now);
     }
@@ -193,7 +199,26 @@ impl Shard {
     fn publish_will(&mut self, session: u32, now: Moment) {
         // [v3 MQTT-3.1.2-10] [v5 MQTT-3.1.2-10]
         let Some(will) = self.clients.sessions.at_mut(session).and_then(|session| session.will.take()) else { return };
-        let Will { message, message_expiry_interval_s, .. } = *will;
+        if self.turn_is_full() || !self.wills.is_empty() {
+            // Many clients have gone at once. It is moved, not copied: the queue holds what the sessions held.
+            return self.wills.push_back(will);
+        }
+        self.send_will(*will, now);
+    }
+
+    /// Publishes Wills that had to wait, a few a turn at least.
+    pub(super) fn run_wills(&mut self, now: Moment) {
+        for sent in 0.. {
+            if self.fan_outs_are_many() || (sent >= WILLS_PER_TURN_MIN && self.turn_is_full()) {
+                return;
+            }
+            let Some(will) = self.wills.pop_front() else { return };
+            self.send_will(*will, now);
+        }
+    }
+
+    fn send_will(&mut self, will: Will, now: Moment) {
+        let Will { message, message_expiry_interval_s, .. } = will;
         let (qos, retain) = (message.envelope.qos, message.envelope.retain);
         let envelope = self.envelope(qos, retain, message_expiry_interval_s, now);
         self.clients.counters.wills_published += 1;
@@ -213,7 +238,7 @@ impl Shard {
                 HeldSubscription::Shared(membership) => self.leave_group(membership),
             }
         }
-        self.retained_talk.forget_session(index, session.generation);
+        self.retained_talk.forget_session(index);
     }
 
     fn log_disconnect(&self, connection: &Connection, reason: &'static str) {
@@ -229,6 +254,10 @@ impl Shard {
     /// any are left.
     pub fn drain(&mut self, max: usize, now: Moment) -> bool {
         self.draining = true;
+        let pending: Vec<ConnectionId> = self.clients.connections.pending_ids().take(max).collect();
+        for id in pending {
+            self.refuse_pending(id, None, ReasonCode::ServerShuttingDown);
+        }
         let leaving: Vec<ConnectionId> = self.clients.connections.open_ids().take(max).collect();
         for id in leaving {
             self.disconnect(id, ReasonCode::ServerShuttingDown, now);
@@ -236,3 +265,6 @@ impl Shard {
         self.clients.connections.open() > 0
     }
 }
+
+/// Wills that had to wait and are published in a turn, however much else there is to do.
+const WILLS_PER_TURN_MIN: usize = 16;

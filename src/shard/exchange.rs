@@ -78,6 +78,8 @@ pub enum Taken {
 pub struct Arrival {
     /// Its socket; absent until the driver has taken it off its ring.
     pub socket: Option<ReleasedSocket>,
+    /// The listener that it came through.
+    pub listener: u16,
     /// CONNECT and whatever was received behind it.
     pub bytes: Vec<u8>,
     /// When CONNECT was parsed.

@@ -16,8 +16,13 @@ use crate::{
     routing::Matches,
     runtime::ConnectionId,
     shard::{
-        RANK_DELIVERY, Shard, Subscription, SubscriptionBits, clients::Order, connections::Flags, exchange::Taken,
-        frames::Frames, ledger::AnswerReference,
+        RANK_DELIVERY, Shard, Subscription, SubscriptionBits,
+        clients::Order,
+        connections::Flags,
+        exchange::Taken,
+        frames::Frames,
+        input::{JOBS_MAX, WORK_PER_DELIVERY},
+        ledger::AnswerReference,
     },
     time::Moment,
 };
@@ -102,7 +107,7 @@ impl Shard {
             return Here::default();
         }
         self.retained_talk.note_live(publication);
-        self.deliveries_this_turn += total;
+        self.work_this_turn += total * WORK_PER_DELIVERY;
         let publisher = match source {
             Source::Connection { session, .. } => session,
             _ => None,
@@ -140,7 +145,9 @@ impl Shard {
         now: Moment,
     ) -> Here {
         let matched = !targets.is_empty();
-        if targets.len() > SLICE {
+        // The broker itself cannot wait. When many Wills come at once, those beyond the limit are delivered without slices.
+        let is_job = targets.len() > SLICE && (source != Source::Broker || self.jobs.len() < JOBS_MAX);
+        if is_job {
             self.clients.counters.fan_out_jobs += 1;
             let message = Rc::clone(publication.share());
             self.jobs.push_back(FanOutJob { message, targets, next: 0, source, report, answer: None });

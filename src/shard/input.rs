@@ -30,12 +30,16 @@ impl Shard {
     pub fn handle_accepted(&mut self, id: ConnectionId, listener: u16, peer: SocketAddr, now: Moment) {
         let runtime = &self.config.runtime;
         let connections_max = if runtime.connections_max == 0 { u64::MAX } else { u64::from(runtime.connections_max) };
-        if !self.shared.connections.add_within(1, connections_max) {
+        let listener_max = match self.config.listeners.get(usize::from(listener)) {
+            Some(configured) if configured.connections_max != u32::MAX => u64::from(configured.connections_max),
+            _ => u64::MAX,
+        };
+        if !self.shared.connection_comes(listener, connections_max, listener_max) {
             self.clients.counters.connections_over_limit += 1;
             return self.effects.connections.push(ConnectionEffect::Close(id, None, super::Ending::Reset));
         }
         if !self.shared.pending_connects.add_within(1, u64::from(runtime.pending_connects_max)) {
-            self.shared.connections.take(1);
+            self.shared.connection_goes(listener);
             self.clients.counters.connections_over_limit += 1;
             return self.effects.connections.push(ConnectionEffect::Close(id, None, super::Ending::Reset));
         }
@@ -86,14 +90,28 @@ impl Shard {
         }
     }
 
+    /// A client sends no more. Returns whether its connection is over with that: input that was put off is handled
+    /// first, the DISCONNECT behind it above all, else its Will would be published although it took its leave.
+    pub fn handle_input_ended(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return true };
+        let is_put_off = connection.flags.any(Flags::WAITS) || connection.flags.any(Flags::IN_BACKLOG);
+        let has_input = connection.inbound.as_ref().is_some_and(|inbound| !inbound.stash.is_empty());
+        if !is_put_off || !has_input {
+            return true;
+        }
+        connection.flags.set(Flags::RECEIVE_STOPPED, true);
+        false
+    }
+
     /// A connection has ended from outside: the client closed it, or the network did.
     pub fn handle_closed(&mut self, id: ConnectionId, cause: CloseCause, now: Moment) {
         match self.clients.connections.place_mut(id) {
             None | Some(Place::Vacant) => {}
-            Some(Place::Pending(_)) => {
+            Some(Place::Pending(pending)) => {
+                let listener = pending.listener;
                 self.clients.connections.put(id.slot, Place::Vacant);
                 self.shared.pending_connects.take(1);
-                self.shared.connections.take(1);
+                self.shared.connection_goes(listener);
                 self.clients.counters.connects_refused += 1;
             }
             Some(Place::Open(_)) => self.end_connection(id, Gone::closed_by_peer(cause), now),
@@ -127,7 +145,7 @@ impl Shard {
                     }
                 }
             }
-            let used = self.consume(id, &stash, now);
+            let used = self.consume(id, &stash, WORK_PER_TURN, now);
             stash.drain(..used);
             if !stash.is_empty() {
                 stash.extend_from_slice(rest);
@@ -139,7 +157,7 @@ impl Shard {
                 connection.inbound_mut().stash = stash;
             }
         }
-        let used = self.consume(id, rest, now);
+        let used = self.consume(id, rest, WORK_PER_TURN, now);
         if let Some(rest) = rest.get(used..)
             && !rest.is_empty()
             && let Some(connection) = self.clients.connections.open_mut(id)
@@ -156,15 +174,24 @@ impl Shard {
 
     /// Handles the whole packets at the start of `bytes` until the connection waits or is gone. Returns how many bytes
     /// were handled.
-    fn consume(&mut self, id: ConnectionId, bytes: &[u8], now: Moment) -> usize {
+    ///
+    /// No more than `allowed` is done in this turn, counted from its beginning.
+    fn consume(&mut self, id: ConnectionId, bytes: &[u8], allowed: usize, now: Moment) -> usize {
         let mut used = 0;
         loop {
+            let turn_is_full = self.has_done(allowed);
             let Some(connection) = self.clients.connections.open_mut(id) else { return bytes.len() };
             if connection.flags.any(Flags::WAITS) {
                 return used;
             }
             let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) else { return used };
-            if self.deliveries_this_turn >= DELIVERIES_PER_TURN {
+            if connection.outbound_bytes() > self.config.mqtt.unread_bytes_max() {
+                // Answers are not dropped as QoS 0 is: a client that asks on and never reads has to go.
+                self.disconnect(id, ReasonCode::QuotaExceeded, now);
+                return bytes.len();
+            }
+            // Whoever only asks whether we live is answered in a full turn as well.
+            if turn_is_full && !rest.starts_with(&PINGREQ) {
                 connection.flags.set(Flags::WAITS_FOR_TURN, true);
                 self.join_backlog(id);
                 return used;
@@ -181,10 +208,25 @@ impl Shard {
                     let Some(body) = rest.get(start..end) else { return used };
                     used += end;
                     self.clients.counters.packets_received += 1;
+                    self.work_this_turn += WORK_PER_PACKET;
                     self.handle_packet(id, header, body, now);
                 }
             }
         }
+    }
+
+    /// Whether so much was done in this turn that what can wait has to.
+    pub(super) fn turn_is_full(&self) -> bool {
+        self.has_done(WORK_PER_TURN)
+    }
+
+    /// Whether as many large fan-outs are under way as there may be.
+    pub(super) fn fan_outs_are_many(&self) -> bool {
+        self.jobs.len() >= JOBS_MAX
+    }
+
+    fn has_done(&self, allowed: usize) -> bool {
+        self.work_this_turn >= allowed || self.fan_outs_are_many()
     }
 
     /// A packet broke the protocol: the client is told why, when its version can be told, and disconnected.
@@ -255,7 +297,7 @@ impl Shard {
     /// Goes on with input that was put off, each connection once.
     pub(super) fn run_backlog(&mut self, now: Moment) {
         for _ in 0..self.backlog.len() {
-            if self.deliveries_this_turn >= DELIVERIES_PER_TURN {
+            if self.turn_is_full() {
                 return;
             }
             let Some(id) = self.backlog.pop_front() else { return };
@@ -266,7 +308,9 @@ impl Shard {
                 continue;
             }
             let mut stash = std::mem::take(&mut connection.inbound_mut().stash);
-            let used = self.consume(id, &stash, now);
+            // A share of the turn only: the others in the list have waited as well.
+            let allowed = WORK_PER_TURN.min(self.work_this_turn + WORK_PER_BACKLOG_ENTRY);
+            let used = self.consume(id, &stash, allowed, now);
             stash.drain(..used);
             let Some(connection) = self.clients.connections.open_mut(id) else { continue };
             let waits = connection.flags.any(Flags::WAITS) || connection.flags.any(Flags::IN_BACKLOG);
@@ -279,9 +323,14 @@ impl Shard {
         }
     }
 
-    /// A client has not said a packet for one and a half KeepAlives.
-    pub(super) fn on_keep_alive(&mut self, id: ConnectionId, now: Moment) {
-        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+    /// A client may not have said a packet for one and a half KeepAlives. The timer may be that of an earlier connection
+    /// in this slot: only what stands here now counts.
+    pub(super) fn on_keep_alive(&mut self, slot: u32, now: Moment) {
+        let Some(connection) = self.clients.connections.at_mut(slot) else { return };
+        if connection.keep_alive_s == 0 {
+            return;
+        }
+        let id = ConnectionId { slot, generation: connection.generation };
         let session = connection.session;
         // [v3 MQTT-3.1.2-24] [v5 MQTT-3.1.2-22]
         let patience = keep_alive_patience(connection.keep_alive_s);
@@ -298,7 +347,7 @@ impl Shard {
             connection.inbound = None;
         }
         let due = connection.last_seen.after(patience);
-        self.timers.set(due, Timer::KeepAlive { slot: id.slot, generation: id.generation });
+        self.timers.set(due, Timer::KeepAlive { slot });
         self.free_idle_session(session);
     }
 
@@ -318,8 +367,17 @@ pub(super) fn keep_alive_patience(keep_alive_s: u16) -> std::time::Duration {
     std::time::Duration::from_millis(u64::from(keep_alive_s) * 1_500)
 }
 
-/// Deliveries after which a turn handles no more input: about a millisecond of work before the sends.
-pub(super) const DELIVERIES_PER_TURN: usize = 4096;
+/// Work after which a turn handles no more input: a few milliseconds before the sends.
+const WORK_PER_TURN: usize = 4096 * WORK_PER_DELIVERY;
+/// Work for one connection whose input was put off, when it is its turn.
+const WORK_PER_BACKLOG_ENTRY: usize = 512 * WORK_PER_DELIVERY;
+/// What a delivery is counted as.
+pub(super) const WORK_PER_DELIVERY: usize = 4;
+/// What a packet is counted as, whatever it asks for.
+const WORK_PER_PACKET: usize = 1;
+/// Fan-outs under way at once. With as many no input is handled: each holds a list of its deliveries.
+pub(super) const JOBS_MAX: usize = 16;
+const PINGREQ: [u8; 2] = [0xC0, 0x00];
 /// A connection that waits is not received from any more once this much is stashed.
 const STASH_PAUSE_BYTES: usize = 64 * 1024;
 /// Memory set aside at once for a packet that arrives in pieces. A client that only announces a large one gets no more.

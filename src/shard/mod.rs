@@ -46,6 +46,7 @@ use crate::{
     plant::{Bug, planted},
     routing::{FilterTable, InterestCounts, RetainedStore, ShareGroups, Subscriber},
     runtime::ConnectionId,
+    session::Will,
     shard::{
         fan_out::{FanOut, FanOutJob},
         ledger::{AnswerReference, Ledger},
@@ -98,6 +99,8 @@ pub struct Shard {
     retained_talk: RetainedTalk,
     fan_out: FanOut,
     jobs: VecDeque<FanOutJob>,
+    /// Wills that came when there was much to do.
+    wills: VecDeque<Box<Will>>,
     ledger: Ledger,
     timers: TimerWheel,
     due: Vec<Timer>,
@@ -110,7 +113,7 @@ pub struct Shard {
     settled: Vec<AnswerReference>,
     /// Messages to ourselves that must not nest: handled at the end of the turn.
     to_self: VecDeque<MeshMessage>,
-    deliveries_this_turn: usize,
+    work_this_turn: usize,
     stamp_counter: u32,
     last_stamp: Stamp,
     started_at: Moment,
@@ -159,6 +162,7 @@ impl Shard {
             retained_talk: RetainedTalk::default(),
             fan_out: FanOut::default(),
             jobs: VecDeque::new(),
+            wills: VecDeque::new(),
             ledger: Ledger::new(usize::from(shards)),
             timers,
             due: Vec::new(),
@@ -167,7 +171,7 @@ impl Shard {
             waiting_for_mesh: Vec::new(),
             settled: Vec::new(),
             to_self: VecDeque::new(),
-            deliveries_this_turn: 0,
+            work_this_turn: 0,
             stamp_counter: 0,
             last_stamp: Stamp::default(),
             started_at: now,
@@ -213,7 +217,10 @@ impl Shard {
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.backlog.is_empty()
+            // Asked for after the driver had acted: room in the mesh lets connections receive again.
+            || !self.effects.connections.is_empty()
             || !self.jobs.is_empty()
+            || !self.wills.is_empty()
             || !self.to_self.is_empty()
             || !self.settled.is_empty()
             || self.retained_talk.has_work()
@@ -248,7 +255,7 @@ impl Shard {
     pub fn leaves_in_mesh(&self, from: u16, rank: usize) -> bool {
         match rank {
             RANK_HOME => self.effects.waiting(RANK_DELIVERY) > 0,
-            RANK_DELIVERY => self.jobs.iter().any(|job| job.comes_from_shard(from)),
+            RANK_DELIVERY => self.fan_outs_are_many() || self.jobs.iter().any(|job| job.comes_from_shard(from)),
             _ => false,
         }
     }
@@ -323,9 +330,9 @@ impl Shard {
                 Timer::ConnectDeadline { slot, generation } => {
                     self.on_connect_deadline(ConnectionId { slot, generation });
                 }
-                Timer::KeepAlive { slot, generation } => self.on_keep_alive(ConnectionId { slot, generation }, now),
-                Timer::SessionExpiry { session, generation } => self.on_session_expiry(session, generation, now),
-                Timer::WillDelay { session, generation } => self.on_will_delay(session, generation, now),
+                Timer::KeepAlive { slot } => self.on_keep_alive(slot, now),
+                Timer::SessionExpiry { session } => self.on_session_expiry(session, now),
+                Timer::WillDelay { session } => self.on_will_delay(session, now),
                 Timer::RetainedSweep => self.on_retained_sweep(now),
                 Timer::SysInterval => self.on_sys_interval(now),
             }
@@ -339,6 +346,7 @@ impl Shard {
             self.handle_exchange(self.index, message, now);
         }
         self.run_fan_out(now);
+        self.run_wills(now);
         self.run_share_retries(now);
         self.run_retained(now);
         self.run_settled();
@@ -359,7 +367,7 @@ impl Shard {
         for filter in std::mem::replace(now_late, std::mem::take(next)) {
             self.interest.add(&self.shared.interest, self.shared.key.filter(&filter));
         }
-        self.deliveries_this_turn = 0;
+        self.work_this_turn = 0;
     }
 
     /// The driver has put what fits into the mesh: connections that waited for room go on when there is some.

@@ -106,17 +106,23 @@ impl Shard {
     fn on_pubrel(&mut self, id: ConnectionId, ack: &Ack<'_>) {
         let Some(connection) = self.clients.connections.open_mut(id) else { return };
         let reader = Reader::of(connection);
-        let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) else {
-            return;
-        };
         // [v5 MQTT-4.3.3-13] Whether the message has expired meanwhile is not asked.
-        let known = session.received.as_mut().is_some_and(|received| received.remove(ack.packet_identifier));
+        let known = self.release_received(id, ack.packet_identifier);
         // A PUBREC that is still owed leaves first: the client did not wait for it.
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         if let Some(out) = self.clients.connections.out(id.slot) {
             // [v3 MQTT-2.3.1-6] [v5 MQTT-2.2.1-5]
             write_ack(out.bytes_mut(), reader, AckKind::PubComp, ack.packet_identifier, reason);
         }
+    }
+
+    /// A QoS 2 identifier that was received is free again. Returns whether it was in use.
+    fn release_received(&mut self, id: ConnectionId, identifier: PacketIdentifier) -> bool {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return false };
+        let Some(session) = self.clients.sessions.at_mut(connection.session) else { return false };
+        let known = session.received.as_mut().is_some_and(|received| received.remove(identifier));
+        connection.received_here = connection.received_here.saturating_sub(u16::from(known));
+        known
     }
 
     fn write_pubrel(&mut self, id: ConnectionId, identifier: PacketIdentifier, reason: ReasonCode) {
@@ -213,15 +219,11 @@ impl Shard {
                     self.ask_retained(session, request);
                 }
             }
-            Answer::PubRec(identifier, reason) if reason.is_error() => self.forget_received(session, *identifier),
+            // [v5 MQTT-4.3.3-9] The exchange is over, and the next PUBLISH with this identifier is a new one.
+            Answer::PubRec(identifier, reason) if reason.is_error() => {
+                self.release_received(id, *identifier);
+            }
             _ => {}
-        }
-    }
-
-    /// A refused exchange is over: what comes next with its identifier is a new message [v5 MQTT-4.3.3-9].
-    fn forget_received(&mut self, session: u32, identifier: PacketIdentifier) {
-        if let Some(received) = self.clients.sessions.at_mut(session).and_then(|session| session.received.as_mut()) {
-            received.remove(identifier);
         }
     }
 
@@ -245,10 +247,9 @@ impl Shard {
     pub(super) fn receive_maximum_is_reached(&mut self, id: ConnectionId) -> bool {
         let Some(connection) = self.clients.connections.open_mut(id) else { return false };
         let owed = connection.inbound.as_ref().map_or(0, |inbound| inbound.acknowledgements.puback_owed());
-        let session = self.clients.sessions.at(connection.session);
-        // A QoS 2 identifier is received from PUBLISH to PUBREL, the time that its PUBREC is owed counted in.
-        let received = session.and_then(|session| session.received.as_ref()).map_or(0, |received| received.len());
-        owed + received >= u32::from(self.config.mqtt.receive_maximum)
+        // A QoS 2 identifier is received from PUBLISH to PUBREL, the time that its PUBREC is owed counted in. The quota
+        // begins anew with each connection: what an earlier one left open must not shut a client out for good.
+        owed + u32::from(connection.received_here) >= u32::from(self.config.mqtt.receive_maximum)
     }
 
     /// Whatever the decoder does not know of but the connection's version forbids.

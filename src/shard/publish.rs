@@ -273,10 +273,10 @@ impl Shard {
         now: Moment,
     ) -> Routed {
         let mut routed = Routed::default();
-        let shared = crate::sync::Arc::clone(&self.shared);
         let mut prefixes = Prefixes::new();
-        let depth_mask = shared.interest.depth_mask() | shared.share_interest.depth_mask();
-        let hash = shared.key.topic_with_prefixes(publication.topic, depth_mask, &mut prefixes);
+        // Borrowed, never cloned: all cores would write to that reference count with each publication.
+        let depth_mask = self.shared.interest.depth_mask() | self.shared.share_interest.depth_mask();
+        let hash = self.shared.key.topic_with_prefixes(publication.topic, depth_mask, &mut prefixes);
         publication.envelope.topic_hash = hash.whole;
         if publication.envelope.retain {
             self.send_retain(&publication, hash, report, &mut routed, now);
@@ -384,9 +384,10 @@ impl Shard {
     }
 
     fn receive(&mut self, id: ConnectionId, identifier: PacketIdentifier) {
-        if let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) {
-            session.received.get_or_insert_default().insert(identifier);
-        }
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        let Some(session) = self.clients.sessions.at_mut(connection.session) else { return };
+        let is_new = session.received.get_or_insert_default().insert(identifier);
+        connection.received_here = connection.received_here.saturating_add(u16::from(is_new));
     }
 }
 

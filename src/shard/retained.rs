@@ -8,7 +8,7 @@
 //! get a message live and retained is allowed, to miss it or to go back in time is not.
 //! Never: more than a slice of an answer at a time, nor the next slice before the subscriber has room for it.
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
 use ahash::AHashMap;
 
@@ -32,7 +32,6 @@ use crate::{
 #[derive(Debug)]
 struct Question {
     session: u32,
-    generation: u32,
     request: RetainedRequest,
     /// Homes whose answer is due.
     due: u32,
@@ -45,8 +44,11 @@ struct Question {
 /// What is asked and not answered, in both directions.
 #[derive(Debug, Default)]
 pub(super) struct RetainedTalk {
-    asked: AHashMap<u64, Question>,
-    next_number: u64,
+    /// By session, then in order: the number's upper half is the session.
+    asked: BTreeMap<u64, Question>,
+    next_number: u32,
+    /// Questions that no longer wait for their client to have room.
+    hurried: Vec<u64>,
     /// Questions of this turn.
     arrived: Vec<RetainedQuestion>,
     /// Questions that wait until every shard has passed them: one wait for all questions of a turn.
@@ -73,9 +75,15 @@ impl HasTopic for ApplicationMessage {
 }
 
 impl RetainedTalk {
+    /// Questions of this shard that are not answered to the end.
+    #[cfg(test)]
+    pub fn open_questions(&self) -> usize {
+        self.asked.len()
+    }
+
     /// Whether there is something to do now.
     pub fn has_work(&self) -> bool {
-        !(self.arrived.is_empty() && self.ready.is_empty())
+        !(self.arrived.is_empty() && self.ready.is_empty() && self.hurried.is_empty())
     }
 
     /// Whether a question waits for other shards to go on.
@@ -89,24 +97,47 @@ impl RetainedTalk {
             return;
         }
         let Ok(topic) = TopicName::parse(publication.topic) else { return };
-        for question in self.asked.values_mut() {
+        for (&number, question) in &mut self.asked {
             let matches = TopicFilter::parse(&question.request.filter).is_ok_and(|filter| filter.matches(&topic));
             if matches {
                 let newest = question.live.entry(publication.topic.into()).or_default();
                 *newest = publication.envelope.stamp.max(*newest);
+                if question.live.len() == LIVE_MAX && !question.more.is_empty() {
+                    self.hurried.push(number);
+                }
             }
         }
     }
 
     /// A session has ended.
-    pub fn forget_session(&mut self, session: u32, generation: u32) {
-        self.asked.retain(|_, question| question.session != session || question.generation != generation);
+    pub fn forget_session(&mut self, session: u32) {
+        self.forget(session, |_| true);
     }
 
     /// A session has unsubscribed.
     pub fn forget_filter(&mut self, session: u32, filter: &str) {
-        self.asked.retain(|_, question| question.session != session || &*question.request.filter != filter);
+        self.forget(session, |question| &*question.request.filter == filter);
     }
+
+    /// A session asks anew: what waits for it to have room for the same filter is asked again with that.
+    fn forget_stalled(&mut self, session: u32, filter: &str) {
+        self.forget(session, |question| question.due == 0 && &*question.request.filter == filter);
+    }
+
+    fn forget(&mut self, session: u32, is_over: impl Fn(&Question) -> bool) {
+        let over: Vec<u64> = self.of(session).filter(|(_, asked)| is_over(asked)).map(|(&number, _)| number).collect();
+        for number in over {
+            self.asked.remove(&number);
+        }
+    }
+
+    fn of(&self, session: u32) -> impl Iterator<Item = (&u64, &Question)> {
+        self.asked.range(number_of(session, 0)..=number_of(session, u32::MAX))
+    }
+}
+
+fn number_of(session: u32, number: u32) -> u64 {
+    u64::from(session) << 32 | u64::from(number)
 }
 
 impl Shard {
@@ -155,11 +186,10 @@ impl Shard {
 
     /// Asks for the retained messages that match a new subscription.
     pub(super) fn ask_retained(&mut self, session: u32, request: &RetainedRequest) {
-        let Some(found) = self.clients.sessions.at(session) else { return };
-        let generation = found.generation;
         let filter = &*request.filter;
-        self.retained_talk.next_number += 1;
-        let number = self.retained_talk.next_number;
+        self.retained_talk.forget_stalled(session, filter);
+        self.retained_talk.next_number = self.retained_talk.next_number.wrapping_add(1);
+        let number = number_of(session, self.retained_talk.next_number);
         let is_wildcard = TopicFilter::parse(filter).is_ok_and(|filter| filter.has_wildcard());
         let homes = if is_wildcard {
             0..self.shards
@@ -169,7 +199,6 @@ impl Shard {
         };
         let question = Question {
             session,
-            generation,
             request: request.clone(),
             due: homes.len() as u32,
             more: Vec::new(),
@@ -214,7 +243,13 @@ impl Shard {
 
     /// Answers what may be answered, and starts the wait for what came in this turn.
     pub(super) fn run_retained(&mut self, now: Moment) {
-        for question in std::mem::take(&mut self.retained_talk.ready) {
+        for number in std::mem::take(&mut self.retained_talk.hurried) {
+            self.continue_question(number);
+        }
+        let mut ready = std::mem::take(&mut self.retained_talk.ready);
+        // The rest waits for the next turn: each may take a scan.
+        self.retained_talk.ready = ready.split_off(ready.len().min(ANSWERS_PER_TURN));
+        for question in ready {
             let answer = self.answer_retained(&question, now);
             self.send(question.asker, MeshMessage::RetainedAnswer(Box::new(answer)));
         }
@@ -270,9 +305,7 @@ impl Shard {
 
     /// A client that asks has room again.
     pub(super) fn continue_retained(&mut self, session: u32) {
-        let asked = self.retained_talk.asked.iter();
-        let numbers: Vec<u64> =
-            asked.filter(|(_, question)| question.session == session).map(|(&number, _)| number).collect();
+        let numbers: Vec<u64> = self.retained_talk.of(session).map(|(&number, _)| number).collect();
         if numbers.is_empty()
             && let Some(id) = self.connection_of(session)
             && let Some(connection) = self.clients.connections.open_mut(id)
@@ -297,6 +330,8 @@ impl Shard {
         let slot = self.clients.sessions.at(session).map_or(u32::MAX, |session| session.connection);
         if let Some(connection) = self.clients.connections.at_mut(slot)
             && connection.outbound_bytes() > ANSWER_ROOM_BYTES
+            // A client that is so slow gets the rest as any slow subscriber does: QoS 0 that has no room is dropped.
+            && question.live.len() < LIVE_MAX
         {
             connection.flags.set(Flags::ASKS_RETAINED, true);
             return;
@@ -334,6 +369,10 @@ const SCAN_STEPS: usize = 1024;
 const SCAN_FOUND: usize = 64;
 /// A client with more than this on its way is not asked for.
 const ANSWER_ROOM_BYTES: usize = 64 * 1024;
+/// Questions answered in one turn.
+const ANSWERS_PER_TURN: usize = 32;
+/// Topics of live messages that an open question remembers before it waits for its client no longer.
+const LIVE_MAX: usize = 1024;
 /// Topics looked at in one slice of the sweep.
 const SWEEP_STEPS: usize = 1024;
 /// Between two slices of the sweep.

@@ -269,7 +269,7 @@ impl Shard {
         let would_queue = session
             .and_then(|session| self.clients.sessions.at(session))
             .is_some_and(|session| !session.is_online() && session.expiry_interval_s > 0);
-        if would_queue && member.state == MemberState::Ready {
+        if would_queue && member.state == MemberState::Ready && !planted(Bug::SleepingMemberForgotten) {
             delivery.asleep = Some(Member { state: MemberState::Asleep, ..member });
         }
         if delivery.home == self.index {

@@ -21,6 +21,8 @@ pub struct Shared {
     pub clocks: TurnClocks,
     /// Connections, those before CONNECT included.
     pub connections: Level,
+    /// Of those, the ones that came through each listener.
+    listeners: Box<[Level]>,
     /// Connections before CONNECT.
     pub pending_connects: Level,
     /// Sessions.
@@ -34,9 +36,9 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// For `shards` shards, with tables of interest of `interest_slots` slots.
+    /// For `shards` shards and `listeners` listeners, with tables of interest of `interest_slots` slots.
     #[must_use]
-    pub fn new(shards: u16, key: HashKey, interest_slots: usize) -> Self {
+    pub fn new(shards: u16, listeners: usize, key: HashKey, interest_slots: usize) -> Self {
         Self {
             shards,
             key,
@@ -45,11 +47,32 @@ impl Shared {
             share_interest: InterestTable::new((interest_slots / 16).max(1024), usize::from(shards)),
             clocks: TurnClocks::new(usize::from(shards)),
             connections: Level::default(),
+            listeners: (0..listeners).map(|_| Level::default()).collect(),
             pending_connects: Level::default(),
             sessions: Level::default(),
             retained_messages: Level::default(),
             retained_bytes: Level::default(),
             counters: (0..shards).map(|_| Counters::NAMES.iter().map(|_| Level::default()).collect()).collect(),
+        }
+    }
+
+    /// Counts a connection that came through `listener`, unless there are `max` or through it `listener_max`.
+    pub fn connection_comes(&self, listener: u16, max: u64, listener_max: u64) -> bool {
+        if !self.connections.add_within(1, max) {
+            return false;
+        }
+        let fits = self.listeners.get(usize::from(listener)).is_none_or(|level| level.add_within(1, listener_max));
+        if !fits {
+            self.connections.take(1);
+        }
+        fits
+    }
+
+    /// Counts out a connection that came through `listener`.
+    pub fn connection_goes(&self, listener: u16) {
+        self.connections.take(1);
+        if let Some(level) = self.listeners.get(usize::from(listener)) {
+            level.take(1);
         }
     }
 

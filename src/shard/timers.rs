@@ -1,8 +1,10 @@
 //! The timing wheel of a shard.
 //!
 //! Owns: what is due when, to a tenth of a second.
-//! Always: 16 bytes a timer, one push to set it, never cancelled: what a timer names carries a generation, and whoever
-//! receives a timer that has lost its meaning drops it. A timer never fires early; it fires at most a tick late.
+//! Always: 16 bytes a timer, one push to set it, never cancelled: whoever receives a timer that has lost its meaning
+//! drops it, or sets it again when it came too early. Clients that come and go all the time set no more timers than they
+//! take places: a place with a timer that is due earlier gets no second one. A timer never fires early; it fires at most
+//! a tick late.
 //! Never: reads a clock, allocates per tick, or keeps the memory of a burst.
 //!
 //! Four levels of 256 slots: level 0 holds the next 25.6 seconds a tick a slot, level 1 the next 1.8 hours, level 2 the
@@ -15,12 +17,12 @@ use crate::time::Moment;
 pub enum Timer {
     /// CONNECT of the connection in this slot.
     ConnectDeadline { slot: u32, generation: u32 },
-    /// A packet of the connection in this slot.
-    KeepAlive { slot: u32, generation: u32 },
-    /// The end of this session.
-    SessionExpiry { session: u32, generation: u32 },
-    /// The publication of this session's Will.
-    WillDelay { session: u32, generation: u32 },
+    /// A packet of whatever connection is in this slot then.
+    KeepAlive { slot: u32 },
+    /// The end of whatever session is in this place then.
+    SessionExpiry { session: u32 },
+    /// The publication of the Will of whatever session is in this place then.
+    WillDelay { session: u32 },
     /// A slice of the search for expired retained messages.
     RetainedSweep,
     /// The next `$SYS` publications.
@@ -54,7 +56,13 @@ pub struct TimerWheel {
     tick: u32,
     levels: [Level; LEVELS],
     len: usize,
+    /// For each kind that names a place: the earliest tick at which a timer of that place is due.
+    pending: [Pending; 3],
 }
+
+/// The earliest tick at which a timer is due, by place; `u32::MAX` for none. Four bytes a place that ever had one.
+#[derive(Debug, Default)]
+struct Pending(Vec<Box<[u32; PENDING_CHUNK]>>);
 
 #[derive(Debug)]
 struct Level {
@@ -67,7 +75,13 @@ impl TimerWheel {
     #[must_use]
     pub fn new(now: Moment) -> Self {
         let level = || Level { slots: (0..SLOTS).map(|_| Vec::new()).collect(), occupied: [0; SLOTS / 64] };
-        Self { origin: now, tick: 0, levels: [level(), level(), level(), level()], len: 0 }
+        Self { origin: now, tick: 0, levels: [level(), level(), level(), level()], len: 0, pending: Default::default() }
+    }
+
+    /// How many timers are set.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.len
     }
 
     /// Whether no timer is set.
@@ -76,21 +90,30 @@ impl TimerWheel {
         self.len == 0
     }
 
-    /// Sets `timer` for `due`.
+    /// Sets `timer` for `due`. A timer that names a place is left out when one of that place is due earlier: whoever
+    /// receives that one sets it again.
     pub fn set(&mut self, due: Moment, timer: Timer) {
         // Rounded up: a timer never fires early.
         let micros = due.micros().saturating_sub(self.origin.micros());
         let tick = u32::try_from(micros.div_ceil(TICK_MICROS)).unwrap_or(u32::MAX);
         let (kind, index, generation) = match timer {
             Timer::ConnectDeadline { slot, generation } => (Kind::ConnectDeadline, slot, generation),
-            Timer::KeepAlive { slot, generation } => (Kind::KeepAlive, slot, generation),
-            Timer::SessionExpiry { session, generation } => (Kind::SessionExpiry, session, generation),
-            Timer::WillDelay { session, generation } => (Kind::WillDelay, session, generation),
+            Timer::KeepAlive { slot } => (Kind::KeepAlive, slot, 0),
+            Timer::SessionExpiry { session } => (Kind::SessionExpiry, session, 0),
+            Timer::WillDelay { session } => (Kind::WillDelay, session, 0),
             Timer::RetainedSweep => (Kind::RetainedSweep, 0, 0),
             Timer::SysInterval => (Kind::SysInterval, 0, 0),
         };
+        let tick = tick.max(self.tick);
+        if let Some(pending) = kind.pending() {
+            let earliest = self.pending[pending].at_mut(index);
+            if *earliest <= tick && *earliest != u32::MAX {
+                return;
+            }
+            *earliest = tick;
+        }
         self.len += 1;
-        self.place(Entry { tick: tick.max(self.tick), index, generation, kind });
+        self.place(Entry { tick, index, generation, kind });
     }
 
     /// Moves the timers that are due at `now` into `due`, about `max` of them, the earliest ticks first. Returns
@@ -109,7 +132,15 @@ impl TimerWheel {
             let entries = self.levels[0].take(slot);
             found += entries.len();
             self.len -= entries.len();
-            due.extend(entries.iter().map(Entry::timer));
+            for entry in &entries {
+                if let Some(pending) = entry.kind.pending() {
+                    let earliest = self.pending[pending].at_mut(entry.index);
+                    if *earliest == entry.tick {
+                        *earliest = u32::MAX;
+                    }
+                }
+                due.push(entry.timer());
+            }
             if self.tick == u32::MAX {
                 break;
             }
@@ -178,6 +209,29 @@ impl TimerWheel {
     }
 }
 
+impl Kind {
+    /// Which list says what is pending, for a kind that names a place.
+    fn pending(self) -> Option<usize> {
+        match self {
+            Kind::KeepAlive => Some(0),
+            Kind::SessionExpiry => Some(1),
+            Kind::WillDelay => Some(2),
+            Kind::ConnectDeadline | Kind::RetainedSweep | Kind::SysInterval => None,
+        }
+    }
+}
+
+impl Pending {
+    fn at_mut(&mut self, place: u32) -> &mut u32 {
+        let (chunk, offset) = (place as usize / PENDING_CHUNK, place as usize % PENDING_CHUNK);
+        // In chunks: growing moves nothing.
+        while self.0.len() <= chunk {
+            self.0.push(Box::new([u32::MAX; PENDING_CHUNK]));
+        }
+        &mut self.0[chunk][offset]
+    }
+}
+
 impl Level {
     fn put(&mut self, slot: usize, entry: Entry) {
         self.slots[slot].push(entry);
@@ -213,9 +267,9 @@ impl Entry {
         let Entry { index, generation, .. } = *self;
         match self.kind {
             Kind::ConnectDeadline => Timer::ConnectDeadline { slot: index, generation },
-            Kind::KeepAlive => Timer::KeepAlive { slot: index, generation },
-            Kind::SessionExpiry => Timer::SessionExpiry { session: index, generation },
-            Kind::WillDelay => Timer::WillDelay { session: index, generation },
+            Kind::KeepAlive => Timer::KeepAlive { slot: index },
+            Kind::SessionExpiry => Timer::SessionExpiry { session: index },
+            Kind::WillDelay => Timer::WillDelay { session: index },
             Kind::RetainedSweep => Timer::RetainedSweep,
             Kind::SysInterval => Timer::SysInterval,
         }
@@ -226,6 +280,8 @@ const LEVELS: usize = 4;
 const SLOTS: usize = 256;
 /// A tenth of a second.
 const TICK_MICROS: u64 = 100_000;
+/// 4 KiB a chunk.
+const PENDING_CHUNK: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -236,7 +292,7 @@ mod tests {
     use super::*;
 
     fn timer(slot: u32) -> Timer {
-        Timer::KeepAlive { slot, generation: 0 }
+        Timer::KeepAlive { slot }
     }
 
     #[test]
@@ -262,6 +318,26 @@ mod tests {
         assert!(wheel.is_empty());
     }
 
+    #[test]
+    fn a_place_with_an_earlier_timer_gets_no_second_one() {
+        let start = Moment::from_micros(0);
+        let mut wheel = TimerWheel::new(start);
+        for second in 0..1000 {
+            let now = start.after(Duration::from_secs(second));
+            wheel.set(now.after(Duration::from_secs(86_400)), timer(7));
+        }
+        assert_eq!(wheel.len, 1);
+        wheel.set(start.after(Duration::from_secs(2_000)), timer(7));
+        assert_eq!(wheel.len, 2, "one that is due earlier is needed");
+        let mut due = Vec::new();
+        wheel.poll_due(start.after(Duration::from_secs(3_000)), 100, &mut due);
+        assert_eq!(due, [timer(7)]);
+        wheel.set(start.after(Duration::from_secs(86_500)), timer(7));
+        while wheel.poll_due(start.after(Duration::from_secs(90_000)), 100, &mut due) {}
+        assert!(wheel.is_empty());
+        assert_eq!(due, [timer(7); 3]);
+    }
+
     proptest! {
         #[test]
         fn every_timer_fires_once_in_its_tick(
@@ -277,7 +353,7 @@ mod tests {
                 due.clear();
                 while wheel.poll_due(now, 5, due) {}
                 for fired in due.iter() {
-                    let Timer::KeepAlive { slot, .. } = *fired else { panic!() };
+                    let Timer::KeepAlive { slot } = *fired else { panic!() };
                     let at = pending.iter().position(|entry| entry.1 == slot).expect("fires once");
                     let (deadline, _) = pending.remove(at);
                     assert!(deadline <= now.micros(), "never early");

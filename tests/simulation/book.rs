@@ -42,13 +42,18 @@ pub struct Book {
     pub now: u64,
     messages: Vec<Message>,
     counts: BTreeMap<usize, u32>,
-    publishers: BTreeMap<String, BTreeSet<usize>>,
+    /// Who retains in a topic, with which QoS.
+    retainers: BTreeMap<String, BTreeSet<(usize, u8)>>,
     digest: DefaultHasher,
-    /// Whether to tell what happens.
-    pub traces: bool,
+    traces: bool,
 }
 
 impl Book {
+    /// An empty book. `traces`: it tells what happens.
+    pub fn new(traces: bool) -> Book {
+        Book { traces, ..Book::default() }
+    }
+
     /// A new message of `publisher`, with at least `length` bytes; with none it clears what is retained.
     pub fn write(&mut self, publisher: usize, topic: &str, qos: u8, retain: bool, length: usize) -> Number {
         let number = Number(self.messages.len() as u32);
@@ -59,7 +64,9 @@ impl Book {
         }
         let count = self.counts.entry(publisher).or_default();
         *count += 1;
-        self.publishers.entry(topic.into()).or_default().insert(publisher);
+        if retain {
+            self.retainers.entry(topic.into()).or_default().insert((publisher, qos));
+        }
         self.messages.push(Message {
             publisher,
             number: *count,
@@ -75,9 +82,9 @@ impl Book {
         number
     }
 
-    /// Whether one client alone publishes to `topic`.
-    pub fn has_one_publisher(&self, topic: &str) -> bool {
-        self.publishers.get(topic).is_some_and(|publishers| publishers.len() == 1)
+    /// Whether one client alone retains in `topic`, with one QoS.
+    pub fn retains_in_order(&self, topic: &str) -> bool {
+        self.retainers.get(topic).is_some_and(|retainers| retainers.len() == 1)
     }
 
     pub fn message(&self, number: Number) -> &Message {

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringmq::{
     mqtt::{
-        Ack, AckKind, Connect, Disconnect, Encode, Packet, PacketIdentifier, Peek, ProtocolVersion, Publish,
-        PublishFlags, PublishHead, QoS, ReasonCode, Sender, Subscribe, SubscriptionOptions, TopicFilter, TopicName,
-        Unsubscribe, WillPacket, WillProperties, ack::encode_success, frame::peek, publish,
+        Ack, AckKind, Connect, Disconnect, Encode, Packet, PacketIdentifier, ProtocolVersion, Publish, PublishFlags,
+        PublishHead, QoS, ReasonCode, Subscribe, SubscriptionOptions, TopicFilter, TopicName, Unsubscribe, WillPacket,
+        WillProperties, ack::encode_success, publish,
     },
     runtime::fake::{FakeClient, PeerView},
 };
@@ -17,122 +17,13 @@ use ringmq::{
 use crate::{
     book::{Book, Number},
     failure::fail,
+    link::{Answer, Link, check_last_words, next_packet, note_last_packets},
     random::Random,
 };
-
-/// What a client is like.
-#[derive(Clone, Debug)]
-pub struct Profile {
-    pub name: String,
-    pub version: ProtocolVersion,
-    /// Asks for a clean start with each CONNECT.
-    pub clean_start: bool,
-    /// How long its session outlives its connection; 3.x: 0 or for long.
-    pub expiry_s: u32,
-    pub keep_alive_s: u16,
-    pub will: Option<WillSpec>,
-    /// QoS 1 and 2 messages that it takes at once, in 5.0.
-    pub receive_maximum: Option<u16>,
-    /// Bytes that it takes before it reads.
-    pub window: usize,
-    /// How often it reads, in percent of its steps.
-    pub reads: usize,
-    /// Writes a byte or a few at a time.
-    pub dribbles: bool,
-    /// Acknowledges at once, not some time later.
-    pub is_prompt: bool,
-    /// Messages that it has under way to a broker that does not say how many it may.
-    pub under_way_max: usize,
-    /// Another client with its name may take its connection at any time.
-    pub contends: bool,
-}
-
-/// A Will that a client leaves with each CONNECT.
-#[derive(Clone, Debug)]
-pub struct WillSpec {
-    pub topic: String,
-    pub payload: String,
-    pub delay_s: u32,
-}
-
-impl Profile {
-    /// A client without special traits.
-    pub fn new(name: impl Into<String>, version: ProtocolVersion) -> Profile {
-        Profile {
-            name: name.into(),
-            version,
-            clean_start: true,
-            expiry_s: 0,
-            keep_alive_s: 0,
-            will: None,
-            receive_maximum: None,
-            window: 1 << 20,
-            reads: 70,
-            dribbles: false,
-            is_prompt: true,
-            under_way_max: 16,
-            contends: false,
-        }
-    }
-
-    /// Its session lasts.
-    pub fn lasting(self) -> Profile {
-        Profile { clean_start: false, expiry_s: 100_000, ..self }
-    }
-
-    /// With random habits of reading, writing and acknowledging.
-    pub fn whimsical(self, random: &mut Random) -> Profile {
-        Profile {
-            window: *random.pick(&[48, 300, 1 << 20]),
-            reads: *random.pick(&[10, 70, 100]),
-            dribbles: random.once_in(4),
-            is_prompt: !random.once_in(3),
-            receive_maximum: *random.pick(&[None, Some(1), Some(3), Some(40)]),
-            ..self
-        }
-    }
-}
-
-/// How far a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// CONNECT is on its way.
-    Connecting,
-    /// CONNACK came.
-    Up,
-    /// It is over.
-    Over,
-}
-
-/// What the client waits for the broker to answer, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    PubAck(u16),
-    PubRec(u16),
-    SubAck(u16),
-    UnsubAck(u16),
-}
-
-/// A Network Connection, seen from the client.
-#[derive(Debug)]
-pub struct Link {
-    pub socket: FakeClient,
-    /// The shard that it was accepted on.
-    pub shard: usize,
-    pub phase: Phase,
-    /// The reason in the DISCONNECT that came.
-    pub disconnect: Option<ReasonCode>,
-    /// The broker has cause to end it.
-    pub expects_end: bool,
-    /// CONNECT asked for a clean start.
-    is_clean: bool,
-    out: Vec<u8>,
-    input: Vec<u8>,
-    /// The client ends it.
-    leaves: bool,
-    answers: VecDeque<Answer>,
-    pings: usize,
-}
+pub use crate::{
+    link::Phase,
+    profile::{Profile, WillSpec},
+};
 
 /// A message on its way to the broker.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +31,15 @@ struct Outgoing {
     identifier: u16,
     message: Number,
     is_released: bool,
+}
+
+/// The newest value of a topic that a client has seen.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    message: Number,
+    qos: u8,
+    /// It came as a retained message.
+    is_retained: bool,
 }
 
 /// A subscription, from its SUBSCRIBE on.
@@ -193,14 +93,16 @@ pub struct Client {
     orders: BTreeMap<(usize, u32, String, u8, u8), u32>,
     /// The newest retained value of each topic that it has seen, live or not; nothing after it was cleared.
     pub latest: BTreeMap<String, Option<Number>>,
+    /// The newest value of each topic, cleared or not.
+    newest: BTreeMap<String, Newest>,
     /// The retained value of each topic that it was sent last.
     pub retained: BTreeMap<String, Number>,
     /// Whether it has resumed its session since it last had none.
     pub has_resumed: bool,
     /// Wills that came, by payload.
     pub wills: Vec<String>,
-    /// PUBLISH packets that came.
-    pub packets: u64,
+    /// When its connection began.
+    pub up_since: u64,
 }
 
 impl Client {
@@ -224,10 +126,11 @@ impl Client {
             deliveries: BTreeMap::new(),
             orders: BTreeMap::new(),
             latest: BTreeMap::new(),
+            newest: BTreeMap::new(),
             retained: BTreeMap::new(),
             has_resumed: false,
             wills: Vec::new(),
-            packets: 0,
+            up_since: 0,
         }
     }
 
@@ -327,6 +230,24 @@ impl Client {
         self.life += 1;
     }
 
+    /// From now on it takes much before it reads.
+    pub fn widen_window(&mut self) {
+        self.profile.window = 1 << 20;
+        self.link.iter().chain(&self.abandoned).for_each(|link| link.socket.set_window(1 << 20));
+    }
+
+    /// The broker is about to end its connection.
+    pub fn expect_end(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.expects_end = true;
+        }
+    }
+
+    /// Its session is over.
+    pub fn forget_session(&mut self) {
+        self.lose_session();
+    }
+
     /// Sends SUBSCRIBE. The same filter is always asked for with the same QoS.
     pub fn subscribe(&mut self, filter: &str, qos: u8) {
         let identifier = self.take_identifier();
@@ -338,14 +259,20 @@ impl Client {
         let stands = |held: &&mut Held| held.filter == filter && held.ended.is_none() && !held.is_lost;
         match self.subscriptions.iter_mut().find(stands) {
             Some(held) => held.identifier = identifier,
-            None => self.subscriptions.push(Held {
-                filter: filter.into(),
-                qos,
-                identifier,
-                acknowledged: None,
-                ended: None,
-                is_lost: false,
-            }),
+            None => {
+                // What was seen of its topics before may be out of date by now.
+                let concerns = |topic: &String| does_match(filter, topic);
+                self.latest.retain(|topic, _| !concerns(topic));
+                self.newest.retain(|topic, _| !concerns(topic));
+                self.subscriptions.push(Held {
+                    filter: filter.into(),
+                    qos,
+                    identifier,
+                    acknowledged: None,
+                    ended: None,
+                    is_lost: false,
+                });
+            }
         }
     }
 
@@ -472,10 +399,13 @@ impl Client {
 
     fn handle_end(&mut self, link: &mut Link) {
         let name = &self.profile.name;
-        if !link.leaves && !link.expects_end && !self.profile.contends {
+        let profile = &self.profile;
+        if !link.leaves && !link.expects_end && !profile.contends && !profile.is_refused {
             fail("closed without cause", format!("{name}, {:?}, {:?}", link.phase, link.disconnect));
         }
-        if !link.leaves {
+        // Whoever is turned away at the door is told nothing.
+        let is_at_the_door = (profile.is_refused || link.expects_end) && link.phase == Phase::Connecting;
+        if !link.leaves && !is_at_the_door {
             check_last_words(&self.profile, link);
         }
         link.socket.finish();
@@ -492,10 +422,14 @@ impl Client {
         }
         match packet {
             Packet::ConnAck(connack) => {
+                if connack.reason_code.is_error() && self.profile.is_refused {
+                    return;
+                }
                 if connack.reason_code.is_error() || link.phase != Phase::Connecting {
                     fail("CONNECT is served", format!("{who} got {connack:?}"));
                 }
                 link.phase = Phase::Up;
+                self.up_since = book.now;
                 let allowed = connack.properties.receive_maximum.map_or(usize::MAX, |maximum| maximum.get().into());
                 self.under_way_max = self.profile.under_way_max.min(allowed);
                 // 3.1 does not say; a client takes its session for granted.
@@ -588,7 +522,6 @@ impl Client {
     }
 
     fn on_publish(&mut self, publish: &Publish<'_>, book: &mut Book) {
-        self.packets += 1;
         let who = &self.profile.name;
         if !self.subscriptions.iter().any(|held| matches(held, publish.topic)) {
             fail("nothing that was not asked for", format!("{who} got {}", publish.topic));
@@ -624,17 +557,25 @@ impl Client {
         }
     }
 
-    /// A retained value is never followed by an older one. Only topics with one publisher have an order to go by.
+    /// A retained value is never followed by an older one. Only topics with one publisher have an order to go by, and
+    /// only messages of one QoS keep it.
     fn check_time(&mut self, message: Number, publish: &Publish<'_>, book: &Book) {
         let entry = book.message(message);
-        if !entry.retain || publish.dup || entry.is_repeated || !book.has_one_publisher(&entry.topic) {
+        if !entry.retain || publish.dup || entry.is_repeated || !book.retains_in_order(&entry.topic) {
             return;
         }
-        if let Some(Some(latest)) = self.latest.insert(entry.topic.clone(), Some(message))
-            && latest > message
-        {
-            let (who, topic) = (&self.profile.name, &entry.topic);
-            fail("no going back in time", format!("{who} got {message:?} of {topic} after {latest:?}"));
+        let (qos, topic) = (publish.qos.value(), &entry.topic);
+        let newest = self.newest.entry(topic.clone()).or_insert(Newest { message, qos, is_retained: publish.retain });
+        if newest.message <= message {
+            *newest = Newest { message, qos, is_retained: publish.retain };
+            self.latest.insert(topic.clone(), Some(message));
+        } else if newest.qos == qos {
+            // A retained answer may overtake live messages, which then repeat what led up to it.
+            if publish.retain || !newest.is_retained {
+                let who = &self.profile.name;
+                fail("no going back in time", format!("{who} got {message:?} of {topic} after {newest:?}"));
+            }
+            self.latest.insert(topic.clone(), Some(message));
         }
     }
 
@@ -792,46 +733,12 @@ impl Client {
     }
 }
 
-/// A v5 client is told why, before the broker ends the connection.
-fn check_last_words(profile: &Profile, link: &Link) {
-    let is_told = link.disconnect.is_some() || link.leaves;
-    if profile.version == ProtocolVersion::V5 && !is_told {
-        fail("last DISCONNECT", format!("{}: {:?}, {:?}", profile.name, link.phase, link.socket.view()));
-    }
-}
-
-/// An abandoned connection's packets are not handled, but its last one counts.
-fn note_last_packets(link: &mut Link, version: ProtocolVersion) {
-    let profile = Profile::new("an abandoned connection", version);
-    let input = std::mem::take(&mut link.input);
-    let mut used = 0;
-    while let Some((packet, length)) = next_packet(&profile, &input[used..]) {
-        used += length;
-        if let Packet::Disconnect(disconnect) = packet {
-            link.disconnect = Some(disconnect.reason_code);
-        }
-    }
-    link.input = input[used..].to_vec();
-}
-
-fn next_packet<'a>(profile: &Profile, bytes: &'a [u8]) -> Option<(Packet<'a>, usize)> {
-    let broken = |error: &dyn std::fmt::Debug| fail("the stream decodes", format!("{}: {error:?}", profile.name));
-    match peek(bytes, u32::MAX) {
-        Err(error) => broken(&error),
-        Ok(Peek::Incomplete { .. }) => None,
-        Ok(Peek::Complete(header)) => {
-            let body = &bytes[usize::from(header.header_len)..header.total_len()];
-            match Packet::decode(header, body, profile.version, Sender::Server) {
-                Ok(packet) => Some((packet, header.total_len())),
-                Err(error) => broken(&error),
-            }
-        }
-    }
-}
-
 /// Whether a subscription, shared or not, is to a topic.
 pub fn matches(held: &Held, topic: &str) -> bool {
-    let filter = held.shared().map_or(held.filter.as_str(), |(_, filter)| filter);
+    does_match(held.shared().map_or(held.filter.as_str(), |(_, filter)| filter), topic)
+}
+
+fn does_match(filter: &str, topic: &str) -> bool {
     let topic = TopicName::parse(topic).expect("a topic name");
     TopicFilter::parse(filter).expect("a filter").matches(&topic)
 }

@@ -7,9 +7,11 @@
 mod book;
 mod client;
 mod failure;
+mod link;
 mod oracle;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod profile;
 #[allow(dead_code, reason = "other tests use what is not used here")]
 #[path = "../house/random.rs"]
 mod random;

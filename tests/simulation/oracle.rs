@@ -14,6 +14,15 @@ use crate::{
 /// Ends a run: everybody whose session lasts comes back, everything is delivered, everybody leaves.
 pub fn finale(world: &mut World) {
     world.settle();
+    if world.is_limited {
+        leave(world);
+        let auditor = world.add(Profile::new("auditor", ProtocolVersion::V5));
+        world.connect(auditor);
+        world.settle();
+        let topics = retained_topics(world);
+        clear(world, auditor, &topics);
+        return part(world);
+    }
     for client in 0..world.clients.len() {
         let is_lasting = world.clients[client].profile.expiry_s > 0 && !world.clients[client].profile.contends;
         if is_lasting && world.clients[client].is_down() {
@@ -28,18 +37,21 @@ pub fn finale(world: &mut World) {
     }
     check_retained(world);
     leave(world);
+    part(world);
 }
 
 /// Everything that the broker acknowledged has reached everyone who had subscribed before.
 pub fn check_deliveries(world: &World) {
     // One that clears has no name to find it by.
     for (number, message) in world.book.messages().filter(|(_, message)| !message.payload.is_empty()) {
-        let (Some(written), Some(acknowledged)) = (message.written, message.acknowledged) else { continue };
+        let (Some(written), Some(acknowledged)) = (message.written, taken(world, message)) else { continue };
         for client in &world.clients {
-            let owed = client
-                .subscriptions
-                .iter()
-                .any(|held| held.shared().is_none() && held.qos > 0 && is_owed(held, message, written, acknowledged));
+            let has_stayed = client.is_up() && client.up_since < written;
+            let owed = client.subscriptions.iter().any(|held| {
+                // At QoS 0 it is owed to those only who have stayed connected.
+                let is_kept = held.qos > 0 && message.qos > 0 || has_stayed;
+                held.shared().is_none() && is_kept && is_owed(held, message, written, acknowledged)
+            });
             if owed && client.deliveries.get(&number).is_none_or(|count| *count == 0) {
                 let held: Vec<&Held> =
                     client.subscriptions.iter().filter(|held| matches(held, &message.topic)).collect();
@@ -47,6 +59,13 @@ pub fn check_deliveries(world: &World) {
             }
         }
     }
+}
+
+/// When the broker had certainly taken a message: it said so, or its publisher has stayed and all is quiet.
+fn taken(world: &World, message: &Message) -> Option<u64> {
+    let publisher = &world.clients[message.publisher];
+    let has_stayed = publisher.is_up() && message.written.is_some_and(|written| publisher.up_since <= written);
+    message.acknowledged.or(has_stayed.then_some(world.book.now))
 }
 
 /// Whether a subscription stood from before the message was written until it was acknowledged, and still has its session.
@@ -85,14 +104,15 @@ fn check_groups(world: &World) {
     }
 }
 
+/// The topics in which anything was ever retained.
+fn retained_topics(world: &World) -> BTreeSet<String> {
+    let retained = world.book.messages().filter(|(_, message)| message.retain && message.written.is_some());
+    retained.map(|(_, message)| message.topic.clone()).collect()
+}
+
 /// What is retained is the newest, for one who comes now and for all who have listened.
 fn check_retained(world: &mut World) {
-    let topics: BTreeSet<String> = world
-        .book
-        .messages()
-        .filter(|(_, message)| message.retain && message.written.is_some())
-        .map(|(_, message)| message.topic.clone())
-        .collect();
+    let topics = retained_topics(world);
     if topics.is_empty() {
         return;
     }
@@ -148,7 +168,7 @@ fn is_certainly_newer(message: &Message, than: &Message) -> bool {
 /// A subscriber that has stayed connected has seen the newest value last, live or retained.
 fn check_listeners(world: &World, auditor: usize, topic: &str, found: Option<Number>) {
     let has_repeated = world.book.messages().any(|(_, message)| message.topic == topic && message.is_repeated);
-    if has_repeated || !world.book.has_one_publisher(topic) {
+    if has_repeated || !world.book.retains_in_order(topic) {
         return;
     }
     let stands = |held: &Held| {
@@ -174,7 +194,7 @@ fn clear(world: &mut World, auditor: usize, topics: &BTreeSet<String>) {
     world.settle();
 }
 
-/// Everybody ends its session and leaves; nothing stays behind.
+/// Everybody ends its session and leaves.
 fn leave(world: &mut World) {
     for client in 0..world.clients.len() {
         let profile = world.clients[client].profile.clone();
@@ -193,6 +213,16 @@ fn leave(world: &mut World) {
         }
         if world.clients[client].is_up() {
             world.clients[client].disconnect(true);
+        }
+    }
+    world.settle();
+}
+
+/// Who is still there leaves too, and nothing stays behind.
+fn part(world: &mut World) {
+    for client in &mut world.clients {
+        if client.is_up() {
+            client.disconnect(true);
         }
     }
     world.settle();

@@ -23,6 +23,19 @@ fn every_planted_bug_is_found() {
     assert!(missed.is_empty(), "not found within {SEEDS} seeds: {missed:?}");
 }
 
+/// How many seeds find each bug: what is found by few is found by luck.
+#[test]
+#[ignore = "takes minutes; for whoever changes scenarios"]
+fn how_often_each_planted_bug_is_found() {
+    for &bug in Bug::ALL {
+        let count = in_thread(move || {
+            plant(Some(bug));
+            (0..SEEDS).filter(|&seed| catch(|| scenario::run(seed, false)).is_err()).count()
+        });
+        println!("{bug:?}: {count} of {SEEDS} seeds");
+    }
+}
+
 /// The first seed that fails with `bug`.
 fn find(bug: Bug) -> Option<(u64, Failure)> {
     plant(Some(bug));

@@ -112,6 +112,10 @@ pub struct World {
     moved: u64,
     /// Whether ranks are held at random.
     pub holds: bool,
+    /// Whether the broker was told to stop.
+    pub is_draining: bool,
+    /// Whether there is room for some of its clients only.
+    pub is_limited: bool,
     /// Whether its queues are so short that messages are dropped by rights.
     pub drops: bool,
 }
@@ -122,7 +126,7 @@ impl World {
         let network = FakeNetwork::new(random.number());
         let clock = Rc::new(Cell::new(START_MICROS));
         let key = HashKey::from_seed(u128::from(random.number()));
-        let shared = Arc::new(Shared::new(setup.shards as u16, key, setup.interest_slots));
+        let shared = Arc::new(Shared::new(setup.shards as u16, 1, key, setup.interest_slots));
         let ports = Mesh::build::<MeshMessage>(setup.shards, setup.mesh).expect("descriptors for the wake-ups");
         let config = Rc::new(setup.config.clone());
         let listeners: Vec<Socket> = (0..setup.shards).map(|_| network.listen()).collect();
@@ -144,8 +148,7 @@ impl World {
         });
         let nodes = nodes.collect();
         network.limit_descriptors(setup.descriptors_max.unwrap_or(usize::MAX));
-        let mut book = Book::default();
-        book.traces = traces;
+        let book = Book::new(traces);
         book.tell(|| format!("{setup:?}"));
         World {
             random,
@@ -159,6 +162,8 @@ impl World {
             setup,
             moved: 0,
             holds: false,
+            is_draining: false,
+            is_limited: false,
             drops: false,
         }
     }
@@ -175,6 +180,11 @@ impl World {
     /// The shard where a topic is at home.
     pub fn home_of_topic(&self, topic: &str) -> usize {
         home(self.shared.key.topic(topic).whole, self.shards())
+    }
+
+    /// The shard where a share group is at home.
+    pub fn home_of_group(&self, group: &str, filter: &str) -> usize {
+        home(self.shared.key.share_group(group, filter), self.shards())
     }
 
     /// A name that begins with `prefix` and whose client is at home on `shard`.
@@ -276,8 +286,12 @@ impl World {
             let (shard, mask) = (self.random.below(self.shards()), *self.random.pick(&[0, 0, 1, 2, 4, 3, 6, 7]));
             self.hold(shard, mask);
         }
+        let shard = self.random.below(self.shards());
+        if self.nodes[shard].asleep.is_some() && self.random.once_in(3) {
+            // The kernel goes on while its shard sleeps.
+            self.nodes[shard].driver.wires_mut().kernel_mut().work();
+        }
         if self.random.below(100) < 60 || self.clients.is_empty() {
-            let shard = self.random.below(self.shards());
             self.is_runnable(shard) && self.run(shard)
         } else {
             let client = self.random.below(self.clients.len());
@@ -304,6 +318,21 @@ impl World {
             }
         }
         fail("progress", format!("{what} did not come about"));
+    }
+
+    /// Runs the clients and `shard` alone until `until` holds, if it does; what `shard` has sent arrives while it sleeps.
+    pub fn run_one(&mut self, shard: usize, until: impl Fn(&World) -> bool) {
+        for _ in 0..1000 {
+            self.tick();
+            if self.nodes[shard].asleep.is_some() {
+                self.nodes[shard].driver.wires_mut().kernel_mut().work();
+            }
+            self.step_all_clients();
+            if until(self) {
+                return;
+            }
+            self.run(shard);
+        }
     }
 
     /// Steps of the clients and of every shard but those in `still`, until nothing more happens among them.
@@ -335,9 +364,13 @@ impl World {
             if step > 64 || self.random.once_in(32) {
                 self.release_all();
             }
-            let moved_before = self.moved;
+            if step == STEPS_MAX / 40 {
+                // Enough of those who take a few bytes at a time.
+                self.clients.iter_mut().for_each(Client::widen_window);
+            }
+            let moved_before = self.moved();
             let happened = self.step() || self.is_anything_runnable() || self.step_all_clients();
-            if self.moved != moved_before {
+            if self.moved() != moved_before {
                 quiet_since = None;
             }
             if happened {
@@ -352,6 +385,11 @@ impl World {
             }
         }
         fail("quiet in the end", "there is always something to do");
+    }
+
+    /// Grows as long as anything moves: bytes of clients, messages of shards.
+    fn moved(&self) -> u64 {
+        self.moved + self.nodes.iter().map(|node| node.driver.shard().counters().mesh_received).sum::<u64>()
     }
 
     fn tick(&mut self) {
@@ -398,10 +436,12 @@ impl World {
         };
         node.driver.finish_turn(rest);
         node.driver.shard().check_invariants();
+        check_limits(node.driver.shard(), &self.shared, &self.setup.config);
         self.book.tell(|| {
             let kernel = node.driver.wires_mut().kernel_mut();
             let (ready, operations) = (kernel.can_progress(), kernel.operations_in_flight());
-            format!("shard {shard} has had a turn: {operations} operations in flight, ready: {ready}")
+            let counters = node.driver.wires_mut().counters();
+            format!("shard {shard} has had a turn: {operations} operations in flight, ready: {ready}, {counters:?}")
         });
         true
     }
@@ -432,6 +472,43 @@ impl World {
         did
     }
 
+    /// Tells every shard to stop, and every client to expect it.
+    pub fn drain(&mut self) {
+        self.is_draining = true;
+        self.release_all();
+        self.holds = false;
+        for client in &mut self.clients {
+            client.expect_end();
+        }
+        for _ in 0..STEPS_MAX {
+            let mut is_over = true;
+            for shard in 0..self.shards() {
+                // The driver of a shard that sleeps is not asked before its turn is over.
+                if self.nodes[shard].asleep.is_some() {
+                    self.run(shard);
+                }
+                is_over &= !self.nodes[shard].driver.drain(2);
+            }
+            if is_over && !self.step_all_clients() {
+                return;
+            }
+            self.step();
+            self.step_all_clients();
+        }
+        fail("progress", "the broker does not stop");
+    }
+
+    /// The broker has stopped, and nobody is connected.
+    pub fn check_drained(&mut self) {
+        if let Some(client) = self.clients.iter().find(|client| !client.is_down()) {
+            fail("everybody is told to go", client.profile.name.clone());
+        }
+        let in_use = self.network.descriptors_in_use();
+        if self.shared.connections.now() != 0 || self.shared.pending_connects.now() != 0 || in_use != 0 {
+            fail("sockets are closed", format!("{in_use} descriptors in use"));
+        }
+    }
+
     /// Everybody has left: nothing is kept for anybody.
     pub fn check_empty(&mut self) {
         let shared = &self.shared;
@@ -460,6 +537,32 @@ impl World {
         }
         if self.network.descriptors_in_use() != self.listeners.len() {
             fail("sockets are closed", format!("{} descriptors in use", self.network.descriptors_in_use()));
+        }
+    }
+}
+
+/// Nothing is above its limit, at the end of any turn.
+fn check_limits(shard: &Shard, shared: &Shared, config: &Config) {
+    let (runtime, mqtt) = (&config.runtime, &config.mqtt);
+    let connections_max = if runtime.connections_max == 0 { u64::MAX >> 1 } else { runtime.connections_max.into() };
+    let levels = [
+        ("connections", shared.connections.now(), connections_max),
+        ("pending CONNECTs", shared.pending_connects.now(), runtime.pending_connects_max.into()),
+        ("sessions", shared.sessions.now(), mqtt.sessions_max.into()),
+        ("retained messages", shared.retained_messages.now(), mqtt.retained_messages_max),
+        ("retained bytes", shared.retained_bytes.now(), mqtt.retained_bytes_max),
+    ];
+    for (what, level, max) in levels {
+        if level > max {
+            fail("limits hold", format!("{what}: {} of {max}", level as i64));
+        }
+    }
+    for (_, session) in shard.clients().sessions.iter() {
+        let queued = session.outbox.as_ref().map_or(0, |outbox| outbox.queued());
+        if queued > mqtt.queue_messages_max as usize
+            || session.subscriptions.len() > mqtt.filters_per_client_max as usize
+        {
+            fail("limits hold", format!("{}: {queued} queued", session.client_id));
         }
     }
 }

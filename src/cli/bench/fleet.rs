@@ -94,6 +94,7 @@ pub(super) struct Fleet {
     dirty: Vec<u32>,
     /// Connections that failed and are still to be closed.
     failed: Vec<ConnectionId>,
+    #[allow(clippy::vec_box, reason = "a spare moves into a send without a copy and back")]
     spare: Vec<Box<OutBuffer>>,
     /// Publishers that may send, kept for its memory.
     ready_publishers: Vec<u32>,
@@ -265,14 +266,11 @@ impl Fleet {
         for number in 0..self.links.len() as u32 {
             let link = &mut self.links[number as usize];
             let out = link.out.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
-            let next = link.client.handle_time(now, out.bytes_mut());
+            link.client.handle_time(now, out.bytes_mut());
             if out.is_empty() {
                 self.spare.extend(link.out.take());
             } else {
                 self.mark_dirty(number);
-            }
-            if next == Moment::NEVER && self.introduction.keep_alive_s == 0 {
-                return;
             }
         }
     }

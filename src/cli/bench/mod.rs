@@ -32,6 +32,7 @@ use std::{
 };
 
 pub(super) use arguments::BenchArgs;
+use core_affinity::CoreId;
 
 use self::{
     arguments::{CommonArgs, Scenario, TrafficArgs},
@@ -45,7 +46,7 @@ use self::{
 use super::Exit;
 use crate::{
     client::ClientOptions,
-    runtime::{Errno, clock::random_seed, syscalls::SyscallCounter, uring::UringError},
+    runtime::{Errno, clock::random_seed, executor::allowed_cpus, syscalls::SyscallCounter, uring::UringError},
     time::Moment,
 };
 
@@ -141,7 +142,8 @@ fn run(scenario: &Scenario) -> Result<Report, BenchError> {
         None => None,
     };
     if let Some(cpu) = common.cpu {
-        let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
+        // Asked for first, because core_affinity panics beyond the CPUs that its set has room for.
+        let pinned = allowed_cpus().contains(&cpu) && core_affinity::set_for_current(CoreId { id: cpu });
         pinned.then_some(()).ok_or(BenchError::Cpu(cpu))?;
     }
     let run = random_seed() & 0xFF_FFFF;

@@ -320,3 +320,111 @@ impl Schedule {
 const LATENCY_MAX_US: u64 = 120_000_000;
 /// A window that did not move for so many seconds waits for messages that are lost.
 const STALLED_MAX: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::mqtt::{ProtocolVersion, TopicName};
+
+    /// Two publishers that one subscriber hears.
+    fn traffic(qos: QoS, window: Option<u32>, rate: Option<f64>) -> Traffic {
+        let topic = TopicName::parse("t").unwrap();
+        let template = PublishTemplate::new(ProtocolVersion::V311, topic, qos, false, Stamp::BYTES, Bytes::new());
+        let template = template.unwrap();
+        let publisher = |link| Publisher::new(link, template.clone(), 1, window);
+        let audience = Audience { first_publisher: 0, publishers: 2, first_flow: 0 };
+        Traffic::new(vec![publisher(0), publisher(1)], vec![audience], Stamp::BYTES, rate)
+    }
+
+    fn at(micros: u64) -> Moment {
+        Moment::from_micros(1_000_000 + micros)
+    }
+
+    /// Sends all that may be sent now, and returns the stamps.
+    fn send(traffic: &mut Traffic, now: Moment) -> Vec<Stamp> {
+        let (mut stamps, mut ready) = (Vec::new(), Vec::new());
+        traffic.schedule(now);
+        traffic.take_ready(&mut ready);
+        for publisher in ready {
+            while let Some(stamp) = traffic.next_stamp(publisher, now) {
+                traffic.published(publisher);
+                stamps.push(stamp);
+            }
+        }
+        stamps
+    }
+
+    fn receive(traffic: &mut Traffic, stamp: Stamp, now: Moment) {
+        traffic.on_received(traffic.audiences[0], &stamp.encode(), now);
+    }
+
+    #[test]
+    fn a_closed_loop_sends_when_its_oldest_message_has_arrived_and_is_acknowledged() {
+        let mut traffic = traffic(QoS::AtLeastOnce, Some(2), None);
+        traffic.start(at(0));
+        let sent = send(&mut traffic, at(0));
+        assert_eq!(
+            sent.iter().map(|stamp| (stamp.publisher, stamp.sequence)).collect::<Vec<_>>(),
+            [(0, 0), (0, 1), (1, 0), (1, 1)]
+        );
+        receive(&mut traffic, sent[0], at(50));
+        assert!(send(&mut traffic, at(50)).is_empty(), "not acknowledged");
+        traffic.on_acknowledged(0, 0, false);
+        assert_eq!(send(&mut traffic, at(60)), [Stamp { publisher: 0, sequence: 2, sent: at(60) }]);
+        assert!(!traffic.is_settled());
+        assert_eq!(traffic.lost(), 4);
+    }
+
+    #[test]
+    fn an_open_loop_stamps_the_moment_when_a_message_was_due() {
+        let mut traffic = traffic(QoS::AtMostOnce, None, Some(10_000.0));
+        traffic.record(true);
+        assert!(send(&mut traffic, at(0)).is_empty(), "not started");
+        traffic.start(at(0));
+        assert_eq!(traffic.next_due(), Some(at(0)));
+        let sent = send(&mut traffic, at(350));
+        let mut due: Vec<_> = sent.iter().map(|stamp| stamp.sent).collect();
+        due.sort_unstable();
+        assert_eq!(due, [at(0), at(100), at(200), at(300)]);
+        assert_eq!(traffic.next_due(), Some(at(400)));
+        receive(&mut traffic, sent[0], at(500));
+        assert_eq!(traffic.latency().max(), 500, "waiting for the generator counts too");
+        assert_eq!(traffic.stop(), 0);
+        assert_eq!(traffic.next_due(), None);
+    }
+
+    #[test]
+    fn lost_repeated_late_and_foreign_messages_are_counted() {
+        let mut traffic = traffic(QoS::AtMostOnce, Some(4), None);
+        traffic.start(at(0));
+        let sent = send(&mut traffic, at(0));
+        receive(&mut traffic, sent[0], at(1));
+        receive(&mut traffic, sent[0], at(1));
+        receive(&mut traffic, sent[3], at(2));
+        assert_eq!(send(&mut traffic, at(3)).len(), 4, "what was passed over is not waited for");
+        receive(&mut traffic, sent[2], at(4));
+        let never_sent = Stamp { publisher: 0, sequence: 100, sent: at(0) };
+        let nobody = Stamp { publisher: 2, sequence: 0, sent: at(0) };
+        receive(&mut traffic, never_sent, at(5));
+        receive(&mut traffic, nobody, at(5));
+        traffic.on_received(traffic.audiences[0], b"retained by somebody", at(5));
+        let counts = traffic.counts();
+        assert_eq!((counts.delivered, counts.duplicated, counts.reordered, counts.foreign), (3, 1, 1, 3));
+        assert_eq!(traffic.lost(), 12 - 3);
+    }
+
+    #[test]
+    fn a_window_without_any_answer_is_given_up_after_a_while() {
+        let mut traffic = traffic(QoS::AtMostOnce, Some(1), None);
+        traffic.start(at(0));
+        assert_eq!(send(&mut traffic, at(0)).len(), 2);
+        for _ in 0..STALLED_MAX - 1 {
+            traffic.give_up_stalled();
+            assert!(send(&mut traffic, at(1)).is_empty());
+        }
+        traffic.give_up_stalled();
+        assert_eq!(send(&mut traffic, at(2)).len(), 2);
+    }
+}

@@ -126,6 +126,23 @@ impl FakeKernel {
         self.free_buffers.len()
     }
 
+    /// Lets operations proceed and collects their completions, as a kernel does whether or not anybody waits in it.
+    pub fn work(&mut self) {
+        let mut operations = std::mem::take(&mut self.operations);
+        self.network.shuffle(&mut operations);
+        for operation in operations {
+            let mut going_on = self.proceed(operation);
+            while let Some(operation) = going_on {
+                // A multishot operation may bring all that there is at once.
+                if !self.is_ready(&operation) || self.network.chance(50) {
+                    self.operations.push(operation);
+                    break;
+                }
+                going_on = self.proceed(operation);
+            }
+        }
+    }
+
     /// Submits what was asked for and completes nothing: what an enter does before it waits.
     pub fn submit_all(&mut self) {
         for submission in std::mem::take(&mut self.submissions) {
@@ -329,19 +346,7 @@ impl Kernel for FakeKernel {
     fn enter(&mut self, _wait: EnterWait) {
         self.enters += 1;
         self.submit_all();
-        let mut operations = std::mem::take(&mut self.operations);
-        self.network.shuffle(&mut operations);
-        for operation in operations {
-            let mut going_on = self.proceed(operation);
-            while let Some(operation) = going_on {
-                // A multishot operation may bring all that there is at once.
-                if !self.is_ready(&operation) || self.network.chance(50) {
-                    self.operations.push(operation);
-                    break;
-                }
-                going_on = self.proceed(operation);
-            }
-        }
+        self.work();
     }
 
     fn next_completion(&mut self) -> Option<Completion> {

@@ -58,6 +58,7 @@ impl<K: Kernel> Wires<K> {
             return self.finish(id, Close::Linger);
         }
         slot.phase = Phase::Discarding;
+        slot.discarded_bytes = 0;
         slot.flags |= WANT_MULTISHOT;
         self.kernel.shutdown_write(slot.socket);
         self.arm(id);
@@ -70,6 +71,11 @@ impl<K: Kernel> Wires<K> {
         slot.discarded_bytes = slot.discarded_bytes.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
         match slot.phase {
             Phase::Discarding if slot.discarded_bytes > limit => self.finish(id, Close::Reset),
+            // The last bytes are still on their way: what more the peer sends stays in its socket meanwhile.
+            Phase::Flushing if slot.discarded_bytes > limit && slot.has(ARMED) && !slot.has(CANCELLING) => {
+                slot.flags |= CANCELLING;
+                self.kernel.cancel_receive(id.tag(OperationKind::Receive));
+            }
             Phase::Discarding => self.arm(id),
             Phase::Finishing => self.finish_if_quiet(id),
             _ => {}

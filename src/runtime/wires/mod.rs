@@ -164,6 +164,12 @@ pub trait WireHandler {
     /// Bytes came in. They may be changed in place; they are gone after the call.
     fn on_received(&mut self, id: ConnectionId, bytes: &mut [u8]);
 
+    /// The peer sends no more. Returns whether the connection is over with that: not while input that came before is
+    /// still to be handled. Who says no receives again ([`Wires::resume`]) once it is handled, and is asked again then.
+    fn is_over_without_input(&mut self, _id: ConnectionId) -> bool {
+        true
+    }
+
     /// All of `buffer` went to the kernel, `bytes` of them. The buffer is given back for its next use.
     fn on_sent(&mut self, id: ConnectionId, buffer: Box<OutBuffer>, bytes: usize);
 
@@ -218,7 +224,8 @@ impl<K: Kernel> Wires<K> {
         let has_changed = self.accept_rest(handler, now);
         self.rearm_starved();
         // Whoever still starves may have bytes waiting, and only the next turn arms it.
-        let must_not_wait = has_expired || has_changed || self.more_to_handle || !self.starved.is_empty();
+        let starves = !self.starved.is_empty() && !planted(Bug::StarvedLeftBehind);
+        let must_not_wait = has_expired || has_changed || self.more_to_handle || starves;
         if must_not_wait { EnterWait::No } else { self.enter_wait(wait, now) }
     }
 

@@ -87,6 +87,11 @@ impl<K: Kernel> Wires<K> {
 
     fn on_end_of_stream(&mut self, handler: &mut impl WireHandler, id: ConnectionId) {
         let Some(slot) = self.slots.find(id) else { return };
+        if slot.phase == Phase::Open && !handler.is_over_without_input(id) {
+            // The end is still there for the recv that is armed once what came before it is handled.
+            slot.flags &= !(WANT_ONCE | WANT_MULTISHOT);
+            return;
+        }
         slot.flags |= INPUT_ENDED;
         match slot.phase {
             Phase::Open => {
@@ -117,6 +122,11 @@ impl<K: Kernel> Wires<K> {
                 self.finish_if_quiet(id);
             }
             _ => match self.slots.find(id).map(|slot| slot.phase) {
+                Some(Phase::Open) if !handler.is_over_without_input(id) => {
+                    if let Some(slot) = self.slots.find(id) {
+                        slot.flags &= !(WANT_ONCE | WANT_MULTISHOT);
+                    }
+                }
                 Some(Phase::Open) => {
                     handler.on_closed(id, CloseCause::Failed(errno), None);
                     self.finish(id, Close::Linger);

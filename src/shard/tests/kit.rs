@@ -87,7 +87,7 @@ impl Broker {
         config.log.connections = false;
         change(&mut config);
         let config = Rc::new(config);
-        let shared = Arc::new(Shared::new(shards, HashKey::from_seed(7), 1 << 14));
+        let shared = Arc::new(Shared::new(shards, 1, HashKey::from_seed(7), 1 << 14));
         let now = Moment::from_micros(1_000_000_000_000);
         let listeners =
             [(true, 1883), (false, 8883)].map(|(admits_anonymous, port)| ListenerFacts { admits_anonymous, port });

@@ -5,6 +5,7 @@ mod deliver;
 mod ending;
 mod kit;
 mod limits;
+mod pile_up;
 mod publish;
 mod retained;
 mod shards;

@@ -167,7 +167,7 @@ fn the_levels_of_mosquittos_bridges_are_understood() {
 fn of_two_connects_with_one_client_id_at_once_one_survives() {
     on_each_shard_count(|server| {
         let id = server.unique("rivals");
-        for round in 0..1_000 {
+        for round in 0..10_000 {
             let mut rivals = [(); 2].map(|()| Client::dial(server, Version::V311));
             for rival in &mut rivals {
                 rival.send(Connect::v311(&id).clean(round % 2 == 0));
