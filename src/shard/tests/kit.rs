@@ -527,21 +527,18 @@ impl Broker {
 
     /// A ClientId that begins with `name` and is at home at `shard`.
     pub fn client_id_at(&self, shard: u16, name: &str) -> String {
-        let candidates = (0..).map(|number| format!("{name}{number}"));
-        candidates.into_iter().find(|candidate| self.home_of_client(candidate) == shard).expect("one of so many")
+        named(name, |candidate| self.home_of_client(candidate) == shard)
     }
 
     /// A topic that begins with `name` and whose retained message is at home at `shard`.
     pub fn topic_at(&self, shard: u16, name: &str) -> String {
-        let is_there = |topic: &String| home(self.shared.key.topic(topic).whole, self.shards.len()) as u16 == shard;
-        (0..).map(|number| format!("{name}{number}")).find(is_there).expect("one of so many")
+        named(name, |topic| home(self.shared.key.topic(topic).whole, self.shards.len()) as u16 == shard)
     }
 
     /// A group name that begins with `name` whose home for `filter` is `shard`.
     pub fn group_at(&self, shard: u16, name: &str, filter: &str) -> String {
         let hash = |group: &str| self.shared.key.share_group(group, filter);
-        let is_there = |group: &String| home(hash(group), self.shards.len()) as u16 == shard;
-        (0..).map(|number| format!("{name}{number}")).find(is_there).expect("one of so many")
+        named(name, |group| home(hash(group), self.shards.len()) as u16 == shard)
     }
 
     pub fn counters(&self, shard: u16) -> &Counters {
@@ -553,6 +550,11 @@ impl Broker {
         let shared = &self.shared;
         (shared.sessions.now(), shared.connections.now(), shared.pending_connects.now())
     }
+}
+
+/// The first of `name` with a number behind it that is as wanted.
+fn named(name: &str, is_wanted: impl Fn(&str) -> bool) -> String {
+    (0..1000).map(|number| format!("{name}{number}")).find(|name| is_wanted(name)).expect("one of so many")
 }
 
 // --- Packets

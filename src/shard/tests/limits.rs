@@ -5,7 +5,7 @@ use crate::mqtt::{AckKind, Connect};
 
 /// Subscribers of `t` at QoS 0.
 fn crowd(broker: &mut Broker, shard: u16, size: usize) -> Vec<Client> {
-    let names: Vec<String> = (0..)
+    let names: Vec<String> = (0..5000)
         .map(|number| format!("crowd{number}"))
         .filter(|name| broker.home_of_client(name) == shard)
         .take(size)
@@ -97,9 +97,9 @@ fn a_turn_makes_so_many_deliveries_and_the_rest_waits_for_the_next() {
     assert_eq!(told(&mut broker, &clients), 5000, "four make 4000, the fifth goes over 4096");
     assert!(broker.take(other).is_empty(), "input after that waits");
     broker.turn(0);
-    assert_eq!(told(&mut broker, &clients), 5000);
+    assert_eq!(told(&mut broker, &clients), 1000, "a share of the turn for who was put off");
     broker.settle();
-    assert_eq!(told(&mut broker, &clients), 2000);
+    assert_eq!(told(&mut broker, &clients), 6000);
     assert_eq!(broker.take(other), ["PUBACK 1 NoMatchingSubscribers"]);
     assert!(!broker.is_paused(publisher));
 }
@@ -111,13 +111,14 @@ fn input_that_comes_while_a_connection_waits_is_kept_in_order_and_bounded() {
     let clients = crowd(&mut broker, 0, 1000);
     let watcher = broker.connect("w", V5);
     broker.subscribe(watcher, "t", 0);
+    broker.subscribe(watcher, "w", 0);
     for number in 0..12 {
         broker.write(publisher, publish(0, 0, "t", &number.to_string()));
     }
     broker.turn(0);
     assert!(!broker.is_paused(publisher), "its budget alone does not stop its socket");
     let long = "l".repeat(70_000);
-    broker.write(publisher, publish(0, 0, "t", &long));
+    broker.write(publisher, publish(0, 0, "w", &long));
     // Taken in ahead of the backlog, which is run at the end of a turn.
     broker.turn(0);
     assert!(broker.is_paused(publisher), "too much is stashed");
@@ -125,9 +126,9 @@ fn input_that_comes_while_a_connection_waits_is_kept_in_order_and_bounded() {
     broker.settle();
     assert!(!broker.is_paused(publisher));
     let mut expected: Vec<String> = (0..12).map(|number| format!("PUBLISH q0 t={number}")).collect();
-    expected.extend(["PUBLISH q0 t=<70000 bytes>".to_owned(), "PUBLISH q0 t=last".to_owned()]);
+    expected.extend(["PUBLISH q0 w=<70000 bytes>".to_owned(), "PUBLISH q0 t=last".to_owned()]);
     assert_eq!(broker.take(watcher), expected);
-    assert_eq!(told(&mut broker, &clients), 14_000);
+    assert_eq!(told(&mut broker, &clients), 13_000);
 }
 
 #[test]
