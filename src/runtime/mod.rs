@@ -21,6 +21,7 @@ pub mod executor;
 pub mod fake;
 pub mod kernel;
 pub mod listener;
+pub mod memory;
 pub mod mesh;
 pub mod probe;
 pub mod signals;

@@ -26,6 +26,7 @@ use crate::{
         descriptors::{grow_descriptor_table, raise_descriptor_limit},
         executor::{Executor, ExecutorError, allowed_cpus},
         listener::{ListenError, Listeners},
+        memory::refuse_huge_pages,
         mesh::RANKS as MESH_RANKS,
         signals::{SignalError, handle_stop_signals, stop_signals},
         uring::UringError,
@@ -84,6 +85,9 @@ pub enum ServerError {
 pub fn run(mut config: Config) -> Result<(), ServerError> {
     let cpus = choose_cpus(&config)?;
     let shards = if config.runtime.shards == 0 { cpus.len() } else { config.runtime.shards as usize };
+    if let Err(error) = refuse_huge_pages() {
+        tracing::debug!(%error, "transparent huge pages stay: memory will grow in steps of 2 MiB");
+    }
     // Tried before anything else: without it there is nothing to start.
     drop(Uring::new(UringParameters { buffers: 4, ..UringParameters::default() }, probe_wake()?)?);
     let descriptors = size_connections(&mut config)?;
@@ -235,7 +239,8 @@ fn print_start(config: &Config, shards: usize, cpus: &[u32], descriptors: u64, l
     let version = env!("CARGO_PKG_VERSION");
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel = kernel.trim();
-    let _ = writeln!(lines, "RingMQ {version}, {shards} shards on CPUs {cpus:?}, Linux {kernel}, io_uring");
+    let noun = if shards == 1 { "shard" } else { "shards" };
+    let _ = writeln!(lines, "RingMQ {version}, {shards} {noun} on CPUs {cpus:?}, Linux {kernel}, io_uring");
     let connections = config.runtime.connections_max;
     let _ = writeln!(lines, "limits: {connections} connections ({descriptors} file descriptors)");
     for (listener, bound) in config.listeners.iter().zip(listeners) {
