@@ -40,6 +40,11 @@ impl Shard {
     pub(super) fn handle_pending_received(&mut self, id: ConnectionId, bytes: &[u8], now: Moment) {
         let Some(Place::Pending(pending)) = self.clients.connections.place_mut(id) else { return };
         pending.bytes.extend_from_slice(bytes);
+        self.pending_bytes += bytes.len();
+        if self.pending_bytes > PENDING_BYTES_MAX && pending.bytes.len() > PENDING_BYTES_SMALL {
+            // Nobody knows these clients yet, so what they may make us hold is little: the large ones go first.
+            return self.refuse_pending(id, None, ReasonCode::ServerBusy);
+        }
         match peek(&pending.bytes, self.config.mqtt.packet_bytes_max) {
             Ok(Peek::Incomplete { .. }) if first_is_connect(&pending.bytes) => {
                 self.effects.connections.push(ConnectionEffect::ReceiveOnce(id));
@@ -55,6 +60,7 @@ impl Shard {
     fn on_first_packet(&mut self, id: ConnectionId, header: FrameHeader, now: Moment) {
         let Place::Pending(mut pending) = self.clients.connections.put(id.slot, Place::Vacant) else { return };
         let bytes = std::mem::take(&mut pending.bytes);
+        self.pending_bytes -= bytes.len();
         let body = bytes.get(usize::from(header.header_len)..header.total_len()).unwrap_or_default();
         let connect = match Connect::decode(header, body) {
             Ok(connect) => connect,
@@ -399,6 +405,7 @@ impl Shard {
     /// Refuses a connection whose CONNECT was not taken in. `version`: how to say it, when that can be told.
     pub(super) fn refuse_pending(&mut self, id: ConnectionId, version: Option<ProtocolVersion>, reason: ReasonCode) {
         let Place::Pending(pending) = self.clients.connections.put(id.slot, Place::Vacant) else { return };
+        self.pending_bytes -= pending.bytes.len();
         self.shared.pending_connects.take(1);
         match version {
             Some(version) => self.refuse_connect(id, pending.listener, version, reason),
@@ -505,3 +512,8 @@ impl crate::config::Config {
         asked_s.min(seconds_or_for_ever(self.mqtt.session_expiry_max))
     }
 }
+
+/// Bytes of CONNECTs that are not complete, on one shard. With more, those above [`PENDING_BYTES_SMALL`] are closed.
+const PENDING_BYTES_MAX: usize = 64 << 20;
+/// What a CONNECT that is not complete may always hold: pending_connects_max bounds their number.
+const PENDING_BYTES_SMALL: usize = 4096;

@@ -253,8 +253,13 @@ impl Shard {
     /// Stops serving: no new clients, and those that are here are told to go, `max` of them a call. Returns whether
     /// any are left.
     pub fn drain(&mut self, max: usize, now: Moment) -> bool {
-        self.draining = true;
-        let pending: Vec<ConnectionId> = self.clients.connections.pending_ids().take(max).collect();
+        if !self.draining {
+            self.draining = true;
+            self.pending_until = now.after(DRAIN_CONNECT_TIMEOUT);
+        }
+        // A CONNECT that is on its way is answered before its client is told to go. Who says nothing is not waited for.
+        let max_pending = if now < self.pending_until { 0 } else { max };
+        let pending: Vec<ConnectionId> = self.clients.connections.pending_ids().take(max_pending).collect();
         for id in pending {
             self.refuse_pending(id, None, ReasonCode::ServerShuttingDown);
         }
@@ -266,5 +271,7 @@ impl Shard {
     }
 }
 
+/// From the beginning of a drain, the time for a CONNECT that is on its way.
+const DRAIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Wills that had to wait and are published in a turn, however much else there is to do.
 const WILLS_PER_TURN_MIN: usize = 16;

@@ -109,6 +109,7 @@ impl Shard {
             None | Some(Place::Vacant) => {}
             Some(Place::Pending(pending)) => {
                 let listener = pending.listener;
+                self.pending_bytes -= pending.bytes.len();
                 self.clients.connections.put(id.slot, Place::Vacant);
                 self.shared.pending_connects.take(1);
                 self.shared.connection_goes(listener);
@@ -294,12 +295,10 @@ impl Shard {
         }
     }
 
-    /// Goes on with input that was put off, each connection once.
+    /// Goes on with input that was put off, until there is none or the turn is full.
     pub(super) fn run_backlog(&mut self, now: Moment) {
-        for _ in 0..self.backlog.len() {
-            if self.turn_is_full() {
-                return;
-            }
+        // Round and round: each gets a share, and whoever is alone gets the turn.
+        while !self.turn_is_full() {
             let Some(id) = self.backlog.pop_front() else { return };
             let Some(connection) = self.clients.connections.open_mut(id) else { continue };
             connection.flags.set(Flags::IN_BACKLOG, false);

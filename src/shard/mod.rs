@@ -105,6 +105,8 @@ pub struct Shard {
     timers: TimerWheel,
     due: Vec<Timer>,
     effects: Effects,
+    /// Bytes of CONNECTs that are not complete.
+    pending_bytes: usize,
     /// Connections with input to go on with.
     backlog: VecDeque<ConnectionId>,
     /// Connections that wait for room in the mesh.
@@ -119,6 +121,8 @@ pub struct Shard {
     started_at: Moment,
     listeners: Vec<ListenerFacts>,
     draining: bool,
+    /// While draining: until then connections may still say CONNECT.
+    pending_until: Moment,
     /// Filters whose interest is added after the turn that follows, and after this one: only with a planted bug.
     late_interest: [Vec<Box<str>>; 2],
     scratch: Vec<u8>,
@@ -167,6 +171,7 @@ impl Shard {
             timers,
             due: Vec::new(),
             effects: Effects::new(usize::from(shards)),
+            pending_bytes: 0,
             backlog: VecDeque::new(),
             waiting_for_mesh: Vec::new(),
             settled: Vec::new(),
@@ -177,6 +182,7 @@ impl Shard {
             started_at: now,
             listeners,
             draining: false,
+            pending_until: Moment::NEVER,
             late_interest: [const { Vec::new() }; 2],
             scratch: Vec::new(),
             config,

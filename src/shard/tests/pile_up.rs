@@ -288,6 +288,10 @@ fn a_drain_ends_connections_without_connect_as_well() {
     let id = ConnectionId { slot: 0, generation: 1 };
     alone.shard.handle_accepted(id, 0, "127.0.0.1:1".parse().unwrap(), alone.now);
     alone.shard.drain(10, alone.now);
+    advance(&mut alone, 0);
+    assert!(!alone.closes(id), "its CONNECT may be on its way");
+    advance(&mut alone, 2);
+    alone.shard.drain(10, alone.now);
     alone.run();
     assert!(alone.closes(id));
     assert_eq!((alone.shard.shared.connections.now(), alone.shard.shared.pending_connects.now()), (0, 0));
@@ -318,4 +322,24 @@ fn a_subscriber_that_falls_behind_is_disconnected_where_that_is_configured() {
         alone.give(sends, &publish_v5(0x32, "t", 1, "more"));
         assert_eq!(alone.closes(id), goes);
     }
+}
+
+#[test]
+fn connects_that_never_end_hold_no_more_than_a_shard_gives_them() {
+    let mut alone = Alone::new(|_| {});
+    // 700 KB of a CONNECT that announces 900 KB, each.
+    let begun = [&[0x10, 0xA0, 0xF7, 0x36][..], &[b'x'; 700_000]].concat();
+    let ids = (0..200).map(|slot| ConnectionId { slot, generation: 1 });
+    for id in ids.clone() {
+        alone.shard.handle_accepted(id, 0, "127.0.0.1:1".parse().unwrap(), alone.now);
+        alone.shard.handle_received(id, &begun, alone.now);
+    }
+    assert!(alone.shard.pending_bytes <= 65 << 20);
+    alone.run();
+    let client = alone.connect(500, 1, &connect_v5("a", 2, 0, 0));
+    assert!(!alone.closes(client), "who says all at once is served");
+    for id in ids {
+        alone.shard.handle_closed(id, crate::runtime::CloseCause::EndOfStream, alone.now);
+    }
+    assert_eq!(alone.shard.pending_bytes, 0);
 }
