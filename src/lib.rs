@@ -1,6 +1,7 @@
 //! RingMQ: an MQTT 3.1, 3.1.1 and 5.0 broker for Linux, thread per core on io_uring.
 //!
-//! The floors, lowest first. A module imports only from floors below its own; `tests/floors.rs` checks it.
+//! The floors, lowest first. A module imports only from floors below its own and, on F1 and F3, from its neighbours on the same floor;
+//! `tests/floors.rs` checks it.
 //!
 //! | floor | module | what it owns | pure |
 //! |---|---|---|---|
