@@ -305,14 +305,11 @@ impl Shard {
             return;
         }
         let mask = self.shared.interest.probe(hash, prefixes);
-        for shard in shards_of(mask, self.shards).filter(|&shard| shard != self.index) {
+        let me = self.index;
+        for shard in shards_of(mask, self.shards).filter(|&shard| shard != me) {
             routed.matched = true;
             let message = ApplicationMessage::clone(publication.share());
-            let wait = self.ledger.count_sent(shard, RANK_DELIVERY);
-            self.effects.send(shard, MeshMessage::Deliver(report, message));
-            if report == Taken::Report {
-                routed.waits.push(wait);
-            }
+            self.forward(shard, MeshMessage::Deliver(report, message), routed);
         }
     }
 
@@ -335,11 +332,7 @@ impl Shard {
                 continue;
             }
             routed.matched = true;
-            let wait = self.ledger.count_sent(shard, RANK_HOME);
-            self.effects.send(shard, MeshMessage::SharePublish(report, message));
-            if report == Taken::Report {
-                routed.waits.push(wait);
-            }
+            self.forward(shard, MeshMessage::SharePublish(report, message), routed);
         }
     }
 
@@ -359,11 +352,16 @@ impl Shard {
             routed.refused = self.retain(message, now).err();
             return;
         }
-        let wait = self.ledger.count_sent(at_home, RANK_HOME);
-        self.effects.send(at_home, MeshMessage::Retain(report, message));
-        if report == Taken::Report {
+        self.forward(at_home, MeshMessage::Retain(report, message), routed);
+    }
+
+    /// Sends a part of a publication to another shard; its acknowledgement waits for it where that was asked for.
+    fn forward(&mut self, to: u16, message: MeshMessage, routed: &mut Routed) {
+        let wait = self.ledger.count_sent(to, message.rank());
+        if message.wants_report() {
             routed.waits.push(wait);
         }
+        self.effects.send(to, message);
     }
 
     /// Publishes a message of the broker itself.
