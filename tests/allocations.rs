@@ -1,0 +1,126 @@
+//! How often the way of a message allocates, once a shard has run warm.
+//!
+//! A shard without sockets, in a loop of turns; every call of the allocator is counted. A clone of a message, a list made
+//! anew for each publish or a buffer that is not reused shows here at once.
+
+mod house;
+
+use house::{
+    counting::{Counting, counted},
+    pure::{PureShard, publish},
+};
+use ringmq::{
+    mqtt::{AckKind, PacketIdentifier, ProtocolVersion, QoS, ack::encode_success},
+    runtime::ConnectionId,
+};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const TOPIC: &str = "building/7/floor/3/temperature";
+const PAYLOAD: [u8; 64] = [b'x'; 64];
+const ROUNDS: u64 = 1000;
+
+/// A publisher and its subscribers, all of one version and QoS.
+struct Scene {
+    shard: PureShard,
+    publisher: ConnectionId,
+    qos: QoS,
+    subscribers: usize,
+    identifier: u16,
+    /// Encoded once, as a client's bytes come from its socket.
+    frame: Vec<u8>,
+    /// Acknowledgements of a turn, by whom they come from.
+    acknowledgements: Vec<(ConnectionId, PacketIdentifier)>,
+    answer: Vec<u8>,
+}
+
+impl Scene {
+    fn new(version: ProtocolVersion, qos: QoS, subscribers: usize) -> Self {
+        let mut shard = PureShard::new();
+        for number in 0..subscribers {
+            let subscriber = shard.connect(version, &format!("subscriber-{number:04}"));
+            shard.subscribe(subscriber, version, TOPIC, qos);
+        }
+        let publisher = shard.connect(version, "publisher");
+        let frame = publish(version, qos, 1, TOPIC, &PAYLOAD);
+        let (acknowledgements, answer) = (Vec::new(), Vec::new());
+        Self { shard, publisher, qos, subscribers, identifier: 0, frame, acknowledgements, answer }
+    }
+
+    /// One message, from PUBLISH to the last acknowledgement. The clients themselves keep their memory.
+    fn publish(&mut self) {
+        self.identifier = self.identifier % 1000 + 1;
+        let identifier_at = 2 + 2 + TOPIC.len();
+        if self.qos != QoS::AtMostOnce {
+            self.frame[identifier_at..identifier_at + 2].copy_from_slice(&self.identifier.to_be_bytes());
+        }
+        self.shard.receive(self.publisher, &self.frame);
+        let Self { shard, publisher, acknowledgements, qos, .. } = self;
+        let (mut frames, mut pubacks) = (0, 0);
+        shard.turn(|id, out| {
+            let bytes = out.slices(0).next().expect("something is sent");
+            if id == *publisher {
+                pubacks += usize::from(bytes[0] == 0x40);
+                return;
+            }
+            assert_eq!((bytes[0] >> 4, bytes[0] >> 1 & 3), (3, qos.value()), "PUBLISH");
+            frames += 1;
+            if *qos != QoS::AtMostOnce {
+                let identifier = u16::from_be_bytes([bytes[identifier_at], bytes[identifier_at + 1]]);
+                acknowledgements.push((id, PacketIdentifier::new(identifier).expect("not zero")));
+            }
+        });
+        assert_eq!(frames, self.subscribers);
+        assert_eq!(pubacks, usize::from(self.qos != QoS::AtMostOnce));
+        for (id, identifier) in self.acknowledgements.drain(..) {
+            self.answer.clear();
+            encode_success(&mut self.answer, AckKind::PubAck, identifier);
+            self.shard.receive(id, &self.answer);
+        }
+        self.shard.turn(|_, _| panic!("nothing more is to be said"));
+    }
+
+    /// Allocations of `ROUNDS` messages after as many that fill the pools.
+    fn allocations(&mut self) -> u64 {
+        (0..ROUNDS).for_each(|_| self.publish());
+        let before = counted().allocations;
+        (0..ROUNDS).for_each(|_| self.publish());
+        counted().allocations - before
+    }
+}
+
+fn allocations(version: ProtocolVersion, qos: QoS, subscribers: usize) -> u64 {
+    let allocations = Scene::new(version, qos, subscribers).allocations();
+    println!("{version:?} {qos:?} 1 to {subscribers}: {allocations} allocations in {ROUNDS} messages");
+    allocations
+}
+
+#[test]
+fn a_qos_0_message_allocates_nothing_however_many_get_it() {
+    for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
+        for subscribers in [1, 100] {
+            assert_eq!(allocations(version, QoS::AtMostOnce, subscribers), 0, "{version:?}, 1 to {subscribers}");
+        }
+    }
+}
+
+#[test]
+fn a_qos_1_message_allocates_twice_however_many_get_it() {
+    for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
+        for subscribers in [1, 100] {
+            let allocations = allocations(version, QoS::AtLeastOnce, subscribers);
+            assert!(allocations <= 2 * ROUNDS, "{version:?}, 1 to {subscribers}: {allocations}");
+        }
+    }
+}
+
+#[test]
+fn what_is_allocated_is_counted() {
+    let before = counted();
+    let copy = PAYLOAD.to_vec();
+    let after = counted();
+    assert_eq!((after.allocations - before.allocations, after.bytes - before.bytes), (1, 64));
+    drop(copy);
+    assert_eq!(counted().bytes, before.bytes);
+}

@@ -1,0 +1,108 @@
+//! One shard without sockets, and clients that are slots: bytes in, bytes out, a turn at a time.
+//!
+//! Owns: the place of the driver. It keeps its memory from turn to turn as the driver does, so that what is allocated or
+//! executed in a steady state is the shard's own.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use ringmq::{
+    config::Config,
+    mqtt::{
+        Connect, Encode, PacketIdentifier, ProtocolVersion, Publish, PublishProperties, QoS, Subscribe,
+        SubscriptionOptions, TopicFilter,
+    },
+    routing::HashKey,
+    runtime::ConnectionId,
+    shard::{ConnectionEffect, ListenerFacts, Shard, Shared},
+    time::Moment,
+    transport::OutBuffer,
+};
+
+/// A shard, and what leaves it.
+pub struct PureShard {
+    shard: Shard,
+    shared: Arc<Shared>,
+    now: Moment,
+    sent: Vec<(ConnectionId, Box<OutBuffer>)>,
+    next_slot: u32,
+}
+
+impl PureShard {
+    pub fn new() -> Self {
+        let mut config = Config::default();
+        config.log.connections = false;
+        // Its messages would come in between.
+        config.sys.enabled = false;
+        let shared = Arc::new(Shared::new(1, 1, HashKey::from_seed(7), 1 << 20));
+        let now = Moment::from_micros(1_000_000_000_000);
+        let facts = vec![ListenerFacts { admits_anonymous: true, port: 1883 }];
+        let shard = Shard::new(0, Rc::new(config), Arc::clone(&shared), facts, now);
+        shared.clocks.unpark(0);
+        Self { shard, shared, now, sent: Vec::new(), next_slot: 0 }
+    }
+
+    /// A client that has connected.
+    pub fn connect(&mut self, version: ProtocolVersion, client_id: &str) -> ConnectionId {
+        let id = ConnectionId { slot: self.next_slot, generation: 1 };
+        self.next_slot += 1;
+        self.shard.handle_accepted(id, 0, SocketAddr::from(([127, 0, 0, 1], 40_000)), self.now);
+        self.turn(|_, _| {});
+        let mut bytes = Vec::new();
+        Connect::new(version, client_id).encode(&mut bytes).expect("a CONNECT");
+        self.receive(id, &bytes);
+        let mut answered = 0;
+        self.turn(|_, out| answered += out.len());
+        assert!(answered >= 4, "CONNACK");
+        id
+    }
+
+    /// Subscribes `id`, and throws SUBACK away.
+    pub fn subscribe(&mut self, id: ConnectionId, version: ProtocolVersion, filter: &str, qos: QoS) {
+        let filters = [(TopicFilter::parse(filter).expect("a filter"), SubscriptionOptions::with_qos(qos))];
+        let mut bytes = Vec::new();
+        Subscribe::new(PacketIdentifier::MIN, &filters).encode(version, &mut bytes).expect("a SUBSCRIBE");
+        self.receive(id, &bytes);
+        let mut answered = 0;
+        self.turn(|_, out| answered += out.len());
+        assert!(answered >= 5, "SUBACK");
+    }
+
+    /// Bytes came from a client.
+    pub fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.shard.handle_received(id, bytes, self.now);
+    }
+
+    /// The rest of a turn: `told` sees what each client is sent, which all of it leaves at once. Returns how many buffers
+    /// that were.
+    pub fn turn(&mut self, mut told: impl FnMut(ConnectionId, &OutBuffer)) -> usize {
+        self.now = Moment::from_micros(self.now.micros() + 10);
+        let Self { shard, sent, now, .. } = self;
+        shard.check_grace();
+        shard.handle_mesh_drained();
+        shard.handle_time(*now);
+        shard.run_jobs(*now);
+        shard.end_turn(*now);
+        let closed = |effect| matches!(effect, ConnectionEffect::Close(..) | ConnectionEffect::HandOff(..));
+        assert!(!shard.effects_mut().connections.drain(..).any(closed), "nobody is sent away");
+        self.shared.clocks.publish_turn(0);
+        shard.handle_mesh_room();
+        shard.drain_dirty(|id, buffer| sent.push((id, buffer)));
+        let buffers = sent.len();
+        for (id, buffer) in sent.drain(..) {
+            told(id, &buffer);
+            let bytes = buffer.len();
+            shard.handle_sent(id, buffer, bytes, *now);
+        }
+        buffers
+    }
+}
+
+/// An encoded PUBLISH of `payload`; at QoS 0 without the identifier.
+pub fn publish(version: ProtocolVersion, qos: QoS, identifier: u16, topic: &str, payload: &[u8]) -> Vec<u8> {
+    let packet_identifier = (qos != QoS::AtMostOnce).then(|| PacketIdentifier::new(identifier).expect("not zero"));
+    let properties = PublishProperties::default();
+    let packet = Publish { dup: false, qos, retain: false, topic, packet_identifier, properties, payload };
+    let mut bytes = Vec::new();
+    packet.encode(version, &mut bytes).expect("a PUBLISH");
+    bytes
+}
