@@ -3,6 +3,8 @@
 Every start is a process of its own on a free port with an empty directory, so that no run inherits from another.
 """
 
+from __future__ import annotations
+
 import random
 import re
 import shutil
@@ -88,7 +90,8 @@ class Broker:
     def described(self, cpu):
         """How it is started, as it stands in the report."""
         directory = Path("DIR")
-        command = [str(part) for part in self.command("PORT", directory, cpu)]
+        # Programs by name: where they are on this machine tells nothing.
+        command = [part.name if part == self.program else str(part) for part in self.command("PORT", directory, cpu)]
         pinned = command if self.pins_itself else ["taskset", "-c", str(cpu), *command]
         return {
             "version": self.version,

@@ -3,6 +3,7 @@
 import json
 
 from .errors import RunFailed
+from .rows import DELIVERED_PER_SECOND
 
 PATIENCE_S = 120.0
 
@@ -27,10 +28,23 @@ class Generator:
         if code is None:
             raise RunFailed(f"took more than {seconds * 3 + PATIENCE_S:.0f} s")
         if code != 0:
-            lines = stderr.strip().splitlines()
-            raise RunFailed(lines[-1].removeprefix("error: ") if lines else f"the generator ended with {code}")
-        report = json.loads(stdout)
-        messages = report.get("messages")
-        if messages and messages["delivered_per_second"] == 0:
+            raise RunFailed(_reason(stderr) or f"the generator ended with {code}")
+        report = flattened(json.loads(stdout))
+        if DELIVERED_PER_SECOND(report) == 0:
             raise RunFailed("delivers nothing")
         return report
+
+
+def flattened(report, prefix=""):
+    """One level of names: objects in the report give theirs to what is in them, with an underscore between."""
+    flat = {}
+    for name, value in report.items():
+        flat.update(flattened(value, f"{prefix}{name}_") if isinstance(value, dict) else {prefix + name: value})
+    return flat
+
+
+def _reason(stderr):
+    """The line that says why; hints may follow it."""
+    lines = [line for line in stderr.strip().splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith("error: ")] or lines[-1:]
+    return told[0].removeprefix("error: ") if told else ""

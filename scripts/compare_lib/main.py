@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import shlex
 import signal
 import sys
@@ -17,6 +18,8 @@ from .processes import Processes
 from .schedule import Schedule
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# A load above this when nothing has begun means that others use the machine.
+LOAD_QUIET = 0.7
 EXIT_FAILED, EXIT_INTERRUPTED = 2, 130
 
 PICTURES = (
@@ -59,6 +62,9 @@ def _compare(options, processes):
     brokers = installer.brokers()
     tell("comparing " + ", ".join(f"{broker.name} {broker.version}" for broker in brokers))
     generator = Generator(installer.ringmq, processes, generator_cpu)
+    if about["load_at_start"] > LOAD_QUIET:
+        tell(f"this machine is busy (load {about['load_at_start']:.1f}): expect noise, above all in latencies and messages a second")
+    ticks = machine.cpu_ticks()
     started, clock = datetime.datetime.now(datetime.timezone.utc), time.monotonic()
     interrupted = False
     with tempfile.TemporaryDirectory(prefix="ringmq-compare-") as work:
@@ -72,6 +78,9 @@ def _compare(options, processes):
             if schedule.rounds_done == 0:
                 raise
             interrupted = True
+    stolen, all_ticks = (after - before for after, before in zip(machine.cpu_ticks(), ticks))
+    about["load_at_end"] = os.getloadavg()[0]
+    about["stolen_percent"] = 100.0 * stolen / max(all_ticks, 1)
     report = {
         "started": f"{started:%Y-%m-%d %H:%M} UTC",
         "took_s": round(time.monotonic() - clock),

@@ -22,13 +22,17 @@ def _opening(report):
         f"Measured on {report['started']} in {report['took_s'] / 60:.0f} minutes ({report['mode']} mode) on {machine['cpu']}, "
         f"{machine['cpus']} CPUs, Linux {machine['kernel']}, over loopback. Each broker ran on CPU {report['cpus']['broker']} with one "
         f"worker thread where that can be set, the load generator on CPU {report['cpus']['generator']}. Medians of "
-        f"{settings['rounds']} rounds of {settings['seconds']:g} s in alternation, MQTT 3.1.1, payloads of 64 bytes unless stated.\n\n"
+        f"{_rounds(settings['rounds'])} of {settings['seconds']:g} s in alternation, MQTT 3.1.1, payloads of 64 bytes unless stated.\n\n"
         "How to read it, and what it does not show, stands in [perf/README.md](../../README.md): read CPU time per message before "
         "messages a second, and ratios before either."
     )
     if report["interrupted"]:
         text += "\n\n**The comparison was interrupted:** some rows have fewer rounds, or none."
     return text
+
+
+def _rounds(count):
+    return "one round" if count == 1 else f"{count} rounds"
 
 
 # --- At a glance ----------------------------------------------------------------------------------------------------
@@ -120,6 +124,7 @@ def _detail_number(detail):
 
 def _machine(report):
     machine, cpus = report["machine"], report["cpus"]
+    stolen = f"{machine['stolen_percent']:.1f} % of the CPU time"
     kind = "virtual" if machine["virtual_machine"] else "physical"
     facts = [
         ("CPU", f"{machine['cpu']}, {machine['cpus']} CPUs ({kind} machine), governor {machine['frequency_governor'] or 'not visible'}"),
@@ -130,7 +135,7 @@ def _machine(report):
         ("TCP buffers", f"receive {machine['tcp_rmem']}, send {machine['tcp_wmem']}"),
         ("local ports", machine["local_ports"]),
         ("open files", f"soft limit {machine['nofile_soft']:,}, hard limit {machine['nofile_hard']:,}; raised to the hard one"),
-        ("load at the start", f"{machine['load_at_start']:.2f}"),
+        ("noise", f"load {machine['load_at_start']:.1f} at the start, {machine['load_at_end']:.1f} at the end; a hypervisor took {stolen}"),
     ]
     lines = [_table_line(["", ""]), _table_line(["---", "---"]), *(_table_line(fact) for fact in facts)]
     return "## The machine\n\n" + "\n".join(lines)
