@@ -10,7 +10,7 @@ PAIRS = 100
 FAN = 1000
 SHARED_SUBSCRIBERS = 5
 CONNECTIONS = 15_000
-RETAINED_MESSAGES = 100_000
+RETAINED_MESSAGES = 50_000
 FILTERS_PER_CLIENT = 500
 FILTER_CLIENTS = (50, 100, 150, 200)
 OPEN_LOOP_RATE = 10_000
@@ -111,7 +111,7 @@ def _subscription_memory(_options):
 
 
 def _retained_memory(_options):
-    return ["retained", "--messages", str(RETAINED_MESSAGES), "--payload", "64"]
+    return ["retained", "--messages", str(RETAINED_MESSAGES), "--clients", "1", "--payload", "64"]
 
 
 def _open_loop(options):
