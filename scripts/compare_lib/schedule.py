@@ -80,8 +80,9 @@ class Schedule:
 
     def _run(self, run, broker):
         running = broker.start(self._processes, self._directory, self._options.ports, self._broker_cpu, run.small_pages)
+        patience_s = self._options.patience_s + 3 * self._options.seconds
         try:
-            return self._generator.run(run.arguments(self._options), running, self._options.seconds)
+            return self._generator.run(run.arguments(self._options), running, patience_s)
         finally:
             broker.stop(self._processes, running)
 

@@ -42,7 +42,7 @@ class FakeGenerator(Generator):
         self.figures = {name: list(values) for name, values in figures.items()}
         self.order = []
 
-    def run(self, arguments, broker, seconds):
+    def run(self, arguments, broker, patience_s):
         self.order.append(broker.name)
         value = self.figures[broker.name].pop(0)
         if isinstance(value, str):
