@@ -28,7 +28,7 @@ class Generator:
             raise RunFailed(_reason(stderr) or f"the generator ended with {code}")
         report = flattened(json.loads(stdout))
         if DELIVERED_PER_SECOND(report) == 0:
-            raise RunFailed("delivers nothing")
+            raise RunFailed("delivered nothing while it was measured")
         return report
 
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from .errors import RunFailed
 
 
+FIRST_BROKERS = 2
+
+
 @dataclass
 class Outcome:
     """What one run gave with one broker: a report for each round, and why there are not more."""
@@ -67,7 +70,7 @@ class Schedule:
 
     def _measure_one(self, run, broker, number):
         outcome = self.outcomes[run.name, broker.name]
-        if not self._fits(self._estimate(run, broker)):
+        if not self._fits(self._estimate(run, broker) + self._reserved(run, broker)):
             outcome.failures.append("no time was left for it")
             return
         self._progress.show(f"round {number} of {self._options.rounds}: {run.name}, {broker.name}", self._left(run, broker, number))
@@ -90,6 +93,14 @@ class Schedule:
         """Seconds that a run takes: what it took before, else what it should."""
         guess = run.overhead_s + self._options.warmup + self._options.seconds + min(self._options.seconds, 1.0)
         return self._took.get((run.name, broker.name), guess)
+
+    def _reserved(self, run, broker):
+        """Seconds that a broker must leave to the first ones, RingMQ and mosquitto: these have every row before others do."""
+        first = self._brokers[:FIRST_BROKERS]
+        if broker in first:
+            return 0.0
+        behind = self._runs[self._runs.index(run) + 1 :]
+        return sum(self._estimate(later, one) for later in behind for one in first if not self.outcomes[later.name, one.name].reports)
 
     def _left(self, run, broker, number):
         """Seconds until everything is measured, from the start of this run on."""
