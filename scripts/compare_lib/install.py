@@ -79,7 +79,8 @@ class Installer:
         root = self._peers / f"rumqttd-{RUMQTTD}"
         program = root / "bin" / "rumqttd"
         if not program.exists() and self._options.install:
-            command = ["cargo", "install", "rumqttd", "--version", RUMQTTD, "--locked", "--quiet", "--root", root]
+            # Not with the versions that it locks: current compilers refuse one of them (metrics 0.22.1).
+            command = ["cargo", "install", "rumqttd", "--version", RUMQTTD, "--quiet", "--root", root]
             self.run(command, "install rumqttd (some minutes)")
         return Rumqttd("rumqttd", program, RUMQTTD) if program.exists() else self._absent("rumqttd")
 
