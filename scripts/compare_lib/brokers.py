@@ -152,7 +152,7 @@ class Nats(Broker):
     def configuration(self, port, directory):
         return (
             f'server_name: compare\nhost: "127.0.0.1"\nport: -1\njetstream {{ store_dir: "{directory}/store" }}\n'
-            f'mqtt {{ host: "127.0.0.1", port: {port}, max_ack_pending: 65535 }}\n'
+            f'mqtt {{ host: "127.0.0.1", port: {port} }}\n'
         )
 
 
