@@ -110,7 +110,7 @@ fn connections_are_opened_counted_and_held() {
     let conn = report(&host, &["conn", "--clients", "300", "--version", "5"]);
     assert_eq!(number(&conn, "/connect/connections"), 300.0);
     assert!(conn.get("messages").is_none());
-    let mut arguments = vec!["idle", "--clients", "100,200,300", "--duration", "200ms"];
+    let mut arguments = vec!["idle", "--clients", "100,200,300", "--subscriptions", "20", "--duration", "200ms"];
     if let Some(pid) = &pid {
         arguments.extend(["--pid", pid]);
     }

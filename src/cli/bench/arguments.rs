@@ -72,6 +72,9 @@ pub(super) enum Scenario {
         #[arg(long, value_name = "N,N..", value_delimiter = ',', default_values_t = [5_000, 10_000, 15_000],
             value_parser = count())]
         clients: Vec<u32>,
+        /// Filters that each of them subscribes to, no two alike.
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        subscriptions: u32,
         /// How long idle CPU is measured, with all of them open.
         #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
         duration: Duration,

@@ -37,6 +37,8 @@ pub(super) struct Introduction {
     pub keep_alive_s: u16,
     /// The QoS of its subscription.
     pub qos: QoS,
+    /// How many filters it subscribes to: that of its plan, and others below it that hear nothing. At least 1.
+    pub subscriptions: u32,
     /// Who it says it is.
     pub user_name: Option<String>,
     /// And its password.
@@ -291,14 +293,16 @@ impl Fleet {
 
     fn subscribe(&mut self, number: u32) -> Result<(), ClientError> {
         let link = &mut self.links[number as usize];
-        let filter = link.plan.filter.as_deref().and_then(|filter| TopicFilter::parse(filter).ok());
-        let Some(filter) = filter else {
+        let Some(first) = link.plan.filter.as_deref() else {
             self.on_ready(number);
             return Ok(());
         };
         let options = SubscriptionOptions { qos: self.introduction.qos, ..SubscriptionOptions::default() };
+        let others: Vec<_> = (1..self.introduction.subscriptions).map(|other| format!("{first}/{other}")).collect();
+        let texts = std::iter::once(first).chain(others.iter().map(String::as_str));
+        let filters: Vec<_> = texts.filter_map(|text| Some((TopicFilter::parse(text).ok()?, options))).collect();
         let out = link.out.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
-        link.client.subscribe(&[(filter, options)], out.bytes_mut())?;
+        link.client.subscribe(&filters, out.bytes_mut())?;
         self.mark_dirty(number);
         Ok(())
     }

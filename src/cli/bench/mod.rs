@@ -122,6 +122,14 @@ impl Scenario {
         }
     }
 
+    /// Filters that each subscriber subscribes to.
+    fn subscriptions(&self) -> u32 {
+        match self {
+            Scenario::Idle { subscriptions, .. } => *subscriptions,
+            _ => 1,
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Scenario::P2p { .. } => "p2p",
@@ -153,6 +161,7 @@ fn run(scenario: &Scenario) -> Result<Report, BenchError> {
         client_identifier_prefix: format!("bench-{run:06x}-"),
         keep_alive_s: common.keep_alive,
         qos: common.qos,
+        subscriptions: scenario.subscriptions(),
         user_name: common.user.clone(),
         password: common.password.clone(),
     };

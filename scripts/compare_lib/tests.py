@@ -1,0 +1,172 @@
+"""What holds of the parts that need no broker: cd scripts && python3 -m unittest compare_lib.tests"""
+
+import contextlib
+import io
+import os
+import tempfile
+import unittest
+import xml.etree.ElementTree
+from pathlib import Path
+
+from . import machine, markdown, options, plot, rows, summary
+from .brokers import AttachedBroker, Broker, free_port
+from .errors import RunFailed
+from .generator import Generator, flattened
+from .options import Attached
+from .processes import Processes
+from .schedule import Schedule
+
+
+def parsed(*arguments):
+    return options.parse("", list(arguments))[0]
+
+
+class FakeBroker(Broker):
+    """Answers nothing; the fake generator does not ask."""
+
+    def command(self, port, directory, cpu):
+        return [self.program, port]
+
+    def start(self, processes, directory, ports, cpu, small_pages=False):
+        return self
+
+    def stop(self, processes, running):
+        pass
+
+
+class FakeGenerator(Generator):
+    """Gives every broker the figures that were laid out for it, one a round, and notes who came when."""
+
+    def __init__(self, figures):
+        super().__init__("ringmq", None, 1)
+        self.figures = {name: list(values) for name, values in figures.items()}
+        self.order = []
+
+    def run(self, arguments, broker, patience_s):
+        self.order.append(broker.name)
+        value = self.figures[broker.name].pop(0)
+        if isinstance(value, str):
+            raise RunFailed(value)
+        return {"broker_cpu_us_per_delivery": value, "broker_cpu_percent": 99.0, "delivered_per_second": 5.0, "lost": 0}
+
+
+def compared(figures, *arguments, cannot=None):
+    """The schedule after a comparison of these figures, and the rows of its report."""
+    given = parsed("--only", "p2p-q2-w1", *arguments)
+    brokers = [FakeBroker(name, Path(name), "1.0", (cannot or {}).get(name, {})) for name in figures]
+    chosen = rows.chosen(given.only)
+    generator = FakeGenerator(figures)
+    schedule = Schedule(given, brokers, rows.runs_of(chosen), generator, None, 0, Path("."))
+    with contextlib.redirect_stderr(io.StringIO()):
+        schedule.measure()
+    return generator, summary.rows(chosen, schedule.outcomes, brokers, given, generator), brokers
+
+
+class Measuring(unittest.TestCase):
+    def test_brokers_alternate_and_every_round_counts(self):
+        generator, found, _ = compared({"ringmq": [1.0, 3.0, 2.0], "other": [4.0, 6.0, 5.0]}, "--rounds", "3")
+        self.assertEqual(generator.order, ["ringmq", "other"] * 3)
+        cell = found[0]["cells"]["ringmq"]
+        self.assertEqual((cell["median"], cell["low"], cell["high"], cell["saturated"]), (2.0, 1.0, 3.0, True))
+
+    def test_what_a_broker_cannot_do_is_not_tried_and_has_its_reason(self):
+        generator, found, _ = compared({"ringmq": [1.0], "other": []}, "--rounds", "1", cannot={"other": {"qos2": "no QoS 2"}})
+        self.assertEqual(generator.order, ["ringmq"])
+        self.assertEqual(found[0]["cells"]["other"]["reason"], "no QoS 2")
+
+    def test_a_failure_ends_the_rounds_of_that_broker_alone(self):
+        generator, found, _ = compared({"ringmq": [1.0, 2.0, 3.0], "other": [4.0, "it broke"]}, "--rounds", "3")
+        self.assertEqual(generator.order, ["ringmq", "other", "ringmq", "other", "ringmq"])
+        self.assertEqual(found[0]["cells"]["other"]["failed_later"], "it broke")
+        self.assertEqual(found[0]["cells"]["other"]["values"], [4.0])
+
+    def test_a_broker_whose_process_is_unknown_has_no_cpu_time(self):
+        broker = AttachedBroker(Attached("far", "10.0.0.1", 1883))
+        self.assertIn("pid", broker.cannot)
+        self.assertNotIn("pid", AttachedBroker(Attached("near", "127.0.0.1", 1883, 7)).cannot)
+
+    def test_reports_are_read_flat(self):
+        self.assertEqual(flattened({"a": {"b": {"c": 1}, "d": [2]}, "e": None}), {"a_b_c": 1, "a_d": [2], "e": None})
+
+
+class Reports(unittest.TestCase):
+    def report(self):
+        _, found, brokers = compared({"ringmq": [0.5, 0.6], "other": [40.0, 41.0], "third": ["it broke"]}, "--rounds", "2")
+        return {
+            "started": "today",
+            "took_s": 60,
+            "mode": "quick",
+            "interrupted": False,
+            "command": "scripts/compare",
+            "commit": "abc",
+            "machine": {**machine.describe(), "load_at_end": 0.0, "stolen_percent": 0.0},
+            "cpus": {"broker": 0, "generator": 1},
+            "settings": {"rounds": 2, "seconds": 1.0},
+            "brokers": {broker.name: broker.described(0) for broker in brokers},
+            "rows": found,
+        }
+
+    def test_the_text_names_the_best_the_ratio_and_the_reason(self):
+        text = markdown.render(self.report(), [("title", "cpu.svg")])
+        self.assertIn("**0.55**", text)
+        self.assertIn("0.01×", text)
+        self.assertIn("- third: p2p-q2-w1: it broke", text)
+        self.assertIn("0.55 (0.50–0.60)", text)
+
+    def test_a_picture_is_well_formed_and_says_when_its_scale_is_logarithmic(self):
+        report = self.report()
+        picture = plot.bars("A < B", report["rows"], list(report["brokers"]), ["ringmq"])
+        xml.etree.ElementTree.fromstring(picture)
+        self.assertIn("logarithmic scale", picture)
+        self.assertIn("it broke", picture)
+
+    def test_scales_hold_every_value_they_are_made_for(self):
+        for medians in ([1.0, 2.0], [0.01, 500.0], [0.0, 0.0], [0.0, 3.0], [1.0, 1000.0]):
+            cells = [{"median": value, "low": value, "high": value} for value in medians]
+            scale = plot._scale(cells)
+            for value in medians:
+                self.assertTrue(0.0 <= scale.place(value) <= 1.0, (medians, value))
+            self.assertGreater(len(scale.ticks()), 1)
+
+    def test_a_machine_has_a_name_that_is_a_directory(self):
+        name = machine.name({"cpu": "Intel(R) Xeon(R) CPU E5-2680 v4 @ 2.40GHz", "cpus": 8})
+        self.assertEqual(name, "intel-xeon-e5-2680-v4-8-cpus")
+
+
+class CommandLine(unittest.TestCase):
+    def test_attached_brokers_have_a_name_an_address_and_perhaps_a_process(self):
+        given = parsed("--broker", "mine=localhost:1884,42", "--emqx", "10.0.0.2:1883")
+        self.assertEqual(given.attached, [Attached("emqx", "10.0.0.2", 1883), Attached("mine", "localhost", 1884, 42)])
+
+    def test_wrong_arguments_end_with_usage(self):
+        for wrong in (["--broker", "mine"], ["--rounds", "0"], ["--cpus", "1"], ["--ports", "9-3"], ["--flashmq", "/nowhere"]):
+            with self.subTest(wrong), contextlib.redirect_stderr(io.StringIO()), self.assertRaises(SystemExit) as end:
+                parsed(*wrong)
+            self.assertEqual(end.exception.code, 2)
+
+    def test_the_names_of_rows_are_their_own(self):
+        names = [row.name for row in rows.ROWS]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertEqual([row.name for row in rows.chosen(["fanin"])], ["fanin-q0-w8", "fanin-q1-w8"])
+
+
+class Children(unittest.TestCase):
+    def test_none_outlives_the_end_and_its_process_is_the_program(self):
+        processes = Processes()
+        cpu = min(os.sched_getaffinity(0))
+        with tempfile.TemporaryDirectory() as directory:
+            child = processes.start(["sleep", "100"], Path(directory) / "log", cpu)
+            self.assertEqual(os.getpgid(child.pid), child.pid)
+            processes.stop_all()
+            self.assertIsNotNone(child.returncode)
+
+    def test_a_command_that_takes_too_long_is_ended(self):
+        code, _, _ = Processes().run(["sleep", "100"], 0.1)
+        self.assertIsNone(code)
+
+    def test_a_free_port_is_of_the_range(self):
+        self.assertIn(free_port(range(24000, 25000)), range(24000, 25000))
+
+
+if __name__ == "__main__":
+    unittest.main()
