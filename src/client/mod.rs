@@ -213,6 +213,16 @@ impl Client {
         self.state = State::Ended;
     }
 
+    /// Appends PINGREQ, whatever the keep-alive asks for.
+    ///
+    /// # Errors
+    /// When the client isn't connected.
+    pub fn ping(&mut self, out: &mut Vec<u8>) -> Result<(), ClientError> {
+        self.check_connected()?;
+        ping::encode_request(out);
+        Ok(())
+    }
+
     /// Appends PINGREQ when the keep-alive asks for one, and tells when to ask again.
     pub fn handle_time(&mut self, now: Moment, out: &mut Vec<u8>) -> Moment {
         if self.state != State::Connected || self.keep_alive_s == 0 {

@@ -194,6 +194,8 @@ fn the_servers_receive_maximum_and_keep_alive_hold() {
     script.client.handle_time(next, &mut script.out);
     assert_eq!(script.sent(), [0xC0, 0]);
     assert_eq!(script.receive(&[0xD0, 0]), Ok(vec![Told::Pong]));
+    script.client.ping(&mut script.out).unwrap();
+    assert_eq!(script.sent(), [0xC0, 0], "whatever the keep-alive asks for");
 }
 
 #[test]
