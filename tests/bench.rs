@@ -209,6 +209,140 @@ fn connections_are_opened_counted_and_held() {
 }
 
 #[test]
+fn a_share_group_hears_everything_once_in_every_version() {
+    let broker = Broker::start(2, &["127.0.0.1"], &[]);
+    let host = broker.address().to_string();
+    for (version, qos, groups) in [("3.1.1", "1", "1"), ("5", "0", "2"), ("5", "2", "3")] {
+        let who = ["sharedsub", "--publishers", "20", "--subscribers", "5", "--groups", groups, "--version", version];
+        let report = report(&host, &[&who[..], &["--qos", qos, "--window", "4"], &SHORT].concat());
+        check_messages(&report, groups.parse().unwrap());
+        assert_eq!(number(&report, "/connect/connections"), 25.0);
+    }
+}
+
+#[test]
+fn several_scenarios_go_on_at_once_while_connections_come_and_go() {
+    let broker = Broker::start(2, &["127.0.0.1"], &[]);
+    let host = broker.address().to_string();
+    let shares = ["composite", "--publishers", "20", "--shares", "p2p=40,fanout=10,fanin=30,sharedsub=20"];
+    let parts = ["--fanout-subscribers", "5", "--fanin-subscribers", "2", "--sharedsub-subscribers", "3"];
+    let churn = ["--churn-clients", "10", "--churn", "100", "--rate", "2000", "--qos", "1"];
+    let report = report(&host, &[&shares[..], &parts, &churn, &SHORT].concat());
+    // Of every 20 messages 8 go to one subscriber, 2 to five, 6 to two, and 4 to one of a group.
+    let check = |name: &str| number(&report, &format!("/messages/check/{name}"));
+    let (published, delivered) = (check("published"), check("delivered"));
+    assert!(published >= 20.0, "{report:#}");
+    assert_eq!(check("deliveries_expected"), delivered, "{report:#}");
+    assert!((delivered / published - 34.0 / 20.0).abs() < 0.5, "{report:#}");
+    for wrong in ["lost", "duplicated", "reordered", "refused", "foreign", "connections_lost"] {
+        assert_eq!(check(wrong), 0.0, "{wrong}: {report:#}");
+    }
+    assert_eq!(number(&report, "/connect/connections"), 8.0 + 5.0 + 2.0 + 3.0 + 20.0);
+    assert_eq!(report.pointer("/messages/window"), Some(&Value::Null), "an open loop");
+    assert!(number(&report, "/churn/reconnects") > 0.0, "{report:#}");
+    assert_eq!(number(&report, "/churn/failures"), 0.0, "{report:#}");
+}
+
+/// Checks what a scenario found of which the number of messages is known.
+fn check_exactly(report: &Value, scenario: &str, published: f64, expected: f64) {
+    let check = |name: &str| number(report, &format!("/{scenario}/check/{name}"));
+    assert_eq!(check("published"), published, "{report:#}");
+    assert_eq!(check("deliveries_expected"), expected, "{report:#}");
+    assert_eq!(check("delivered"), expected, "{report:#}");
+    for wrong in ["lost", "duplicated", "reordered", "refused", "foreign", "connections_lost"] {
+        assert_eq!(check(wrong), 0.0, "{wrong}: {report:#}");
+    }
+}
+
+#[test]
+fn every_client_is_sent_every_retained_message_once_and_they_are_cleared() {
+    let broker = Broker::start(2, &["127.0.0.1"], &[]);
+    let (host, pid) = (broker.address().to_string(), broker.pid().map(|pid| pid.to_string()));
+    let arguments = ["retained", "--messages", "500", "--clients", "3", "--qos", "1", "--payload", "100"];
+    for version in ["3.1.1", "5"] {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--version", version]);
+        if let Some(pid) = &pid {
+            arguments.extend(["--pid", pid]);
+        }
+        let report = report(&host, &arguments);
+        check_exactly(&report, "retained", 500.0, 1500.0);
+        assert!(number(&report, "/retained/deliver_seconds") > 0.0, "{report:#}");
+        assert_eq!(pid.is_some(), report.pointer("/retained/broker_cpu_us_per_delivery").is_some_and(Value::is_number));
+    }
+    // What an earlier run left would be more than a broker keeps in this one.
+    let broker = Broker::start(1, &["127.0.0.1"], &["--set", "limits.retained_messages_max=500"]);
+    let host = broker.address().to_string();
+    let rated = ["retained", "--messages", "500", "--clients", "1", "--rate", "5000"];
+    for keep in [&[][..], &["--keep"]] {
+        check_exactly(&report(&host, &[&rated[..], keep].concat()), "retained", 500.0, 500.0);
+    }
+    let full = report(&host, &rated);
+    assert_eq!(number(&full, "/retained/check/lost"), 500.0, "{full:#}");
+}
+
+#[test]
+fn what_queued_for_clients_that_were_away_is_drained_once_and_in_order() {
+    let broker = Broker::start(2, &["127.0.0.1"], &[]);
+    let (host, pid) = (broker.address().to_string(), broker.pid().map(|pid| pid.to_string()));
+    for (version, qos) in [("3.1", "1"), ("3.1.1", "0"), ("5", "2")] {
+        let mut arguments = vec!["offline", "--clients", "10", "--messages", "50", "--version", version, "--qos", qos];
+        if let Some(pid) = &pid {
+            arguments.extend(["--pid", pid]);
+        }
+        let report = report(&host, &arguments);
+        check_exactly(&report, "offline", 500.0, 500.0);
+        assert_eq!(number(&report, "/offline/sessions_lost"), 0.0);
+        assert!(number(&report, "/offline/drained_per_second") > 0.0);
+    }
+}
+
+#[test]
+fn a_queue_that_is_too_short_is_noticed() {
+    let broker = Broker::start(1, &["127.0.0.1"], &["--set", "limits.queue_messages_max=20"]);
+    let arguments = ["offline", "--clients", "4", "--messages", "50"];
+    let report = report(&broker.address().to_string(), &arguments);
+    assert_eq!(number(&report, "/offline/check/lost"), 4.0 * 30.0, "{report:#}");
+    assert_eq!(number(&report, "/offline/check/delivered"), 4.0 * 20.0, "{report:#}");
+}
+
+#[test]
+fn all_clients_return_from_a_storm_and_those_that_stay_are_answered() {
+    let broker = Broker::start(2, &["127.0.0.1"], &[]);
+    let arguments = ["storm", "--clients", "300", "--stay", "3", "--calm", "100ms", "--version", "5"];
+    let report = report(&broker.address().to_string(), &arguments);
+    for wrong in ["failures", "retries", "missing", "pings/unanswered", "pings/connections_lost"] {
+        assert_eq!(number(&report, &format!("/storm/{wrong}")), 0.0, "{report:#}");
+    }
+    assert_eq!(number(&report, "/connect/connections"), 300.0);
+    assert!(number(&report, "/storm/seconds") > 0.0, "{report:#}");
+    assert!(number(&report, "/storm/pings/sent") > 0.0, "{report:#}");
+    assert!(number(&report, "/storm/pings/storm_us/max") > 0.0, "{report:#}");
+}
+
+#[test]
+fn a_preset_is_arguments_that_further_ones_replace() {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringmq")).args(["bench", "preset", "--list"]).output();
+    let list = String::from_utf8(output.expect("ringmq can be started").stdout).expect("text");
+    for case in ["p2p-1K-1K-1K-1K", "fanout-1-1K-1-1K", "sharedsub-1K-5-1K-1K", "conn-tcp-10K-100"] {
+        assert!(list.contains(&format!("singlenode-{case}")), "{list}");
+    }
+    let broker = Broker::start(1, &["127.0.0.1"], &[]);
+    let host = broker.address().to_string();
+    let name = ["preset", "singlenode-sharedsub-1K-5-1K-1K"];
+    let shared = report(&host, &[&name[..], &["--publishers", "10", "--rate", "500"], &SHORT].concat());
+    check_messages(&shared, 1.0);
+    assert_eq!(number(&shared, "/connect/connections"), 15.0);
+    assert_eq!((number(&shared, "/qos"), number(&shared, "/messages/payload_bytes")), (1.0, 16.0));
+    let arguments = ["preset", "conn-tcp-10K-100", "--clients", "50", "--hold", "200ms", "--rate", "1000"];
+    let conn = report(&host, &arguments);
+    assert_eq!(number(&conn, "/connect/connections"), 50.0);
+    assert!(number(&conn, "/connect/seconds") >= 0.045, "50 at 1000 a second: {conn:#}");
+    assert_eq!(number(&conn, "/hold/connections_lost"), 0.0);
+    assert!(number(&conn, "/hold/seconds") >= 0.2);
+}
+
+#[test]
 fn the_broker_is_measured_when_its_process_is_known() {
     let broker = Broker::start(1, &["127.0.0.1"], &[]);
     let Some(pid) = broker.pid().map(|pid| pid.to_string()) else { return };
@@ -251,6 +385,15 @@ fn an_unreachable_broker_and_wrong_flags_get_one_clear_line() {
         (&free, &["conn", "--plot", "conn.svg"], 2, "error: --plot draws messages"),
         (&free, &["fanout", "--version", "6"], 2, "error: invalid value '6' for '--version"),
         (&free, &["conn", "--rate", "0"], 2, "error: invalid value '0' for '--rate"),
+        (&free, &["retained"], 1, "error: cannot connect to 127.0.0.1:"),
+        (&free, &["offline"], 1, "error: cannot connect to 127.0.0.1:"),
+        (&free, &["storm"], 1, "error: cannot connect to 127.0.0.1:"),
+        (&free, &["composite"], 1, "error: cannot connect to 127.0.0.1:"),
+        (&free, &["preset", "p2p-1K-1K-1K-1K"], 1, "error: cannot connect to 127.0.0.1:"),
+        (&free, &["preset", "p2p-1K"], 2, "error: there is no preset 'p2p-1K'"),
+        (&free, &["composite", "--shares", "p2p=50"], 2, "error: invalid value 'p2p=50' for '--shares"),
+        (&free, &["storm", "--ping", "0ms"], 2, "error: invalid value '0ms' for '--ping"),
+        (&free, &["retained", "--messages", "1000000", "--clients", "1000000"], 2, "error: 1000000 messages"),
         (&free, &["fanin", "--publishers", "1000000", "--subscribers", "1000000"], 2, "error: 1000000 publishers"),
     ] {
         let output = bench(host, arguments);
@@ -264,6 +407,12 @@ fn an_unreachable_broker_and_wrong_flags_get_one_clear_line() {
 
 #[test]
 fn a_refused_connection_ends_the_run_with_the_brokers_reason() {
+    for scenario in [&["p2p", "--pairs", "1"][..], &["storm", "--clients", "1"]] {
+        refused(scenario);
+    }
+}
+
+fn refused(scenario: &[&str]) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
     let refusing = thread::spawn(move || {
@@ -275,7 +424,7 @@ fn a_refused_connection_ends_the_run_with_the_brokers_reason() {
         // Open until the client goes: a reset could overtake the answer.
         while connection.read(&mut connect).is_ok_and(|length| length > 0) {}
     });
-    let output = bench(&address, &["p2p", "--pairs", "1", "--opening", "1"]);
+    let output = bench(&address, &[scenario, &["--opening", "1"]].concat());
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.starts_with("error: the server refused the connection: "), "{errors}");

@@ -4,7 +4,16 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
-use super::{payload::PayloadLengths, team::Threads};
+use super::{
+    mix::{CompositeArgs, SharedsubArgs},
+    offline::OfflineArgs,
+    payload::PayloadLengths,
+    preset::PresetArgs,
+    retained::RetainedArgs,
+    stamp::Stamp,
+    storm::StormArgs,
+    team::Threads,
+};
 use crate::mqtt::{ProtocolVersion, QoS};
 
 /// Load an MQTT broker and measure it; every message is checked.
@@ -55,6 +64,18 @@ pub(super) enum Scenario {
         #[command(flatten)]
         common: CommonArgs,
     },
+    /// Many publishers, each on a topic of its own, whose messages a share group divides among few subscribers.
+    Sharedsub(SharedsubArgs),
+    /// Several of p2p, fanout, fanin and sharedsub at once, while other connections come and go; open loop by default.
+    Composite(CompositeArgs),
+    /// Retained messages are stored, then clients subscribe to all of them with one wildcard.
+    Retained(RetainedArgs),
+    /// Messages queue up for clients that are away, who then return for them.
+    Offline(OfflineArgs),
+    /// All clients are dropped at once and return at once, while a few that stayed measure how long a PINGREQ takes.
+    Storm(StormArgs),
+    /// A case of the Open MQTT Benchmark Suite by its name.
+    Preset(PresetArgs),
     /// Connections with a subscription each, as fast as they come or at a rate.
     Conn {
         /// Connections.
@@ -63,6 +84,9 @@ pub(super) enum Scenario {
         /// Connections a second; without it, as fast as the broker answers.
         #[arg(long, value_name = "N", value_parser = positive)]
         rate: Option<f64>,
+        /// How long they are kept once all are open; none of them may be lost.
+        #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+        hold: Duration,
         #[command(flatten)]
         common: CommonArgs,
     },
@@ -170,8 +194,13 @@ const WINDOW_DEFAULT: u32 = 16;
 const CPU_MAX: usize = 65_535;
 
 /// A number of connections.
-fn count() -> clap::builder::RangedI64ValueParser<u32> {
+pub(super) fn count() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=1_000_000)
+}
+
+/// One length of payloads.
+pub(super) fn payload() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(Stamp::BYTES as i64..=268_000_000)
 }
 
 fn version(text: &str) -> Result<ProtocolVersion, &'static str> {
@@ -202,13 +231,13 @@ fn cpus(text: &str) -> Result<CpuList, &'static str> {
     Ok(CpuList(cpus))
 }
 
-fn positive(text: &str) -> Result<f64, &'static str> {
+pub(super) fn positive(text: &str) -> Result<f64, &'static str> {
     let number = text.parse().ok().filter(|number: &f64| number.is_finite() && (1e-3..=1e9).contains(number));
     number.ok_or("a number from 0.001 to 1000000000 is wanted")
 }
 
 /// Seconds, or a number with `ms`, `s` or `m` behind it.
-fn duration(text: &str) -> Result<Duration, &'static str> {
+pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     let digits = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let scale = match unit {
@@ -228,7 +257,9 @@ Examples:
   ringmq bench fanout --subscribers 1000 --qos 1 --version 5
   ringmq bench fanin --rate 20000 --duration 30s --payload 64:9,4096:1 --plot fanin.svg
   ringmq bench p2p --pairs 20000 --cpus 2-3 --source 127.0.0.2,127.0.0.3 --json
-  ringmq bench conn --clients 15000
+  ringmq bench conn --clients 15000 --rate 1000 --hold 1m
+  ringmq bench storm --clients 15000
+  ringmq bench preset singlenode-p2p-1K-1K-1K-1K --duration 1m
   ringmq bench idle --clients 5000,10000,15000 --pid $(pidof ringmq)";
 
 #[cfg(test)]

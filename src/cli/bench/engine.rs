@@ -222,7 +222,7 @@ impl Engine {
 impl Target {
     /// Where a connection begins. One address has ports for about 28,000 connections to a server; on this machine there
     /// are addresses for all.
-    fn source(&self, number: usize) -> Option<IpAddr> {
+    pub fn source(&self, number: usize) -> Option<IpAddr> {
         if !self.sources.is_empty() {
             return self.sources.get(number % self.sources.len()).copied();
         }
@@ -251,7 +251,7 @@ pub(super) fn reserve_descriptors(connections: usize) -> Result<(), BenchError> 
 }
 
 /// A ring of this thread, woken by `wake`, without connections.
-fn wires_on(wake: Wake) -> Result<Wires<Uring>, BenchError> {
+pub(super) fn wires_on(wake: Wake) -> Result<Wires<Uring>, BenchError> {
     let parameters =
         UringParameters { submissions: 4096, completions: 1 << 16, buffers: 1024, buffer_bytes: 8192, drain: 0 };
     let uring = Uring::new(parameters, wake)?;

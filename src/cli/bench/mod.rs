@@ -8,8 +8,13 @@
 //! | [`engine`], [`fleet`] | one thread's turns of its ring, and its connections with their clients |
 //! | [`traffic`], [`flow`], [`window`], [`stamp`] | the messages, and the check that each arrives once and in order |
 //! | [`board`] | what threads must know of each other's messages |
+//! | [`mix`] | who there is where a message goes to one of a group, or where several scenarios go on at once |
+//! | [`crew`], [`setting`] | clients that come and go, on a ring of their own |
+//! | [`retained`], [`offline`], [`storm`], [`churn`] | what these do, and what is counted; [`seen`] has each message once |
+//! | [`companion`] | what goes on beside a run, on a thread of its own |
+//! | [`preset`] | the cases of the Open MQTT Benchmark Suite |
 //! | [`observed`] | CPU time and memory of a process |
-//! | [`report`], [`timeline`], [`plot`], [`progress`] | what is told, at the end and meanwhile |
+//! | [`report`], [`outcome`], [`timeline`], [`plot`], [`progress`] | what is told, at the end and meanwhile |
 //!
 //! What always holds: a thread has one ring and shares nothing per message; every message is checked; the time in a message is when it was handed to
 //! its connection or, at a fixed rate, when it was due, and its arrival is when the kernel had it, so that the generator's
@@ -17,16 +22,27 @@
 
 mod arguments;
 mod board;
+mod churn;
+mod companion;
+mod crew;
 mod engine;
 mod fleet;
 mod flow;
+mod mix;
 mod observed;
+mod offline;
+mod outcome;
 mod payload;
 mod plan;
 mod plot;
+mod preset;
 mod progress;
 mod report;
+mod retained;
+mod seen;
+mod setting;
 mod stamp;
+mod storm;
 mod team;
 mod timeline;
 mod traffic;
@@ -40,15 +56,20 @@ use std::{
 };
 
 pub(super) use arguments::BenchArgs;
+use core_affinity::CoreId;
 
 use self::{
     arguments::{CommonArgs, Scenario, TrafficArgs},
+    companion::Companion,
     engine::Target,
     fleet::{Introduction, LinkFailure},
+    mix::SharedsubArgs,
     observed::{CpuTimes, CpuUse, Observed},
+    outcome::{HoldReport, Outcome},
     plot::PlotError,
     progress::Progress,
     report::{BrokerReport, CheckReport, ConnectReport, IdleReport, IdleStep, MessagesReport, Quantiles, Report},
+    setting::Setting,
     team::Team,
     traffic::Counts,
 };
@@ -80,6 +101,10 @@ enum BenchError {
     TooManyConnections { connections: usize, limit: u64 },
     #[error("{publishers} publishers times {subscribers} subscribers are too many to check")]
     TooManyFlows { publishers: u32, subscribers: u32 },
+    #[error("{messages} messages for each of {clients} clients are too many to check")]
+    TooManyDeliveries { messages: u32, clients: u32 },
+    #[error("the broker stopped acknowledging: it has {acknowledged} of {count} messages")]
+    Unacknowledged { acknowledged: u32, count: u32 },
     #[error("a payload of {0} bytes does not fit into a packet")]
     PayloadTooLarge(u32),
     #[error("the limit on file descriptors: {0}")]
@@ -108,6 +133,7 @@ impl BenchError {
         match self {
             BenchError::Unresolved(_)
             | BenchError::TooManyFlows { .. }
+            | BenchError::TooManyDeliveries { .. }
             | BenchError::PayloadTooLarge(_)
             | BenchError::NoProcess(_)
             | BenchError::SourceFamily { .. }
@@ -119,12 +145,34 @@ impl BenchError {
 }
 
 pub(super) fn bench(arguments: &BenchArgs) -> Exit {
-    let common = arguments.scenario.common();
-    match run(&arguments.scenario) {
+    match &arguments.scenario {
+        Scenario::Preset(preset) if preset.list => {
+            print(&preset::list());
+            Exit::Done
+        }
+        Scenario::Preset(preset) => match preset::expand(preset) {
+            Ok(scenario) => bench_scenario(&scenario),
+            Err(error) => {
+                // There is nobody to tell when printing fails.
+                let _ = error.print();
+                if error.exit_code() == 0 { Exit::Done } else { Exit::BadUsage }
+            }
+        },
+        scenario => bench_scenario(scenario),
+    }
+}
+
+fn print(text: &str) {
+    // Nobody is left to tell when the output is closed.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn bench_scenario(scenario: &Scenario) -> Exit {
+    let Some(common) = scenario.common() else { return Exit::BadUsage };
+    match run(scenario, common) {
         Ok(report) => {
             let text = if common.json { report.json() + "\n" } else { report.table() };
-            // Nobody is left to tell when the output is closed.
-            let _ = std::io::stdout().lock().write_all(text.as_bytes());
+            print(&text);
             Exit::Done
         }
         Err(error) => {
@@ -135,18 +183,32 @@ pub(super) fn bench(arguments: &BenchArgs) -> Exit {
 }
 
 impl Scenario {
-    fn common(&self) -> &CommonArgs {
-        match self {
+    /// What every scenario takes; a preset stands for one and is none.
+    fn common(&self) -> Option<&CommonArgs> {
+        Some(match self {
             Scenario::P2p { common, .. }
             | Scenario::Fanout { common, .. }
             | Scenario::Fanin { common, .. }
             | Scenario::Conn { common, .. }
             | Scenario::Idle { common, .. } => common,
-        }
+            Scenario::Sharedsub(arguments) => &arguments.common,
+            Scenario::Composite(arguments) => &arguments.common,
+            Scenario::Retained(arguments) => &arguments.common,
+            Scenario::Offline(arguments) => &arguments.common,
+            Scenario::Storm(arguments) => &arguments.common,
+            Scenario::Preset(_) => return None,
+        })
     }
 
     fn has_messages(&self) -> bool {
-        matches!(self, Scenario::P2p { .. } | Scenario::Fanout { .. } | Scenario::Fanin { .. })
+        matches!(
+            self,
+            Scenario::P2p { .. }
+                | Scenario::Fanout { .. }
+                | Scenario::Fanin { .. }
+                | Scenario::Sharedsub(_)
+                | Scenario::Composite(_)
+        )
     }
 
     fn name(&self) -> &'static str {
@@ -156,12 +218,17 @@ impl Scenario {
             Scenario::Fanin { .. } => "fanin",
             Scenario::Conn { .. } => "conn",
             Scenario::Idle { .. } => "idle",
+            Scenario::Sharedsub(_) => "sharedsub",
+            Scenario::Composite(_) => "composite",
+            Scenario::Retained(_) => "retained",
+            Scenario::Offline(_) => "offline",
+            Scenario::Storm(_) => "storm",
+            Scenario::Preset(_) => "preset",
         }
     }
 }
 
-fn run(scenario: &Scenario) -> Result<Report, BenchError> {
-    let common = scenario.common();
+fn run(scenario: &Scenario, common: &CommonArgs) -> Result<Report, BenchError> {
     let resolved = common.host.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     let address = resolved.ok_or_else(|| BenchError::Unresolved(common.host.clone()))?;
     let broker = match common.pid {
@@ -191,11 +258,8 @@ fn run(scenario: &Scenario) -> Result<Report, BenchError> {
     };
     let opening_max = common.opening.div_ceil(threads.count) as usize;
     let target = Target { address, opening_max, sources: common.source.clone().into() };
+    let setting = Setting { target: target.clone(), introduction: introduction.clone(), broker, run };
     let (connections, publishers, subscribers) = (plan.links.len(), plan.publishers, plan.subscribers);
-    let team = Team::start(&threads, &target, &introduction, plan, Progress::new(common.json))?;
-    let title = format!("{}, MQTT {}, QoS {}", scenario.name(), common.protocol_version, common.qos.value());
-    let plot = common.plot.clone().map(|path| (path, title));
-    let mut bench = Bench { team, broker, plot };
     let mut report = Report {
         scenario: scenario.name(),
         host: address.to_string(),
@@ -206,19 +270,66 @@ fn run(scenario: &Scenario) -> Result<Report, BenchError> {
         subscribers,
         ..Report::default()
     };
+    if let Some(outcome) = run_crew(scenario, &setting, threads.cpus.first().copied(), Progress::new(common.json)) {
+        let (connect, outcome) = outcome?;
+        return Ok(Report { connect, outcome: Some(outcome), ..report });
+    }
+    let team = Team::start(&threads, &target, &introduction, plan, Progress::new(common.json))?;
+    let title = format!("{}, MQTT {}, QoS {}", scenario.name(), common.protocol_version, common.qos.value());
+    let plot = common.plot.clone().map(|path| (path, title));
+    let mut bench = Bench { team, broker, plot };
     match scenario {
         Scenario::P2p { traffic, .. } | Scenario::Fanout { traffic, .. } | Scenario::Fanin { traffic, .. } => {
             report.connect = bench.open(connections, None)?;
             report.messages = Some(bench.messages(traffic)?);
         }
-        Scenario::Conn { rate, .. } => report.connect = bench.open(connections, *rate)?,
+        Scenario::Sharedsub(SharedsubArgs { traffic, .. }) => {
+            report.connect = bench.open(connections, None)?;
+            report.messages = Some(bench.messages(traffic)?);
+        }
+        Scenario::Composite(arguments) => {
+            report.connect = bench.open(connections, None)?;
+            let churn = match arguments.churn {
+                0.0 => None,
+                rate => Some(churn::start(&setting, arguments.churn_clients, rate)?),
+            };
+            report.messages = Some(bench.messages(&arguments.traffic())?);
+            report.outcome = churn.map(Companion::finish).transpose()?.map(Outcome::Churn);
+        }
+        Scenario::Conn { rate, hold, .. } => {
+            report.connect = bench.open(connections, *rate)?;
+            if !hold.is_zero() {
+                report.outcome = Some(Outcome::Hold(bench.hold(*hold)?));
+            }
+        }
         Scenario::Idle { clients, duration, .. } => {
             let (connect, idle) = bench.idle(clients, *duration)?;
             (report.connect, report.idle) = (connect, Some(idle));
         }
+        Scenario::Retained(_) | Scenario::Offline(_) | Scenario::Storm(_) | Scenario::Preset(_) => {}
     }
     bench.team.close()?;
     Ok(report)
+}
+
+/// Runs the scenarios whose clients come and go, on `cpu`; nothing for any other.
+fn run_crew(
+    scenario: &Scenario,
+    setting: &Setting,
+    cpu: Option<usize>,
+    progress: Progress,
+) -> Option<Result<(ConnectReport, Outcome), BenchError>> {
+    if let Some(id) = cpu
+        && !core_affinity::set_for_current(CoreId { id })
+    {
+        return Some(Err(BenchError::Cpu(id)));
+    }
+    match scenario {
+        Scenario::Retained(arguments) => Some(retained::run(arguments, setting, progress)),
+        Scenario::Offline(arguments) => Some(offline::run(arguments, setting, progress)),
+        Scenario::Storm(arguments) => Some(storm::run(arguments, setting, progress)),
+        _ => None,
+    }
 }
 
 /// A team, and the broker that it loads.
@@ -370,6 +481,19 @@ impl Bench {
             connections_lost: self.team.connections_lost()?,
         };
         Ok((connect, idle))
+    }
+
+    /// Leaves all connections alone for a while.
+    fn hold(&mut self, duration: Duration) -> Result<HoldReport, BenchError> {
+        let before = self.sample()?;
+        self.team.run_for(duration, "holding")?;
+        let after = self.sample()?;
+        let seconds = after.at.since(before.at).as_secs_f64().max(1e-6);
+        Ok(HoldReport {
+            seconds,
+            connections_lost: self.team.connections_lost()?,
+            broker_cpu_percent: self.broker_use(&before, &after).map(|used| used.percent(seconds)),
+        })
     }
 
     fn resident_bytes(&self) -> Option<u64> {

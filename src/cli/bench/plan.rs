@@ -9,6 +9,7 @@ use super::{
     arguments::{CommonArgs, Scenario, TrafficArgs},
     board::Board,
     fleet::LinkPlan,
+    mix::{self, Cast},
     payload::PayloadLengths,
     stamp::Stamp,
     traffic::{Audience, Publisher, Reach, Traffic, TrafficParts},
@@ -49,10 +50,16 @@ impl Plan {
         let mut links: Vec<Vec<LinkPlan>> = wakes.iter().map(|_| Vec::new()).collect();
         let mut link_of = vec![0; self.senders.len()];
         let mut flows = vec![0; wakes.len()];
+        // Those of a share group stand together, on one thread, and have their flows in common.
+        let mut group = None;
         for mut link in self.links {
             let thread = link.thread as usize;
-            link.audience.first_flow = flows[thread];
-            flows[thread] += link.audience.publishers as usize;
+            let this_group = link.audience.is_shared.then_some(link.audience.first_flow);
+            if this_group.is_none() || this_group != group {
+                flows[thread] += link.audience.publishers as usize;
+            }
+            group = this_group;
+            link.audience.first_flow = flows[thread] - link.audience.publishers as usize;
             if let Some(publisher) = link.publisher {
                 link_of[publisher as usize] = links[thread].len() as u32;
             }
@@ -62,10 +69,13 @@ impl Plan {
             let publisher = |(sender, link): (&Sender, &u32)| {
                 Publisher::new(thread, *link, sender.template.clone(), &sender.reach, self.window)
             };
+            let mut audiences: Vec<_> =
+                links.iter().map(|link| link.audience).filter(|audience| audience.publishers > 0).collect();
+            audiences.dedup();
             let parts = TrafficParts {
                 thread,
                 publishers: self.senders.iter().zip(&link_of).map(publisher).collect(),
-                audiences: links.iter().map(|link| link.audience).filter(|audience| audience.publishers > 0).collect(),
+                audiences,
                 payloads: self.payloads.table(),
                 rate: self.rate,
                 board: Arc::clone(&board),
@@ -81,7 +91,8 @@ pub(super) fn plan(scenario: &Scenario, threads: u32, run: u64) -> Result<Plan, 
     match scenario {
         Scenario::P2p { pairs, traffic, common } => {
             let subscriber = |pair: u32| {
-                let audience = Audience { first_publisher: pair, publishers: 1, first_flow: pair as usize };
+                let audience =
+                    Audience { first_publisher: pair, publishers: 1, first_flow: pair as usize, is_shared: false };
                 (topic(run, pair), audience)
             };
             let publishers = Publishers { count: *pairs, topic: |number| topic(run, number) };
@@ -99,6 +110,16 @@ pub(super) fn plan(scenario: &Scenario, threads: u32, run: u64) -> Result<Plan, 
             let publishers = Publishers { count: *publishers, topic: |number| topic(run, number) };
             with_traffic((0..*subscribers).map(subscriber), &publishers, traffic, common, threads)
         }
+        Scenario::Sharedsub(arguments) => {
+            with_cast(&mix::sharedsub(arguments, run), &arguments.traffic, &arguments.common, threads)
+        }
+        Scenario::Composite(arguments) => {
+            with_cast(&mix::composite(arguments, run), &arguments.traffic(), &arguments.common, threads)
+        }
+        // These have their connections to themselves.
+        Scenario::Retained(_) | Scenario::Offline(_) | Scenario::Storm(_) | Scenario::Preset(_) => {
+            Ok(silent(0, threads, run))
+        }
         Scenario::Conn { clients, .. } => Ok(silent(*clients, threads, run)),
         Scenario::Idle { clients, .. } => Ok(silent(clients.iter().copied().max().unwrap_or(0), threads, run)),
     }
@@ -111,7 +132,8 @@ struct Publishers<F: Fn(u32) -> String> {
 }
 
 /// A connection for each of `subscribers` (a filter, and whom it hears), then one for each publisher. Both go round the
-/// threads, so that a subscriber and the publisher of its number live on the same one.
+/// threads, so that a subscriber and the publisher of its number live on the same one; a
+/// share group stays on one, because only together can its members tell whether a message came once.
 fn with_traffic(
     subscribers: impl Iterator<Item = (String, Audience)>,
     publishers: &Publishers<impl Fn(u32) -> String>,
@@ -123,9 +145,13 @@ fn with_traffic(
     let mut reach: Vec<Reach> = (0..publishers.count)
         .map(|number| Reach { home: number % threads, receivers: vec![0; threads as usize] })
         .collect();
+    let mut group = None;
     for (number, (filter, audience)) in (0..).zip(subscribers) {
-        let thread = number % threads;
-        for publisher in &mut reach[audience.first_publisher as usize..][..audience.publishers as usize] {
+        let in_group = group.filter(|(first_flow, _)| audience.is_shared && *first_flow == audience.first_flow);
+        let thread = in_group.map_or(number % threads, |(_, thread)| thread);
+        group = Some((audience.first_flow, thread));
+        let newly_heard = if in_group.is_some() { 0 } else { audience.publishers as usize };
+        for publisher in &mut reach[audience.first_publisher as usize..][..newly_heard] {
             publisher.receivers[thread as usize] += 1;
         }
         links.push(LinkPlan { number, thread, filter: Some(filter), audience, publisher: None });
@@ -159,12 +185,22 @@ fn with_traffic(
     })
 }
 
+/// The plan for whom `cast` names.
+fn with_cast(cast: &Cast, arguments: &TrafficArgs, common: &CommonArgs, threads: u32) -> Result<Plan, BenchError> {
+    let count = cast.topics.len() as u32;
+    if cast.flows as u64 > FLOWS_MAX {
+        return Err(BenchError::TooManyFlows { publishers: count, subscribers: cast.subscribers.len() as u32 });
+    }
+    let publishers = Publishers { count, topic: |number| cast.topics[number as usize].clone() };
+    with_traffic(cast.subscribers.iter().cloned(), &publishers, arguments, common, threads)
+}
+
 /// Whom the subscribers hear that hear everyone.
 fn everyone(publishers: u32, subscribers: u32) -> Result<impl Fn(u32) -> Audience, BenchError> {
     if u64::from(publishers) * u64::from(subscribers) > FLOWS_MAX {
         return Err(BenchError::TooManyFlows { publishers, subscribers });
     }
-    Ok(move |number| Audience { first_publisher: 0, publishers, first_flow: number as usize * publishers as usize })
+    Ok(move |number| Audience { publishers, first_flow: number as usize * publishers as usize, ..Audience::default() })
 }
 
 /// Connections with a filter each, and no messages.
@@ -182,7 +218,7 @@ fn silent(clients: u32, threads: u32, run: u64) -> Plan {
     }
 }
 
-fn topic(run: u64, number: u32) -> String {
+pub(super) fn topic(run: u64, number: u32) -> String {
     format!("bench/{run:06x}/{number:07}")
 }
 
@@ -190,4 +226,4 @@ fn topic(run: u64, number: u32) -> String {
 const FLOWS_MAX: u64 = 1 << 26;
 
 /// What payloads consist of, behind the stamp.
-const FILLING: u8 = b'.';
+pub(super) const FILLING: u8 = b'.';

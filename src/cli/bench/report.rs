@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
+use super::outcome::Outcome;
+
 /// What a run found. Absent is what was not measured.
 ///
 /// As JSON it is one flat object. A name ends with the unit: `_us` microseconds, `_seconds`, `_bytes`, `_percent` (CPU: of
@@ -24,6 +26,8 @@ pub(super) struct Report {
     pub messages: Option<MessagesReport>,
     #[serde(flatten)]
     pub idle: Option<IdleReport>,
+    #[serde(flatten)]
+    pub outcome: Option<Outcome>,
 }
 
 /// How connections opened.
@@ -171,7 +175,7 @@ fn latency_quantiles<S: Serializer>(quantiles: &Quantiles, serializer: S) -> Res
 
 impl Quantiles {
     /// As `NAME_p50_us` and so on.
-    fn serialize_as<S: Serializer>(&self, name: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize_as<S: Serializer>(&self, name: &str, serializer: S) -> Result<S::Ok, S::Error> {
         let Quantiles { p50, p90, p99, p99_9, max } = *self;
         let named = [("p50", p50), ("p90", p90), ("p99", p99), ("p99_9", p99_9), ("max", max)];
         serializer.collect_map(named.map(|(quantile, value)| (format!("{name}_{quantile}_us"), value)))
@@ -210,6 +214,9 @@ impl Report {
         }
         if let Some(idle) = &self.idle {
             idle.tell(&mut table);
+        }
+        if let Some(outcome) = &self.outcome {
+            outcome.tell(&mut table);
         }
         table.text
     }
@@ -274,7 +281,7 @@ impl BrokerReport {
 }
 
 impl CheckReport {
-    fn tell(&self, table: &mut Table) {
+    pub fn tell(&self, table: &mut Table) {
         let CheckReport { published, deliveries_expected, delivered, .. } = self;
         table.line("checked", format!("{published} published, {delivered} of {deliveries_expected} delivered"));
         let problems = [
@@ -318,7 +325,7 @@ impl IdleReport {
 }
 
 impl Quantiles {
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let Quantiles { p50, p90, p99, p99_9, max } = self;
         format!("p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p99_9}, max {max}")
     }
@@ -326,12 +333,12 @@ impl Quantiles {
 
 /// Lines of a name and what is said of it.
 #[derive(Default)]
-struct Table {
+pub(super) struct Table {
     text: String,
 }
 
 impl Table {
-    fn line(&mut self, name: &str, what: String) {
+    pub fn line(&mut self, name: &str, what: String) {
         let _ = writeln!(self.text, "{name:<14}{what}");
     }
 }

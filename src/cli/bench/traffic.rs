@@ -29,6 +29,8 @@ pub(super) struct Audience {
     pub publishers: u32,
     /// Where its flow of the first one stands.
     pub first_flow: usize,
+    /// It shares these flows with others: each message comes to one of them, in any order among them.
+    pub is_shared: bool,
 }
 
 /// How a publisher's messages reach the threads of a run.
@@ -411,6 +413,8 @@ impl Traffic {
             self.record_latency(at.micros().saturating_sub(stamp.sent.micros()));
         }
         match arrival {
+            // Another of the group may still get, or have got, what this one was not sent.
+            _ if audience.is_shared => self.event(stamp.publisher, stamp.sequence),
             Arrival::InOrder { missing: 0 } => self.event(stamp.publisher, stamp.sequence),
             Arrival::InOrder { missing } => {
                 // What was passed over is not waited for any longer.
@@ -573,7 +577,7 @@ mod tests {
     /// QoS, window, rate.
     type Loops = (QoS, Option<u32>, Option<f64>);
 
-    const EVERYBODY: Audience = Audience { first_publisher: 0, publishers: 2, first_flow: 0 };
+    const EVERYBODY: Audience = Audience { first_publisher: 0, publishers: 2, first_flow: 0, is_shared: false };
 
     fn board(threads: usize) -> Arc<Board> {
         Arc::new(Board::new(2, (0..threads).map(|_| Wake::new().unwrap()).collect()))
@@ -697,6 +701,23 @@ mod tests {
         let counts = traffic.counts();
         assert_eq!((counts.delivered, counts.duplicated, counts.reordered, counts.foreign), (3, 1, 1, 3));
         assert_eq!(traffic.lost(), 12 - 3);
+    }
+
+    #[test]
+    fn a_group_may_get_messages_in_any_order_but_each_once() {
+        let mut traffic = traffic(QoS::AtMostOnce, Some(4), None);
+        traffic.start(at(0));
+        let sent = send(&mut traffic, at(0));
+        let group = Audience { is_shared: true, ..traffic.audiences[0] };
+        let receive = |traffic: &mut Traffic, stamp: Stamp| traffic.on_received(group, &stamp.encode(), at(1));
+        receive(&mut traffic, sent[2]);
+        assert!(send(&mut traffic, at(2)).is_empty(), "those before it may still come");
+        receive(&mut traffic, sent[0]);
+        assert_eq!(send(&mut traffic, at(2)).len(), 1);
+        receive(&mut traffic, sent[2]);
+        let counts = traffic.counts();
+        assert_eq!((counts.delivered, counts.duplicated, counts.reordered), (2, 1, 0));
+        assert_eq!(traffic.lost(), 9 - 2);
     }
 
     #[test]
