@@ -163,8 +163,8 @@ impl Client {
         Ok(publish.encode(self.version, out)?)
     }
 
-    /// Appends the PUBLISH of `template`, its payload beginning with `stamp`. Above QoS 0, `token` comes back with the
-    /// acknowledgement.
+    /// Appends the PUBLISH of `template` with a payload of `payload_bytes` that begins with `stamp`. Above QoS 0, `token`
+    /// comes back with the acknowledgement.
     ///
     /// # Errors
     /// As [`Client::publish`].
@@ -173,12 +173,13 @@ impl Client {
         &mut self,
         template: &PublishTemplate,
         stamp: &[u8],
+        payload_bytes: usize,
         token: u32,
         out: &mut OutBuffer,
     ) -> Result<(), ClientError> {
         self.check_connected()?;
         let packet_identifier = self.begin_publish(template.qos(), token)?;
-        template.append(packet_identifier, stamp, out);
+        template.append(packet_identifier, stamp, payload_bytes, out);
         Ok(())
     }
 
@@ -210,6 +211,16 @@ impl Client {
             debug_assert!(encoded.is_ok());
         }
         self.state = State::Ended;
+    }
+
+    /// Appends PINGREQ, whatever the keep-alive asks for.
+    ///
+    /// # Errors
+    /// When the client isn't connected.
+    pub fn ping(&mut self, out: &mut Vec<u8>) -> Result<(), ClientError> {
+        self.check_connected()?;
+        ping::encode_request(out);
+        Ok(())
     }
 
     /// Appends PINGREQ when the keep-alive asks for one, and tells when to ask again.

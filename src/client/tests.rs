@@ -194,6 +194,8 @@ fn the_servers_receive_maximum_and_keep_alive_hold() {
     script.client.handle_time(next, &mut script.out);
     assert_eq!(script.sent(), [0xC0, 0]);
     assert_eq!(script.receive(&[0xD0, 0]), Ok(vec![Told::Pong]));
+    script.client.ping(&mut script.out).unwrap();
+    assert_eq!(script.sent(), [0xC0, 0], "whatever the keep-alive asks for");
 }
 
 #[test]
@@ -229,16 +231,21 @@ fn a_template_is_the_same_packet_as_an_encoded_publish() {
             let mut script = Script::connected(version);
             let mut out = OutBuffer::new();
             let mut expected = Vec::new();
-            for number in 1..3_u8 {
+            // The longest payload, then shorter ones, whose length takes fewer bytes to say.
+            for (number, cut) in [(1_u8, 0), (2, tail_bytes / 2), (3, tail_bytes)] {
+                let tail = &tail[cut..];
+                let payload_bytes = 16 + tail.len();
                 let stamp = [number; 16];
-                script.client.publish_prepared(&template, &stamp, 0, &mut out).unwrap();
+                script.client.publish_prepared(&template, &stamp, payload_bytes, 0, &mut out).unwrap();
                 let identifier = if qos == QoS::AtMostOnce { 0 } else { u16::from(number) };
                 let payload = [&stamp[..], &tail[..]].concat();
                 expected.extend(script.encoded(&message(qos, identifier, &payload)));
             }
             let sent: Vec<u8> = out.slices(0).flatten().copied().collect();
             assert!(sent == expected, "{version} {qos:?} {tail_bytes}");
-            assert_eq!(template.packet_bytes() * 2, sent.len());
+            let longest =
+                script.encoded(&message(qos, u16::from(qos != QoS::AtMostOnce), &[&[1; 16], &tail[..]].concat()));
+            assert_eq!(template.packet_bytes(), longest.len());
         }
     }
 }

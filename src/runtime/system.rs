@@ -48,11 +48,12 @@ pub(super) fn take_stream(stream: std::net::TcpStream) -> std::io::Result<Socket
     Ok(Socket(stream.into_raw_fd()))
 }
 
-pub(super) fn set_nonblocking(socket: Socket) -> Result<(), Errno> {
+pub(super) fn set_nonblocking(socket: Socket, is_nonblocking: bool) -> Result<(), Errno> {
     // SAFETY: fcntl(2) with F_GETFL and F_SETFL takes integers.
     let flags = checked(unsafe { libc::fcntl(socket.0, libc::F_GETFL) })?;
+    let flags = if is_nonblocking { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
     // SAFETY: as above.
-    checked(unsafe { libc::fcntl(socket.0, libc::F_SETFL, flags | libc::O_NONBLOCK) }).map(drop)
+    checked(unsafe { libc::fcntl(socket.0, libc::F_SETFL, flags) }).map(drop)
 }
 
 pub(super) fn accept_now(listener: Socket) -> Result<Socket, Errno> {

@@ -291,7 +291,7 @@ impl Kernel for Uring {
 
     fn accept_now(&mut self, listener: Socket) -> Result<Socket, Errno> {
         // Only now: an accept on a ring fails at once on a listener that doesn't block, instead of waiting.
-        system::set_nonblocking(listener)?;
+        system::set_nonblocking(listener, true)?;
         system::accept_now(listener)
     }
 

@@ -1,10 +1,19 @@
 //! The command line of `ringmq bench`.
 
-use std::time::Duration;
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
-use super::stamp::Stamp;
+use super::{
+    mix::{CompositeArgs, SharedsubArgs},
+    offline::OfflineArgs,
+    payload::PayloadLengths,
+    preset::PresetArgs,
+    retained::RetainedArgs,
+    stamp::Stamp,
+    storm::StormArgs,
+    team::Threads,
+};
 use crate::mqtt::{ProtocolVersion, QoS};
 
 /// Load an MQTT broker and measure it; every message is checked.
@@ -55,6 +64,18 @@ pub(super) enum Scenario {
         #[command(flatten)]
         common: CommonArgs,
     },
+    /// Many publishers, each on a topic of its own, whose messages a share group divides among few subscribers.
+    Sharedsub(SharedsubArgs),
+    /// Several of p2p, fanout, fanin and sharedsub at once, while other connections come and go; open loop by default.
+    Composite(CompositeArgs),
+    /// Retained messages are stored, then clients subscribe to all of them with one wildcard.
+    Retained(RetainedArgs),
+    /// Messages queue up for clients that are away, who then return for them.
+    Offline(OfflineArgs),
+    /// All clients are dropped at once and return at once, while a few that stayed measure how long a PINGREQ takes.
+    Storm(StormArgs),
+    /// A case of the Open MQTT Benchmark Suite by its name.
+    Preset(PresetArgs),
     /// Connections with a subscription each, as fast as they come or at a rate.
     Conn {
         /// Connections.
@@ -63,6 +84,9 @@ pub(super) enum Scenario {
         /// Connections a second; without it, as fast as the broker answers.
         #[arg(long, value_name = "N", value_parser = positive)]
         rate: Option<f64>,
+        /// How long they are kept once all are open; none of them may be lost.
+        #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+        hold: Duration,
         #[command(flatten)]
         common: CommonArgs,
     },
@@ -107,16 +131,38 @@ pub(super) struct CommonArgs {
     /// Connections that may wait for the broker's answer at once.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub opening: u32,
-    /// Pin this program to a CPU; give the broker another one.
-    #[arg(long, value_name = "N")]
-    pub cpu: Option<usize>,
+    /// Threads that make the load, each with its share of the connections. [default: one for each of --cpus, or 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: Option<u32>,
+    /// Pin the threads to CPUs, such as 2-3,6, in turn; give the broker others.
+    #[arg(long, visible_alias = "cpu", value_name = "LIST", value_parser = cpus)]
+    cpus: Option<CpuList>,
+    /// Local addresses that connections begin at, in turn: each has ports for about 28,000. [default: the kernel's choice,
+    /// and 127.0.1.x beyond 20,000 to this machine]
+    #[arg(long, value_name = "ADDR,ADDR..", value_delimiter = ',')]
+    pub source: Vec<IpAddr>,
     /// The broker's process, if it runs on this machine: its CPU time, system calls and memory are measured.
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
-    /// Print the report as JSON.
+    /// Print the report as JSON: one flat object, each name with its unit.
     #[arg(long)]
     pub json: bool,
+    /// Draw the latencies and the throughput over time into an SVG file.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
 }
+
+impl CommonArgs {
+    /// Where the load comes from.
+    pub fn threads(&self) -> Threads {
+        let cpus = self.cpus.clone().map(|list| list.0).unwrap_or_default();
+        Threads { count: self.threads.unwrap_or(cpus.len().max(1) as u32), cpus }
+    }
+}
+
+/// CPUs in the order in which they were named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct CpuList(Vec<usize>);
 
 /// What the scenarios with messages take.
 #[derive(Clone, Debug, Args)]
@@ -128,10 +174,9 @@ pub(super) struct TrafficArgs {
     /// Open loop: messages a second by all publishers together; latency counts from the moment when a message was due.
     #[arg(long, value_name = "N", value_parser = positive)]
     pub rate: Option<f64>,
-    /// Bytes of payload, 16 or more.
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32)
-        .range(Stamp::BYTES as i64..=268_000_000))]
-    pub payload: u32,
+    /// Bytes of payload, 16 or more: 64, or 16..1024 (any of them alike), or 64:9,4096:1 (nine of 64 to one of 4096).
+    #[arg(long, value_name = "BYTES", default_value = "64")]
+    pub payload: PayloadLengths,
     /// How long messages flow before anything is measured.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub warmup: Duration,
@@ -148,10 +193,17 @@ impl TrafficArgs {
 }
 
 const WINDOW_DEFAULT: u32 = 16;
+/// The largest number that may be said for a CPU, whether there is one or not.
+const CPU_MAX: usize = 65_535;
 
 /// A number of connections.
-fn count() -> clap::builder::RangedI64ValueParser<u32> {
+pub(super) fn count() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=1_000_000)
+}
+
+/// One length of payloads.
+pub(super) fn payload() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(Stamp::BYTES as i64..=268_000_000)
 }
 
 fn version(text: &str) -> Result<ProtocolVersion, &'static str> {
@@ -167,13 +219,28 @@ fn qos(text: &str) -> Result<QoS, &'static str> {
     text.parse().ok().and_then(QoS::from_bits).ok_or("there are 0, 1 and 2")
 }
 
-fn positive(text: &str) -> Result<f64, &'static str> {
+/// Numbers and ranges, such as `0-3,6`.
+fn cpus(text: &str) -> Result<CpuList, &'static str> {
+    const WRONG: &str = "a list of CPUs such as 0-3,6 is wanted";
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.trim().parse::<usize>(), last.trim().parse::<usize>());
+        match (first, last) {
+            (Ok(first), Ok(last)) if first <= last && last <= CPU_MAX => cpus.extend(first..=last),
+            _ => return Err(WRONG),
+        }
+    }
+    Ok(CpuList(cpus))
+}
+
+pub(super) fn positive(text: &str) -> Result<f64, &'static str> {
     let number = text.parse().ok().filter(|number: &f64| number.is_finite() && (1e-3..=1e9).contains(number));
     number.ok_or("a number from 0.001 to 1000000000 is wanted")
 }
 
 /// Seconds, or a number with `ms`, `s` or `m` behind it.
-fn duration(text: &str) -> Result<Duration, &'static str> {
+pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     let digits = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let scale = match unit {
@@ -191,13 +258,24 @@ const EXAMPLES: &str = "\
 Examples:
   ringmq bench p2p --pairs 100 --window 64 --cpu 1 --pid $(pidof ringmq)
   ringmq bench fanout --subscribers 1000 --qos 1 --version 5
-  ringmq bench fanin --rate 20000 --duration 30s --json
-  ringmq bench conn --clients 15000
+  ringmq bench fanin --rate 20000 --duration 30s --payload 64:9,4096:1 --plot fanin.svg
+  ringmq bench p2p --pairs 20000 --cpus 2-3 --source 127.0.0.2,127.0.0.3 --json
+  ringmq bench conn --clients 15000 --rate 1000 --hold 1m
+  ringmq bench storm --clients 15000
+  ringmq bench preset singlenode-p2p-1K-1K-1K-1K --duration 1m
   ringmq bench idle --clients 5000,10000,15000 --pid $(pidof ringmq)";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpus_are_read_in_order() {
+        assert_eq!(cpus("3,0-2"), Ok(CpuList(vec![3, 0, 1, 2])));
+        for wrong in ["", "a", "1,", "3-1", "-1", "0-99999"] {
+            assert!(cpus(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn times_are_read() {

@@ -1,4 +1,4 @@
-//! The load generator's turns: marries the connections to a ring, opens them, lets them run, and ends them.
+//! One thread's turns: marries its connections to a ring, opens them, lets them run, and ends them.
 //!
 //! What always holds: one thread, one ring, one entry into the kernel a turn. Every loop ends: by its goal, or when nothing
 //! moved for [`PATIENCE`].
@@ -6,18 +6,23 @@
 use std::{
     collections::VecDeque,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
+
+use hdrhistogram::Histogram;
 
 use super::{
     BenchError,
     fleet::{Fleet, Introduction, LinkPlan},
-    progress::Progress,
-    traffic::Traffic,
+    plan::Share,
+    team::Watch,
+    timeline::Timeline,
+    traffic::{Counts, Traffic},
 };
 use crate::{
     runtime::{
-        Clock, Uring, UringParameters, Wait, Wake, Wires, WiresParameters, connector,
+        Clock, Errno, Uring, UringParameters, Wait, Wake, Wires, WiresParameters, connector,
         descriptors::{grow_descriptor_table, raise_descriptor_limit},
     },
     time::Moment,
@@ -28,11 +33,21 @@ use crate::{
 pub(super) struct Target {
     /// The broker.
     pub address: SocketAddr,
-    /// Connections that may wait for an answer at once.
+    /// Connections of a thread that may wait for an answer at once.
     pub opening_max: usize,
+    /// Local addresses that connections begin at, in turn; without any, that is the kernel's choice.
+    pub sources: Arc<[IpAddr]>,
 }
 
-/// The load generator.
+/// What an engine has found in the end.
+#[derive(Debug)]
+pub(super) struct Findings {
+    pub lost: u64,
+    pub connections_lost: u64,
+    pub latency: Histogram<u64>,
+}
+
+/// One thread of the load generator.
 #[derive(Debug)]
 pub(super) struct Engine {
     wires: Wires<Uring>,
@@ -40,38 +55,24 @@ pub(super) struct Engine {
     plans: VecDeque<LinkPlan>,
     target: Target,
     clock: Clock,
-    progress: Progress,
+    watch: Arc<Watch>,
     next_second: Moment,
 }
 
 impl Engine {
-    /// A generator that has nothing open. `plans` are the connections, in the order in which they will be opened.
+    /// An engine on the calling thread that has nothing open. It shows itself to `watch`, and `wake` wakes it.
     pub fn new(
         target: Target,
         introduction: Introduction,
-        plans: Vec<LinkPlan>,
-        traffic: Traffic,
-        progress: Progress,
+        share: Share,
+        clock: Clock,
+        watch: Arc<Watch>,
+        wake: Wake,
     ) -> Result<Self, BenchError> {
-        let limit = raise_descriptor_limit().map_err(BenchError::Descriptors)?.soft;
-        let wanted = plans.len() as u64 + DESCRIPTORS_RESERVED;
-        if wanted > limit {
-            return Err(BenchError::TooManyConnections { connections: plans.len(), limit });
-        }
-        grow_descriptor_table(wanted).map_err(BenchError::Descriptors)?;
-        let wake = Wake::new().map_err(BenchError::Wake)?;
-        let parameters =
-            UringParameters { submissions: 4096, completions: 1 << 16, buffers: 1024, buffer_bytes: 8192, drain: 0 };
-        let uring = Uring::new(parameters, wake)?;
-        let wires = Wires::new(uring, WiresParameters { lingering_max: 1 << 20, ..WiresParameters::default() });
-        let clock = Clock::start();
-        let fleet = Fleet::new(clock, introduction, traffic);
+        let wires = wires_on(wake)?;
+        let fleet = Fleet::new(clock, introduction, share.traffic);
         let next_second = clock.now();
-        Ok(Engine { wires, fleet, plans: plans.into(), target, clock, progress, next_second })
-    }
-
-    pub fn fleet(&self) -> &Fleet {
-        &self.fleet
+        Ok(Engine { wires, fleet, plans: share.links.into(), target, clock, watch, next_second })
     }
 
     pub fn traffic_mut(&mut self) -> &mut Traffic {
@@ -88,8 +89,32 @@ impl Engine {
         self.wires.enters()
     }
 
-    /// Opens connections until there are `count`, at most `rate` a second, and returns how long that took.
-    pub fn open(&mut self, count: usize, rate: Option<f64>) -> Result<Duration, BenchError> {
+    /// What happened to messages so far.
+    pub fn counts(&self) -> Counts {
+        self.fleet.traffic.counts()
+    }
+
+    /// Microseconds that each connection took to be ready, from its connect on.
+    pub fn opening_times(&self) -> Vec<u32> {
+        self.fleet.opening_times().to_vec()
+    }
+
+    /// Connections that ended without being asked to.
+    pub fn connections_lost(&self) -> u64 {
+        self.fleet.lost()
+    }
+
+    /// What it has found.
+    pub fn findings(&self) -> Findings {
+        Findings {
+            lost: self.fleet.traffic.lost(),
+            connections_lost: self.fleet.lost(),
+            latency: self.fleet.traffic.latency().clone(),
+        }
+    }
+
+    /// Opens connections until there are `count`, at most `rate` a second.
+    pub fn open(&mut self, count: usize, rate: Option<f64>) -> Result<(), BenchError> {
         let (started, already) = (self.now(), self.fleet.len());
         let (mut ready, mut moved) = (self.fleet.ready(), started);
         while self.fleet.ready() < count {
@@ -101,13 +126,13 @@ impl Engine {
                 return Err(failure.into());
             }
             if self.fleet.ready() != ready || self.fleet.opening() == 0 {
+                self.watch.opened(self.fleet.ready() - ready);
                 (ready, moved) = (self.fleet.ready(), now);
             } else if now.since(moved) > PATIENCE {
                 return Err(BenchError::OpeningStalled { ready, count });
             }
-            self.progress.show(now, || format!("opening connections: {ready} of {count}"));
         }
-        Ok(self.now().since(started))
+        Ok(())
     }
 
     /// Opens a few connections, of `count` in all. Returns whether more could be opened at once.
@@ -118,9 +143,9 @@ impl Engine {
             }
             let Some(plan) = self.plans.pop_front() else { return Ok(false) };
             let opened = self.now();
-            let from = source(self.target.address, self.fleet.len());
+            let from = self.target.source(plan.number as usize);
             let connected = connector::connect(self.target.address, from, PATIENCE)
-                .map_err(|errno| BenchError::Connect { address: self.target.address, errno })?;
+                .map_err(|errno| self.target.connect_error(from, errno))?;
             let id = self.wires.adopt(connected).map_err(|socket| {
                 self.wires.discard(socket);
                 BenchError::TooManyConnections { connections: count, limit: self.fleet.len() as u64 }
@@ -131,41 +156,38 @@ impl Engine {
         Ok(true)
     }
 
-    /// Lets the messages flow for that long; `what` is shown.
-    pub fn run_for(&mut self, duration: Duration, what: &str) -> Result<(), BenchError> {
-        let until = self.now().after(duration);
-        let (mut shown, mut delivered) = (self.now(), self.fleet.traffic.counts().delivered);
+    /// Lets the messages flow until then.
+    pub fn run_until(&mut self, until: Moment) -> Result<(), BenchError> {
         loop {
             let now = self.now();
             if now >= until {
                 return Ok(());
             }
             self.turn(until);
-            if self.fleet.ready() == 0 {
+            if self.fleet.ready() == 0 && self.fleet.len() > 0 {
                 return Err(self.fleet.failure().map_or(BenchError::NothingOpen, BenchError::from));
             }
-            let counts = self.fleet.traffic.counts();
-            self.progress.show(now, || {
-                let rate = (counts.delivered - delivered) as f64 / now.since(shown).as_secs_f64().max(1e-6);
-                (shown, delivered) = (now, counts.delivered);
-                let left = until.since(now).as_secs() + 1;
-                format!("{what}: {rate:.0} messages/s, {left} s left")
-            });
+            self.watch.delivered(self.counts().delivered);
         }
     }
 
-    /// Publishes no more, and waits until all that was published has arrived or nothing has for some time. Returns how
-    /// many messages were due and never sent.
-    pub fn settle(&mut self) -> u64 {
-        let unsent = self.fleet.traffic.stop();
-        let (mut counts, mut moved) = (self.fleet.traffic.counts(), self.now());
-        while !self.fleet.traffic.is_settled() && self.now().since(moved) < SETTLE_PATIENCE && self.fleet.ready() > 0 {
-            self.turn(self.now().after(TICK));
-            if self.fleet.traffic.counts() != counts {
-                (counts, moved) = (self.fleet.traffic.counts(), self.now());
-            }
+    /// The same, and takes down how many messages come when.
+    pub fn run_along(&mut self, mut timeline: Timeline, until: Moment) -> Result<Timeline, BenchError> {
+        timeline.begin(self.counts().delivered);
+        while let Some(step) = timeline.next_step().filter(|step| *step <= until) {
+            self.run_until(step)?;
+            timeline.take_down(self.counts().delivered);
         }
-        unsent
+        self.run_until(until)?;
+        Ok(timeline)
+    }
+
+    /// Turns for `duration`, whatever happens meanwhile.
+    pub fn linger(&mut self, duration: Duration) {
+        let until = self.now().after(duration);
+        while self.now() < until && self.fleet.ready() > 0 {
+            self.turn(until);
+        }
     }
 
     /// Says goodbye on every connection.
@@ -177,12 +199,12 @@ impl Engine {
             self.turn(self.now().after(OPENING_TICK));
             all_closed = all_closed || self.fleet.close_flushed(&mut self.wires);
         }
-        self.progress.clear();
     }
 
     /// One turn: publish, send, wait for what comes until `until` at the latest, take it.
     fn turn(&mut self, until: Moment) {
         let now = self.clock.now();
+        self.fleet.traffic.collect();
         self.fleet.publish(now);
         if now >= self.next_second {
             self.next_second = now.after(Duration::from_secs(1));
@@ -193,14 +215,47 @@ impl Engine {
         let until = until.min(now.after(TICK)).min(self.fleet.traffic.next_due().unwrap_or(Moment::NEVER));
         let wait = if until > now { Wait::Until(Some(until)) } else { Wait::No };
         self.wires.turn(&mut self.fleet, wait, now);
+        self.fleet.traffic.report();
     }
 }
 
-/// The local address of a connection to this machine: one address has ports for about 28,000 connections to a server.
-fn source(to: SocketAddr, number: usize) -> Option<IpAddr> {
-    let SocketAddr::V4(to) = to else { return None };
-    let block = u8::try_from(number / CONNECTIONS_PER_SOURCE).unwrap_or(u8::MAX);
-    (to.ip().is_loopback() && block > 0).then(|| Ipv4Addr::new(127, 0, 1, block).into())
+impl Target {
+    /// Where a connection begins. One address has ports for about 28,000 connections to a server; on this machine there
+    /// are addresses for all.
+    pub fn source(&self, number: usize) -> Option<IpAddr> {
+        if !self.sources.is_empty() {
+            return self.sources.get(number % self.sources.len()).copied();
+        }
+        let SocketAddr::V4(to) = self.address else { return None };
+        let block = u8::try_from(number / CONNECTIONS_PER_SOURCE).unwrap_or(u8::MAX);
+        (to.ip().is_loopback() && block > 0).then(|| Ipv4Addr::new(127, 0, 1, block).into())
+    }
+
+    fn connect_error(&self, from: Option<IpAddr>, errno: Errno) -> BenchError {
+        let address = self.address;
+        match from.filter(|_| !self.sources.is_empty()) {
+            Some(from) => BenchError::ConnectFrom { address, from, errno },
+            None => BenchError::Connect { address, errno },
+        }
+    }
+}
+
+/// Makes room for the descriptors of so many connections.
+pub(super) fn reserve_descriptors(connections: usize) -> Result<(), BenchError> {
+    let limit = raise_descriptor_limit().map_err(BenchError::Descriptors)?.soft;
+    let wanted = connections as u64 + DESCRIPTORS_RESERVED;
+    if wanted > limit {
+        return Err(BenchError::TooManyConnections { connections, limit });
+    }
+    grow_descriptor_table(wanted).map_err(BenchError::Descriptors)
+}
+
+/// A ring of this thread, woken by `wake`, without connections.
+pub(super) fn wires_on(wake: Wake) -> Result<Wires<Uring>, BenchError> {
+    let parameters =
+        UringParameters { submissions: 4096, completions: 1 << 16, buffers: 1024, buffer_bytes: 8192, drain: 0 };
+    let uring = Uring::new(parameters, wake)?;
+    Ok(Wires::new(uring, WiresParameters { lingering_max: 1 << 20, ..WiresParameters::default() }))
 }
 
 const CONNECTIONS_PER_SOURCE: usize = 20_000;
@@ -211,8 +266,6 @@ const OPENING_TICK: Duration = Duration::from_millis(1);
 const TICK: Duration = Duration::from_millis(200);
 /// How long an answer to a connect or a CONNECT may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a message may be under way after the last one that came.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// Descriptors that are no connections.
-const DESCRIPTORS_RESERVED: u64 = 32;
+const DESCRIPTORS_RESERVED: u64 = 512;

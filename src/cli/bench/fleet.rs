@@ -18,6 +18,10 @@ use crate::{
 /// What a connection is for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LinkPlan {
+    /// Its number among all connections of the run, which its ClientId ends with.
+    pub number: u32,
+    /// The thread that it lives on.
+    pub thread: u32,
     /// What it subscribes to before it counts as ready.
     pub filter: Option<String>,
     /// Which publishers it then hears.
@@ -172,7 +176,7 @@ impl Fleet {
         }
         self.by_slot[slot] = number as u32;
         let introduction = &self.introduction;
-        let client_id = format!("{}{number:07}", introduction.client_identifier_prefix);
+        let client_id = format!("{}{:07}", introduction.client_identifier_prefix, plan.number);
         let connect = Connect {
             keep_alive_s: introduction.keep_alive_s,
             user_name: introduction.user_name.as_deref(),
@@ -201,21 +205,20 @@ impl Fleet {
     }
 
     fn publish_from(&mut self, publisher: u32, now: Moment) {
-        let number = self.traffic.publisher(publisher).link;
-        let link = &mut self.links[number as usize];
-        let qos = self.traffic.publisher(publisher).template.qos();
-        let mut wrote = false;
-        // A full buffer or a full client makes the publisher ready again when it empties.
-        while link.client.can_publish(qos) && link.out.as_ref().is_none_or(|out| out.len() < OUT_BYTES_MAX) {
-            let Some(stamp) = self.traffic.next_stamp(publisher, now) else { break };
-            let out = link.out.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
-            let template = &self.traffic.publisher(publisher).template;
-            if link.client.publish_prepared(template, &stamp.encode(), stamp.sequence, out).is_err() {
-                break;
-            }
-            self.traffic.published(publisher);
-            wrote = true;
+        let Fleet { links, spare, traffic, .. } = self;
+        let number = traffic.publisher(publisher).link;
+        let Link { client, out, .. } = &mut links[number as usize];
+        let qos = traffic.publisher(publisher).template.qos();
+        if !client.can_publish(qos) {
+            // A full client makes its publisher ready again when it empties.
+            return;
         }
+        let out = out.get_or_insert_with(|| spare.pop().unwrap_or_default());
+        let wrote = traffic.publish(publisher, now, |template, stamp, length| {
+            // So does a full buffer.
+            out.len() < OUT_BYTES_MAX
+                && client.publish_prepared(template, &stamp.encode(), length as usize, stamp.sequence, out).is_ok()
+        });
         if wrote {
             self.mark_dirty(number);
         }

@@ -3,62 +3,100 @@
 use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use super::outcome::Outcome;
 
 /// What a run found. Absent is what was not measured.
+///
+/// As JSON it is one flat object. A name ends with the unit: `_us` microseconds, `_seconds`, `_bytes`, `_percent` (CPU: of
+/// one CPU), `_per_second`, `_per_delivery`; a name without one is a number of things, a text, or true or false.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Report {
     pub scenario: &'static str,
     pub host: String,
     pub protocol_version: String,
     pub qos: u8,
+    pub threads: u32,
     pub publishers: u32,
     pub subscribers: u32,
+    #[serde(flatten)]
     pub connect: ConnectReport,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(flatten)]
     pub messages: Option<MessagesReport>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(flatten)]
     pub idle: Option<IdleReport>,
+    #[serde(flatten)]
+    pub outcome: Option<Outcome>,
 }
 
 /// How connections opened.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct ConnectReport {
     pub connections: usize,
+    #[serde(rename = "connect_seconds")]
     pub seconds: f64,
+    #[serde(rename = "connections_per_second")]
     pub per_second: f64,
     /// From the connect to the last answer (SUBACK, or CONNACK where nothing is subscribed to).
-    pub latency_us: LatencyReport,
+    #[serde(flatten, serialize_with = "connect_quantiles")]
+    pub latency: Quantiles,
     /// CPU time of the broker for each connection with its subscription.
-    pub broker_cpu_us_per_connection: Option<f64>,
-    pub generator_cpu_us_per_connection: f64,
+    #[serde(rename = "broker_cpu_us_per_connection", skip_serializing_if = "Option::is_none")]
+    pub broker_cpu_us: Option<f64>,
+    #[serde(rename = "generator_cpu_us_per_connection")]
+    pub generator_cpu_us: f64,
 }
 
 /// What messages did. Rates and costs are of the measured time, checks are of the whole run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct MessagesReport {
-    pub payload_bytes: u32,
+    /// As it was asked for.
+    pub payload: String,
+    pub payload_bytes_mean: f64,
     pub window: Option<u32>,
+    #[serde(rename = "rate_per_second")]
     pub rate: Option<f64>,
+    pub warmup_seconds: f64,
+    #[serde(rename = "measured_seconds")]
     pub seconds: f64,
     pub published_per_second: f64,
     pub delivered_per_second: f64,
-    pub latency_us: LatencyReport,
+    #[serde(flatten, serialize_with = "latency_quantiles")]
+    pub latency: Quantiles,
+    #[serde(flatten)]
     pub broker: Option<BrokerReport>,
     pub generator_cpu_us_per_delivery: f64,
     pub generator_cpu_percent: f64,
     pub generator_enters_per_delivery: f64,
+    #[serde(flatten)]
     pub check: CheckReport,
 }
 
 /// What the broker used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct BrokerReport {
+    #[serde(rename = "broker_cpu_us_per_delivery")]
     pub cpu_us_per_delivery: f64,
     /// Of one CPU.
+    #[serde(rename = "broker_cpu_percent")]
     pub cpu_percent: f64,
+    /// What its threads could have run beyond that, had they got a CPU.
+    #[serde(rename = "broker_cpu_wait_percent")]
+    pub cpu_wait_percent: f64,
+    /// CPUs that it could keep busy.
+    #[serde(rename = "broker_cpus")]
+    pub cpus: usize,
+    /// Whether it had at least 95 % of these. If not, the rate of messages says nothing about the most that it can do.
+    pub saturated: bool,
     /// Absent where counting them is not permitted.
+    #[serde(rename = "broker_syscalls_per_delivery")]
     pub syscalls_per_delivery: Option<f64>,
+    /// With all connections open and before the first message.
+    #[serde(rename = "broker_resident_open_bytes")]
+    pub resident_bytes_open: Option<u64>,
+    /// After the measured time.
+    #[serde(rename = "broker_resident_bytes")]
     pub resident_bytes: Option<u64>,
 }
 
@@ -81,8 +119,8 @@ pub(super) struct CheckReport {
 }
 
 /// Quantiles, in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct LatencyReport {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Quantiles {
     pub p50: u64,
     pub p90: u64,
     pub p99: u64,
@@ -95,9 +133,12 @@ pub(super) struct LatencyReport {
 pub(super) struct IdleReport {
     pub steps: Vec<IdleStep>,
     /// The slope of memory over connections, by least squares over the steps.
+    #[serde(rename = "broker_resident_bytes_per_connection", skip_serializing_if = "Option::is_none")]
     pub resident_bytes_per_connection: Option<f64>,
     /// Of one CPU, with all connections open.
+    #[serde(rename = "idle_broker_cpu_percent", skip_serializing_if = "Option::is_none")]
     pub broker_cpu_percent: Option<f64>,
+    #[serde(rename = "idle_seconds")]
     pub seconds: f64,
     pub connections_lost: u64,
 }
@@ -106,20 +147,38 @@ pub(super) struct IdleReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct IdleStep {
     pub connections: usize,
+    #[serde(rename = "broker_resident_bytes")]
     pub resident_bytes: Option<u64>,
 }
 
-impl LatencyReport {
+impl Quantiles {
     pub fn new(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| histogram.value_at_quantile(quantile);
-        LatencyReport { p50: at(0.5), p90: at(0.9), p99: at(0.99), p99_9: at(0.999), max: histogram.max() }
+        Quantiles { p50: at(0.5), p90: at(0.9), p99: at(0.99), p99_9: at(0.999), max: histogram.max() }
     }
 
     /// Of values in any order.
     pub fn of(values: &[u32]) -> Self {
         let mut histogram = Histogram::new_with_bounds(1, u64::from(u32::MAX), 3).expect("the bounds are in order");
         values.iter().for_each(|&value| histogram.saturating_record(u64::from(value)));
-        LatencyReport::new(&histogram)
+        Quantiles::new(&histogram)
+    }
+}
+
+fn connect_quantiles<S: Serializer>(quantiles: &Quantiles, serializer: S) -> Result<S::Ok, S::Error> {
+    quantiles.serialize_as("connect", serializer)
+}
+
+fn latency_quantiles<S: Serializer>(quantiles: &Quantiles, serializer: S) -> Result<S::Ok, S::Error> {
+    quantiles.serialize_as("latency", serializer)
+}
+
+impl Quantiles {
+    /// As `NAME_p50_us` and so on.
+    pub fn serialize_as<S: Serializer>(&self, name: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        let Quantiles { p50, p90, p99, p99_9, max } = *self;
+        let named = [("p50", p50), ("p90", p90), ("p99", p99), ("p99_9", p99_9), ("max", max)];
+        serializer.collect_map(named.map(|(quantile, value)| (format!("{name}_{quantile}_us"), value)))
     }
 }
 
@@ -156,6 +215,9 @@ impl Report {
         if let Some(idle) = &self.idle {
             idle.tell(&mut table);
         }
+        if let Some(outcome) = &self.outcome {
+            outcome.tell(&mut table);
+        }
         table.text
     }
 }
@@ -164,11 +226,11 @@ impl ConnectReport {
     fn tell(&self, table: &mut Table) {
         let ConnectReport { connections, seconds, per_second, .. } = self;
         table.line("opened", format!("{connections} in {seconds:.2} s, {per_second:.0} a second"));
-        table.line("opening, us", self.latency_us.text());
-        if let Some(cpu) = self.broker_cpu_us_per_connection {
+        table.line("opening, us", self.latency.text());
+        if let Some(cpu) = self.broker_cpu_us {
             table.line("  broker CPU", format!("{cpu:.1} us a connection"));
         }
-        table.line("  own CPU", format!("{:.1} us a connection", self.generator_cpu_us_per_connection));
+        table.line("  own CPU", format!("{:.1} us a connection", self.generator_cpu_us));
     }
 }
 
@@ -178,18 +240,20 @@ impl MessagesReport {
         let closed = self.window.map(|window| format!("window {window}"));
         let how: Vec<_> = open.into_iter().chain(closed).collect();
         let how = how.join(", ");
-        table.line("messages", format!("{} bytes, {how}, measured {:.1} s", self.payload_bytes, self.seconds));
+        table.line("messages", format!("{} bytes, {how}, measured {:.1} s", self.payload, self.seconds));
         table.line("published", format!("{:.0} a second", self.published_per_second));
         table.line("delivered", format!("{:.0} a second", self.delivered_per_second));
-        table.line("latency, us", self.latency_us.text());
+        table.line("latency, us", self.latency.text());
         if let Some(broker) = &self.broker {
             let (cpu, percent) = (broker.cpu_us_per_delivery, broker.cpu_percent);
             table.line("broker", format!("{cpu:.2} us CPU a delivery, {percent:.0} % of a CPU"));
+            table.line("", broker.saturation());
             if let Some(calls) = broker.syscalls_per_delivery {
                 table.line("", format!("{calls:.3} system calls a delivery"));
             }
             if let Some(bytes) = broker.resident_bytes {
-                table.line("", format!("{:.1} MiB resident", bytes as f64 / MIB));
+                let open = broker.resident_bytes_open.unwrap_or(bytes) as f64 / MIB;
+                table.line("", format!("{:.1} MiB resident, {open:.1} before the first message", bytes as f64 / MIB));
             }
         }
         let (cpu, percent) = (self.generator_cpu_us_per_delivery, self.generator_cpu_percent);
@@ -202,8 +266,22 @@ impl MessagesReport {
     }
 }
 
+impl BrokerReport {
+    fn saturation(&self) -> String {
+        let (percent, all) = (self.cpu_percent, self.cpus * 100);
+        let wanted = percent + self.cpu_wait_percent;
+        if self.saturated {
+            format!("saturated: it had {percent:.0} of {all} % CPU")
+        } else if wanted >= 0.95 * all as f64 {
+            format!("not saturated: it had {percent:.0} of {all} % CPU and waited for more; give it CPUs of its own")
+        } else {
+            format!("not saturated: it had {percent:.0} of {all} % CPU; compare brokers at an equal --rate")
+        }
+    }
+}
+
 impl CheckReport {
-    fn tell(&self, table: &mut Table) {
+    pub fn tell(&self, table: &mut Table) {
         let CheckReport { published, deliveries_expected, delivered, .. } = self;
         table.line("checked", format!("{published} published, {delivered} of {deliveries_expected} delivered"));
         let problems = [
@@ -246,21 +324,21 @@ impl IdleReport {
     }
 }
 
-impl LatencyReport {
-    fn text(&self) -> String {
-        let LatencyReport { p50, p90, p99, p99_9, max } = self;
+impl Quantiles {
+    pub fn text(&self) -> String {
+        let Quantiles { p50, p90, p99, p99_9, max } = self;
         format!("p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p99_9}, max {max}")
     }
 }
 
 /// Lines of a name and what is said of it.
 #[derive(Default)]
-struct Table {
+pub(super) struct Table {
     text: String,
 }
 
 impl Table {
-    fn line(&mut self, name: &str, what: String) {
+    pub fn line(&mut self, name: &str, what: String) {
         let _ = writeln!(self.text, "{name:<14}{what}");
     }
 }
@@ -287,7 +365,21 @@ mod tests {
         let report = Report { scenario: "p2p", messages, ..Report::default() };
         assert!(report.table().contains("3 lost"));
         assert!(!report.table().contains("broker CPU"));
-        assert!(report.json().contains("\"lost\": 3"));
-        assert!(!report.json().contains("idle"));
+        let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
+        assert_eq!(json["lost"], 3);
+        assert_eq!(json["latency_p99_9_us"], 0);
+        assert_eq!(json["connect_max_us"], 0);
+        for absent in ["broker_cpu_percent", "idle_seconds", "steps", "saturated"] {
+            assert!(json.get(absent).is_none(), "{absent}");
+        }
+        assert!(json.as_object().unwrap().values().all(|value| !value.is_object()), "it is flat");
+    }
+
+    #[test]
+    fn a_broker_that_had_cpu_to_spare_is_not_called_saturated() {
+        let broker = BrokerReport { cpus: 1, cpu_percent: 80.0, ..BrokerReport::default() };
+        assert!(broker.saturation().contains("equal --rate"));
+        assert!(BrokerReport { cpu_wait_percent: 18.0, ..broker.clone() }.saturation().contains("CPUs of its own"));
+        assert!(BrokerReport { saturated: true, ..broker }.saturation().starts_with("saturated"));
     }
 }

@@ -1,13 +1,20 @@
 //! The messages: who publishes what and when, and whether each arrives where it should, once and in order.
 //!
+//! Each thread of a run has its own share: the publishers and the subscribers that live there. What it must know of those
+//! that live elsewhere goes over the [`Board`].
+//!
 //! What always holds: every message that was published is counted once as delivered to each of its subscribers or as lost;
 //! a message counts as delivered only when its stamp names a publisher that the subscriber hears and a sequence number that
 //! this publisher has used, and its length is right. It must never know of sockets.
 
+use std::{ops::AddAssign, sync::Arc};
+
 use hdrhistogram::Histogram;
 
 use super::{
+    board::{Board, Progress},
     flow::{Arrival, Flow},
+    payload::PayloadTable,
     stamp::Stamp,
     window::Window,
 };
@@ -22,22 +29,44 @@ pub(super) struct Audience {
     pub publishers: u32,
     /// Where its flow of the first one stands.
     pub first_flow: usize,
+    /// It shares these flows with others: each message comes to one of them, in any order among them.
+    pub is_shared: bool,
 }
 
-/// One that publishes.
+/// How a publisher's messages reach the threads of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// Where the publisher lives.
+    pub home: u32,
+    /// Deliveries that each message should cause, by thread.
+    pub receivers: Vec<u32>,
+}
+
+/// One that publishes, as one thread sees it.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    /// Its connection.
+    /// Its connection on this thread, where it lives here.
     pub link: u32,
     /// What it publishes.
     pub template: PublishTemplate,
-    /// How many subscribers hear it.
-    pub receivers: u32,
+    /// Deliveries that each message should cause, on all threads.
+    receivers: u32,
+    home: u32,
+    is_here: bool,
+    /// Messages that may be under way; as good as no limit in an open loop.
+    window: u32,
+    /// What they wait for on this thread; nothing in an open loop, or when they wait for nothing here.
+    here: Option<Window>,
+    /// How far they have come on other threads: thread, and the oldest message that is not done there.
+    elsewhere: Box<[(u32, u32)]>,
+    /// The oldest message that is not done somewhere.
+    base: u32,
     next: u32,
-    window: Option<Window>,
     /// Messages that the schedule wants sent and that are not yet.
     owed: u32,
     is_ready: bool,
+    /// It lives elsewhere, and its home is to be told that the base has moved here.
+    is_moved: bool,
     /// The window's base when it was last looked at.
     base_seen: u32,
     /// How often in a row it had not moved.
@@ -65,61 +94,138 @@ pub(super) struct Counts {
     pub foreign: u64,
 }
 
-/// All messages of a run.
+/// What a thread's share of the messages is made of.
+#[derive(Debug)]
+pub(super) struct TrafficParts {
+    /// Which thread it is.
+    pub thread: u32,
+    /// All publishers of the run, by number.
+    pub publishers: Vec<Publisher>,
+    /// Whom the subscribers of this thread hear.
+    pub audiences: Vec<Audience>,
+    /// How long messages are.
+    pub payloads: PayloadTable,
+    /// Open loop: messages a second by all publishers of the run together.
+    pub rate: Option<f64>,
+    /// What the threads tell each other.
+    pub board: Arc<Board>,
+}
+
+/// The messages of a thread.
 #[derive(Debug)]
 pub(super) struct Traffic {
+    thread: u32,
     publishers: Vec<Publisher>,
     ready: Vec<u32>,
     flows: Vec<Flow>,
     audiences: Vec<Audience>,
-    payload_bytes: usize,
+    payloads: PayloadTable,
+    awaits_acknowledgements: bool,
     counts: Counts,
     latency: Histogram<u64>,
+    /// A latency that was seen last, and how often in a row: most messages of a batch share theirs.
+    latency_run: (u64, u64),
     is_recording: bool,
     is_publishing: bool,
     schedule: Option<Schedule>,
+    board: Arc<Board>,
+    /// Publishers that live elsewhere, whose home is to be told.
+    moved: Vec<u32>,
+    /// What other threads are told with the next report, by thread; kept for its memory.
+    outgoing: Vec<Vec<Progress>>,
+    incoming: Vec<Progress>,
 }
 
 /// The open loop: message `k` of all is due `k / rate` after the start, and is publisher `k % publishers`'s.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Schedule {
     micros_per_message: f64,
     started: Moment,
-    scheduled: u64,
+    /// The publishers of this thread.
+    here: Vec<u32>,
+    publishers: u64,
+    /// Messages of each that were scheduled; those before `place` have one more.
+    round: u64,
+    place: usize,
 }
 
 impl Publisher {
-    /// A publisher that has not published. With a `window`, at most so many of its messages are under way.
-    pub fn new(link: u32, template: PublishTemplate, receivers: u32, window: Option<u32>) -> Self {
-        let window = window.map(Window::new);
-        let (next, owed, is_ready, base_seen, stalled) = (0, 0, false, 0, 0);
-        Publisher { link, template, receivers, next, window, owed, is_ready, base_seen, stalled }
+    /// A publisher that has not published, as `thread` sees it. `link` is its connection where it lives. With a `window`,
+    /// at most so many of its messages are under way.
+    pub fn new(thread: u32, link: u32, template: PublishTemplate, reach: &Reach, window: Option<u32>) -> Self {
+        let is_here = thread == reach.home;
+        let acknowledgements = u32::from(is_here && template.qos() != QoS::AtMostOnce);
+        let events = reach.receivers.get(thread as usize).copied().unwrap_or(0) + acknowledgements;
+        let here = window.filter(|_| events > 0).map(|window| Window::new(window, events));
+        let others = (0..).zip(&reach.receivers).filter(|&(other, receivers)| other != thread && *receivers > 0);
+        let waits_for_others = is_here && window.is_some();
+        Publisher {
+            link,
+            template,
+            receivers: reach.receivers.iter().sum(),
+            home: reach.home,
+            is_here,
+            window: window.unwrap_or(u32::MAX),
+            here,
+            elsewhere: others.filter(|_| waits_for_others).map(|(other, _)| (other, 0)).collect(),
+            base: 0,
+            next: 0,
+            owed: 0,
+            is_ready: false,
+            is_moved: false,
+            base_seen: 0,
+            stalled: 0,
+        }
     }
 
-    /// Whether the loop wants another message.
+    /// How many messages the loop wants sent now.
     #[inline]
-    fn wants_to_send(&self, is_scheduled: bool) -> bool {
-        (!is_scheduled || self.owed > 0) && self.window.as_ref().is_none_or(Window::has_room)
+    fn room(&self, is_scheduled: bool) -> u32 {
+        let room = self.window.saturating_sub(self.next - self.base);
+        let room = if is_scheduled { room.min(self.owed) } else { room };
+        room.min(SEQUENCES_MAX - self.next)
+    }
+
+    /// Finds out how far its messages are everywhere. Returns whether that has changed.
+    fn update_base(&mut self) -> bool {
+        let here = self.here.as_ref().map_or(self.next, Window::base);
+        let base = self.elsewhere.iter().fold(here, |base, (_, other)| base.min(*other));
+        std::mem::replace(&mut self.base, base) != base
     }
 }
 
 impl Traffic {
-    /// No message yet. With a `rate`, so many messages a second are due in all.
-    pub fn new(publishers: Vec<Publisher>, audiences: Vec<Audience>, payload_bytes: usize, rate: Option<f64>) -> Self {
+    /// No message yet.
+    pub fn new(parts: TrafficParts) -> Self {
+        let TrafficParts { thread, publishers, audiences, payloads, rate, board } = parts;
         let flows = audiences.iter().map(|audience| audience.first_flow + audience.publishers as usize).max();
-        let schedule =
-            rate.map(|rate| Schedule { micros_per_message: 1e6 / rate, started: Moment::NEVER, scheduled: 0 });
+        let here = (0..).zip(&publishers).filter(|(_, publisher)| publisher.is_here).map(|(number, _)| number);
+        let schedule = rate.map(|rate| Schedule {
+            micros_per_message: 1e6 / rate,
+            started: Moment::NEVER,
+            here: here.collect(),
+            publishers: publishers.len() as u64,
+            round: 0,
+            place: 0,
+        });
         Traffic {
+            thread,
+            awaits_acknowledgements: publishers.first().is_some_and(|one| one.template.qos() != QoS::AtMostOnce),
+            outgoing: (0..board.threads()).map(|_| Vec::new()).collect(),
             publishers,
             ready: Vec::new(),
             flows: (0..flows.unwrap_or(0)).map(|_| Flow::default()).collect(),
             audiences,
-            payload_bytes,
+            payloads,
             counts: Counts::default(),
             latency: Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("the bounds are in order"),
+            latency_run: (0, 0),
             is_recording: false,
             is_publishing: false,
             schedule,
+            board,
+            moved: Vec::new(),
+            incoming: Vec::new(),
         }
     }
 
@@ -141,6 +247,7 @@ impl Traffic {
 
     /// From now on latencies are recorded, or not any more.
     pub fn record(&mut self, is_recording: bool) {
+        self.record_run();
         self.is_recording = is_recording;
     }
 
@@ -149,24 +256,23 @@ impl Traffic {
         self.counts
     }
 
-    /// Microseconds from the sending (at a fixed rate: from the moment when it was due) to the arrival.
+    /// Microseconds from the sending (at a fixed rate: from the moment when it was due) to the arrival, of all messages
+    /// until [`Traffic::record`] was called last.
     pub fn latency(&self) -> &Histogram<u64> {
         &self.latency
     }
 
-    /// Whether every message has arrived everywhere and, above QoS 0, is acknowledged.
-    pub fn is_settled(&self) -> bool {
-        let acknowledgements = self.publishers.first().is_some_and(|first| first.template.qos() != QoS::AtMostOnce);
-        self.counts.delivered >= self.counts.expected
-            && (!acknowledgements || self.counts.acknowledged >= self.counts.published)
+    /// Whether messages are acknowledged.
+    pub fn awaits_acknowledgements(&self) -> bool {
+        self.awaits_acknowledgements
     }
 
     /// Deliveries that did not happen.
     pub fn lost(&self) -> u64 {
         let lost_of = |audience: &Audience| -> u64 {
             let flows = &self.flows[audience.first_flow..][..audience.publishers as usize];
-            let publishers = &self.publishers[audience.first_publisher as usize..];
-            flows.iter().zip(publishers).map(|(flow, publisher)| flow.lost(publisher.next)).sum()
+            let publishers = audience.first_publisher..;
+            flows.iter().zip(publishers).map(|(flow, publisher)| flow.lost(self.published_by(publisher))).sum()
         };
         self.audiences.iter().map(lost_of).sum()
     }
@@ -174,19 +280,53 @@ impl Traffic {
     /// When the next message is due, if a schedule says so.
     pub fn next_due(&self) -> Option<Moment> {
         let schedule = self.schedule.as_ref().filter(|_| self.is_publishing)?;
-        Some(schedule.due(schedule.scheduled))
+        schedule.next().map(|(_, due)| due)
     }
 
     /// Makes ready whoever has messages that are due.
     pub fn schedule(&mut self, now: Moment) {
-        let Some(mut schedule) = self.schedule.filter(|_| self.is_publishing) else { return };
-        while schedule.due(schedule.scheduled) <= now {
-            let publisher = (schedule.scheduled % self.publishers.len() as u64) as u32;
+        let Some(mut schedule) = self.schedule.take() else { return };
+        while let Some((publisher, due)) = schedule.next().filter(|&(_, due)| self.is_publishing && due <= now) {
+            debug_assert!(due <= now);
             self.publishers[publisher as usize].owed += 1;
             self.make_ready(publisher);
-            schedule.scheduled += 1;
+            schedule.advance();
         }
         self.schedule = Some(schedule);
+    }
+
+    /// Hears how far messages have come on other threads.
+    pub fn collect(&mut self) {
+        let mut incoming = std::mem::take(&mut self.incoming);
+        self.board.collect(self.thread as usize, &mut incoming);
+        for progress in incoming.drain(..) {
+            let place = &mut self.publishers[progress.publisher as usize];
+            for (thread, base) in &mut place.elsewhere {
+                if *thread == progress.thread {
+                    *base = progress.base.max(*base);
+                }
+            }
+            if place.update_base() {
+                self.make_ready(progress.publisher);
+            }
+        }
+        self.incoming = incoming;
+    }
+
+    /// Tells other threads how far their messages have come on this one.
+    pub fn report(&mut self) {
+        if self.moved.is_empty() {
+            return;
+        }
+        for publisher in self.moved.drain(..) {
+            let place = &mut self.publishers[publisher as usize];
+            place.is_moved = false;
+            let base = place.here.as_ref().map_or(0, Window::base);
+            self.outgoing[place.home as usize].push(Progress { publisher, thread: self.thread, base });
+        }
+        for (thread, news) in self.outgoing.iter_mut().enumerate() {
+            self.board.post(thread, news);
+        }
     }
 
     /// Takes the publishers that may have something to send.
@@ -202,7 +342,7 @@ impl Traffic {
     #[inline]
     pub fn make_ready(&mut self, publisher: u32) {
         let place = &mut self.publishers[publisher as usize];
-        if self.is_publishing && !place.is_ready {
+        if self.is_publishing && place.is_here && !place.is_ready {
             place.is_ready = true;
             self.ready.push(publisher);
         }
@@ -212,33 +352,42 @@ impl Traffic {
         &self.publishers[publisher as usize]
     }
 
-    /// The stamp of the publisher's next message, if it wants to send one. Follow it with [`Traffic::published`].
+    /// Publishes what the publisher may, as long as `write` takes it: a template, the stamp, and the payload's length.
+    /// Returns whether it took any.
     #[inline]
-    pub fn next_stamp(&self, publisher: u32, now: Moment) -> Option<Stamp> {
-        let place = &self.publishers[publisher as usize];
-        if !self.is_publishing || !place.wants_to_send(self.schedule.is_some()) {
-            return None;
-        }
-        let sent = match &self.schedule {
-            // The moment when it was due: what waited for the broker counts as latency.
-            Some(schedule) => schedule.due(u64::from(place.next) * self.publishers.len() as u64 + u64::from(publisher)),
-            None => now,
-        };
-        Some(Stamp { publisher, sequence: place.next, sent })
-    }
-
-    /// The message of the last stamp is on its way.
-    #[inline]
-    pub fn published(&mut self, publisher: u32) {
+    pub fn publish(
+        &mut self,
+        publisher: u32,
+        now: Moment,
+        mut write: impl FnMut(&PublishTemplate, Stamp, u32) -> bool,
+    ) -> bool {
         let place = &mut self.publishers[publisher as usize];
-        let events = place.receivers + u32::from(place.template.qos() != QoS::AtMostOnce);
-        if let Some(window) = &mut place.window {
-            window.begin(events);
+        if !self.is_publishing {
+            return false;
         }
-        place.next += 1;
-        place.owed = place.owed.saturating_sub(1);
-        self.counts.published += 1;
-        self.counts.expected += u64::from(place.receivers);
+        let (first, end) = (place.next, place.next + place.room(self.schedule.is_some()));
+        while place.next < end {
+            let sequence = place.next;
+            // The moment when it was due: what waited for the broker counts as latency.
+            let sent = self.schedule.as_ref().map_or(now, |schedule| schedule.due(publisher, sequence));
+            let length = self.payloads.length(publisher, sequence);
+            if !write(&place.template, Stamp { publisher, sequence, sent }, length) {
+                break;
+            }
+            place.next += 1;
+        }
+        let sent = place.next - first;
+        place.owed = place.owed.saturating_sub(sent);
+        self.counts.published += u64::from(sent);
+        self.counts.expected += u64::from(sent) * u64::from(place.receivers);
+        if self.outgoing.len() > 1 {
+            self.board.set_published(publisher, place.next);
+        }
+        if place.here.is_none() {
+            // It waits for nothing here, and if it waits for nothing elsewhere either, it may go on.
+            place.update_base();
+        }
+        sent > 0
     }
 
     /// A message came to a subscriber.
@@ -246,8 +395,8 @@ impl Traffic {
     pub fn on_received(&mut self, audience: Audience, payload: &[u8], at: Moment) {
         let ours = Stamp::decode(payload).filter(|stamp| {
             stamp.publisher.wrapping_sub(audience.first_publisher) < audience.publishers
-                && stamp.sequence < self.publishers[stamp.publisher as usize].next
-                && payload.len() == self.payload_bytes
+                && stamp.sequence < self.published_by(stamp.publisher)
+                && payload.len() == self.payloads.length(stamp.publisher, stamp.sequence) as usize
         });
         let Some(stamp) = ours else {
             self.counts.foreign += 1;
@@ -261,9 +410,12 @@ impl Traffic {
         }
         self.counts.delivered += 1;
         if self.is_recording {
-            self.latency.saturating_record(at.since(stamp.sent).as_micros() as u64);
+            self.record_latency(at.micros().saturating_sub(stamp.sent.micros()));
         }
         match arrival {
+            // Another of the group may still get, or have got, what this one was not sent.
+            _ if audience.is_shared => self.event(stamp.publisher, stamp.sequence),
+            Arrival::InOrder { missing: 0 } => self.event(stamp.publisher, stamp.sequence),
             Arrival::InOrder { missing } => {
                 // What was passed over is not waited for any longer.
                 for sequence in stamp.sequence - missing..=stamp.sequence {
@@ -289,12 +441,19 @@ impl Traffic {
     pub fn give_up_stalled(&mut self) {
         for publisher in 0..self.publishers.len() as u32 {
             let place = &mut self.publishers[publisher as usize];
-            let Some(window) = &mut place.window else { continue };
-            let is_stalled = !window.is_empty() && window.base() == place.base_seen;
+            if !place.is_here {
+                continue;
+            }
+            let is_stalled = place.base < place.next && place.base == place.base_seen;
             place.stalled = if is_stalled { place.stalled + 1 } else { 0 };
-            place.base_seen = window.base();
+            place.base_seen = place.base;
             if place.stalled == STALLED_MAX {
-                window.give_up();
+                let next = place.next;
+                place.elsewhere.iter_mut().for_each(|(_, base)| *base = next);
+                if let Some(window) = &mut place.here {
+                    window.give_up(next);
+                }
+                place.update_base();
                 self.make_ready(publisher);
             }
         }
@@ -302,40 +461,131 @@ impl Traffic {
 
     #[inline]
     fn event(&mut self, publisher: u32, sequence: u32) {
-        let window = self.publishers[publisher as usize].window.as_mut();
-        if window.is_some_and(|window| window.event(sequence)) {
-            self.make_ready(publisher);
+        let place = &mut self.publishers[publisher as usize];
+        if !place.here.as_mut().is_some_and(|window| window.event(sequence)) {
+            return;
+        }
+        if place.is_here {
+            if place.update_base() {
+                self.make_ready(publisher);
+            }
+        } else if !place.is_moved {
+            place.is_moved = true;
+            self.moved.push(publisher);
+        }
+    }
+
+    #[inline]
+    fn published_by(&self, publisher: u32) -> u32 {
+        let place = &self.publishers[publisher as usize];
+        if place.is_here { place.next } else { self.board.published(publisher) }
+    }
+
+    #[inline]
+    fn record_latency(&mut self, micros: u64) {
+        if micros != self.latency_run.0 {
+            self.record_run();
+            self.latency_run.0 = micros;
+        }
+        self.latency_run.1 += 1;
+    }
+
+    fn record_run(&mut self) {
+        let (micros, count) = std::mem::take(&mut self.latency_run);
+        if count > 0 {
+            self.latency.saturating_record_n(micros, count);
         }
     }
 }
 
 impl Schedule {
-    fn due(&self, message: u64) -> Moment {
+    /// The message that is due next on this thread.
+    #[inline]
+    fn next(&self) -> Option<(u32, Moment)> {
+        let publisher = *self.here.get(self.place)?;
+        Some((publisher, self.due_at(self.round * self.publishers + u64::from(publisher))))
+    }
+
+    fn advance(&mut self) {
+        self.place += 1;
+        if self.place == self.here.len() {
+            self.place = 0;
+            self.round += 1;
+        }
+    }
+
+    #[inline]
+    fn due(&self, publisher: u32, sequence: u32) -> Moment {
+        self.due_at(u64::from(sequence) * self.publishers + u64::from(publisher))
+    }
+
+    #[inline]
+    fn due_at(&self, message: u64) -> Moment {
         let micros = (message as f64 * self.micros_per_message) as u64;
         Moment::from_micros(self.started.micros().saturating_add(micros))
     }
 }
 
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.published += other.published;
+        self.expected += other.expected;
+        self.delivered += other.delivered;
+        self.acknowledged += other.acknowledged;
+        self.refused += other.refused;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.foreign += other.foreign;
+    }
+}
+
 /// Larger latencies are recorded as this one.
-const LATENCY_MAX_US: u64 = 120_000_000;
+pub(super) const LATENCY_MAX_US: u64 = 120_000_000;
 /// A window that did not move for so many seconds waits for messages that are lost.
 const STALLED_MAX: u32 = 5;
+/// A publisher that has used so many sequence numbers falls silent.
+const SEQUENCES_MAX: u32 = u32::MAX - 1;
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::mqtt::{ProtocolVersion, TopicName};
+    use crate::{
+        cli::bench::payload::PayloadLengths,
+        mqtt::{ProtocolVersion, TopicName},
+        runtime::Wake,
+    };
+
+    /// A thread's part of two publishers that live on thread 0 and are heard as `receivers` says, by thread.
+    fn part(thread: u32, receivers: &[u32], board: &Arc<Board>, loops: Loops) -> Traffic {
+        let topic = TopicName::parse("t").unwrap();
+        let template = PublishTemplate::new(ProtocolVersion::V311, topic, loops.0, false, Stamp::BYTES, Bytes::new());
+        let (template, reach) = (template.unwrap(), Reach { home: 0, receivers: receivers.to_vec() });
+        let publisher = |link| Publisher::new(thread, link, template.clone(), &reach, loops.1);
+        let hears = receivers[thread as usize] > 0;
+        Traffic::new(TrafficParts {
+            thread,
+            publishers: vec![publisher(0), publisher(1)],
+            audiences: hears.then_some(EVERYBODY).into_iter().collect(),
+            payloads: PayloadLengths::Fixed(Stamp::BYTES as u32).table(),
+            rate: loops.2,
+            board: Arc::clone(board),
+        })
+    }
+
+    /// QoS, window, rate.
+    type Loops = (QoS, Option<u32>, Option<f64>);
+
+    const EVERYBODY: Audience = Audience { first_publisher: 0, publishers: 2, first_flow: 0, is_shared: false };
+
+    fn board(threads: usize) -> Arc<Board> {
+        Arc::new(Board::new(2, (0..threads).map(|_| Wake::new().unwrap()).collect()))
+    }
 
     /// Two publishers that one subscriber hears.
     fn traffic(qos: QoS, window: Option<u32>, rate: Option<f64>) -> Traffic {
-        let topic = TopicName::parse("t").unwrap();
-        let template = PublishTemplate::new(ProtocolVersion::V311, topic, qos, false, Stamp::BYTES, Bytes::new());
-        let template = template.unwrap();
-        let publisher = |link| Publisher::new(link, template.clone(), 1, window);
-        let audience = Audience { first_publisher: 0, publishers: 2, first_flow: 0 };
-        Traffic::new(vec![publisher(0), publisher(1)], vec![audience], Stamp::BYTES, rate)
+        part(0, &[1], &board(1), (qos, window, rate))
     }
 
     fn at(micros: u64) -> Moment {
@@ -348,10 +598,10 @@ mod tests {
         traffic.schedule(now);
         traffic.take_ready(&mut ready);
         for publisher in ready {
-            while let Some(stamp) = traffic.next_stamp(publisher, now) {
-                traffic.published(publisher);
+            traffic.publish(publisher, now, |_, stamp, _| {
                 stamps.push(stamp);
-            }
+                true
+            });
         }
         stamps
     }
@@ -373,8 +623,45 @@ mod tests {
         assert!(send(&mut traffic, at(50)).is_empty(), "not acknowledged");
         traffic.on_acknowledged(0, 0, false);
         assert_eq!(send(&mut traffic, at(60)), [Stamp { publisher: 0, sequence: 2, sent: at(60) }]);
-        assert!(!traffic.is_settled());
         assert_eq!(traffic.lost(), 4);
+    }
+
+    #[test]
+    fn a_window_waits_for_the_subscribers_of_other_threads() {
+        let board = board(2);
+        let loops = (QoS::AtMostOnce, Some(1), None);
+        let (mut home, mut away) = (part(0, &[1, 2], &board, loops), part(1, &[1, 2], &board, loops));
+        away.audiences.push(Audience { first_flow: 2, ..EVERYBODY });
+        away.flows.extend([Flow::default(), Flow::default()]);
+        home.start(at(0));
+        away.start(at(0));
+        assert!(send(&mut away, at(0)).is_empty(), "they live elsewhere");
+        let sent = send(&mut home, at(0));
+        assert_eq!(sent.len(), 2);
+        let step = |home: &mut Traffic, away: &mut Traffic| {
+            away.report();
+            home.collect();
+            send(home, at(9)).len()
+        };
+        receive(&mut away, sent[0], at(5));
+        receive(&mut home, sent[0], at(5));
+        assert_eq!(step(&mut home, &mut away), 0, "the second subscriber there has not heard it");
+        away.on_received(away.audiences[1], &sent[0].encode(), at(6));
+        assert_eq!(step(&mut home, &mut away), 1);
+        assert_eq!((home.counts().expected, home.lost(), away.lost()), (9, 2, 4));
+        let never_sent = Stamp { sequence: 2, ..sent[0] };
+        receive(&mut away, never_sent, at(7));
+        assert_eq!((away.counts().delivered, away.counts().foreign), (2, 1));
+    }
+
+    #[test]
+    fn a_publisher_that_nobody_hears_is_not_held_up() {
+        let mut traffic = part(0, &[0], &board(1), (QoS::AtMostOnce, Some(2), None));
+        traffic.start(at(0));
+        for _ in 0..3 {
+            assert_eq!(send(&mut traffic, at(0)).len(), 4);
+            (0..2).for_each(|publisher| traffic.make_ready(publisher));
+        }
     }
 
     #[test]
@@ -390,6 +677,7 @@ mod tests {
         assert_eq!(due, [at(0), at(100), at(200), at(300)]);
         assert_eq!(traffic.next_due(), Some(at(400)));
         receive(&mut traffic, sent[0], at(500));
+        traffic.record(false);
         assert_eq!(traffic.latency().max(), 500, "waiting for the generator counts too");
         assert_eq!(traffic.stop(), 0);
         assert_eq!(traffic.next_due(), None);
@@ -413,6 +701,23 @@ mod tests {
         let counts = traffic.counts();
         assert_eq!((counts.delivered, counts.duplicated, counts.reordered, counts.foreign), (3, 1, 1, 3));
         assert_eq!(traffic.lost(), 12 - 3);
+    }
+
+    #[test]
+    fn a_group_may_get_messages_in_any_order_but_each_once() {
+        let mut traffic = traffic(QoS::AtMostOnce, Some(4), None);
+        traffic.start(at(0));
+        let sent = send(&mut traffic, at(0));
+        let group = Audience { is_shared: true, ..traffic.audiences[0] };
+        let receive = |traffic: &mut Traffic, stamp: Stamp| traffic.on_received(group, &stamp.encode(), at(1));
+        receive(&mut traffic, sent[2]);
+        assert!(send(&mut traffic, at(2)).is_empty(), "those before it may still come");
+        receive(&mut traffic, sent[0]);
+        assert_eq!(send(&mut traffic, at(2)).len(), 1);
+        receive(&mut traffic, sent[2]);
+        let counts = traffic.counts();
+        assert_eq!((counts.delivered, counts.duplicated, counts.reordered), (2, 1, 0));
+        assert_eq!(traffic.lost(), 9 - 2);
     }
 
     #[test]

@@ -1,66 +1,64 @@
-//! The closed loop of one publisher: how many of its messages may be under way at once.
+//! The closed loop of one publisher: which of its messages are still under way, as one thread sees them.
 
-/// Counts, for each message under way, what is still to happen: a delivery to each subscriber, and above QoS 0 the
-/// acknowledgement. The window moves on when its oldest message is done.
+/// Counts, for each message, what is still to happen on this thread: a delivery to each subscriber here and, above QoS 0
+/// and where the publisher lives, the acknowledgement. The base moves on when the oldest message is done.
 #[derive(Debug)]
 pub(super) struct Window {
     /// What each message still waits for, by sequence number modulo the length, a power of two.
     waiting: Box<[u32]>,
+    /// What a message waits for at first.
+    events: u32,
     /// The oldest message that is not done.
     base: u32,
-    next: u32,
-    size: u32,
 }
 
 impl Window {
-    /// A window of `size` messages.
-    pub fn new(size: u32) -> Self {
-        Window { waiting: vec![0; size.next_power_of_two() as usize].into(), base: 0, next: 0, size }
-    }
-
-    /// Whether another message may be sent.
-    #[inline]
-    pub fn has_room(&self) -> bool {
-        self.next.wrapping_sub(self.base) < self.size
-    }
-
-    /// Whether every message is done.
-    pub fn is_empty(&self) -> bool {
-        self.base == self.next
+    /// For at most `size` messages under way that wait for `events` each, at least one.
+    pub fn new(size: u32, events: u32) -> Self {
+        debug_assert!(events > 0);
+        Window { waiting: vec![events; size.next_power_of_two() as usize].into(), events, base: 0 }
     }
 
     /// The oldest message that is not done.
+    #[inline]
     pub fn base(&self) -> u32 {
         self.base
     }
 
-    /// The next message is sent and waits for `events`, at least one.
-    #[inline]
-    pub fn begin(&mut self, events: u32) {
-        let place = self.place(self.next);
-        self.waiting[place] = events;
-        self.next += 1;
-    }
-
-    /// One of the events that a message waited for has come. Returns whether the window moved. Messages that are done, or
-    /// were given up, are no longer in it.
+    /// One of the events that a message waited for has come. Returns whether the base moved. Messages that are done, or
+    /// were given up, are no longer waited for; a message far ahead gives up those that are too old.
     #[inline]
     pub fn event(&mut self, sequence: u32) -> bool {
-        if sequence < self.base || sequence >= self.next {
+        if sequence < self.base {
             return false;
+        }
+        let before = self.base;
+        if sequence - self.base >= self.waiting.len() as u32 {
+            self.give_up(sequence - (self.waiting.len() as u32 - 1));
         }
         let place = self.place(sequence);
         self.waiting[place] = self.waiting[place].saturating_sub(1);
-        let before = self.base;
-        while self.base < self.next && self.waiting[self.place(self.base)] == 0 {
+        loop {
+            let oldest = self.place(self.base);
+            if self.waiting[oldest] != 0 {
+                return self.base != before;
+            }
+            self.waiting[oldest] = self.events;
             self.base += 1;
         }
-        self.base != before
     }
 
-    /// Gives up all that is under way.
-    pub fn give_up(&mut self) {
-        self.base = self.next;
+    /// Gives up all messages below `base`.
+    pub fn give_up(&mut self, base: u32) {
+        if base.saturating_sub(self.base) >= self.waiting.len() as u32 {
+            self.waiting.fill(self.events);
+            self.base = base;
+        }
+        while self.base < base {
+            let oldest = self.place(self.base);
+            self.waiting[oldest] = self.events;
+            self.base += 1;
+        }
     }
 
     #[inline]
@@ -75,22 +73,28 @@ mod tests {
 
     #[test]
     fn a_window_moves_when_its_oldest_message_is_done() {
-        let mut window = Window::new(3);
-        for _ in 0..3 {
-            assert!(window.has_room());
-            window.begin(2);
-        }
-        assert!(!window.has_room());
+        let mut window = Window::new(3, 2);
         assert!(!window.event(1));
         assert!(!window.event(1), "done, but not the oldest");
         assert!(!window.event(0));
         assert!(window.event(0));
         assert_eq!(window.base(), 2);
         assert!(!window.event(0), "done long ago");
-        assert!(window.has_room());
-        window.begin(1);
-        window.give_up();
-        assert!(window.is_empty());
-        assert!(!window.event(3));
+        assert!(!window.event(2));
+        window.give_up(3);
+        assert_eq!(window.base(), 3);
+        assert!(!window.event(2), "given up");
+    }
+
+    #[test]
+    fn a_message_far_ahead_gives_up_what_is_too_old() {
+        let mut window = Window::new(4, 1);
+        assert!(!window.event(2));
+        assert!(window.event(5), "0 and 1 are given up, 2 was done");
+        assert_eq!(window.base(), 3);
+        assert!(window.event(1000));
+        assert_eq!(window.base(), 997);
+        assert!(window.event(997) && window.event(998) && window.event(999));
+        assert_eq!(window.base(), 1001);
     }
 }
