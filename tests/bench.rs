@@ -292,7 +292,8 @@ fn what_queued_for_clients_that_were_away_is_drained_once_and_in_order() {
         }
         let report = report(&host, &arguments);
         check_exactly(&report, 500.0, 500.0);
-        assert_eq!(number(&report, "sessions_lost"), 0.0);
+        let lost = report.get("sessions_lost").and_then(Value::as_u64);
+        assert_eq!(lost, (version != "3.1").then_some(0), "3.1 has no session present flag: {report:#}");
         assert!(number(&report, "drained_per_second") > 0.0);
     }
 }

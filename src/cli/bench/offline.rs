@@ -15,7 +15,7 @@ use super::{
     stamp::Stamp,
 };
 use crate::{
-    mqtt::{Publish, QoS},
+    mqtt::{ProtocolVersion, Publish, QoS},
     time::Moment,
 };
 
@@ -54,8 +54,8 @@ pub(super) struct OfflineReport {
     pub drain_seconds: f64,
     pub drained_per_second: f64,
     pub broker_cpu_us_per_drained: Option<f64>,
-    /// Sessions that the broker had forgotten.
-    pub sessions_lost: u32,
+    /// Sessions that the broker had forgotten. MQTT 3.1 has no word for it.
+    pub sessions_lost: Option<u32>,
     #[serde(flatten)]
     pub check: CheckReport,
 }
@@ -153,7 +153,8 @@ fn drain(
     report.drain_seconds = mail.last.since(started).as_secs_f64();
     report.drained_per_second = mail.delivered as f64 / report.drain_seconds.max(1e-6);
     report.broker_cpu_us_per_drained = cpu.map(|ns| ns as f64 / 1e3 / mail.delivered.max(1) as f64);
-    report.sessions_lost = report.clients - mail.sessions;
+    let tells = setting.introduction.options.version != ProtocolVersion::V31;
+    report.sessions_lost = tells.then_some(report.clients - mail.sessions);
     let check = &mut report.check;
     (check.deliveries_expected, check.delivered, check.lost) = (expected, mail.delivered, mail.lost());
     (check.duplicated, check.reordered, check.foreign) = (mail.duplicated, mail.reordered, mail.foreign);
@@ -235,8 +236,8 @@ impl OfflineReport {
         if let Some(cpu) = self.broker_cpu_us_per_drained {
             table.line("  broker CPU", format!("{cpu:.2} us a message"));
         }
-        if self.sessions_lost > 0 {
-            table.line("", format!("{} sessions were forgotten", self.sessions_lost));
+        if let Some(lost) = self.sessions_lost.filter(|lost| *lost > 0) {
+            table.line("", format!("{lost} sessions were forgotten"));
         }
         self.check.tell(table);
     }
