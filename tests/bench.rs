@@ -229,7 +229,7 @@ fn several_scenarios_go_on_at_once_while_connections_come_and_go() {
     let churn = ["--churn-clients", "10", "--churn", "100", "--rate", "2000", "--qos", "1"];
     let report = report(&host, &[&shares[..], &parts, &churn, &SHORT].concat());
     // Of every 20 messages 8 go to one subscriber, 2 to five, 6 to two, and 4 to one of a group.
-    let check = |name: &str| number(&report, &format!("{name}"));
+    let check = |name: &str| number(&report, name);
     let (published, delivered) = (check("published"), check("delivered"));
     assert!(published >= 20.0, "{report:#}");
     assert_eq!(check("deliveries_expected"), delivered, "{report:#}");
@@ -245,7 +245,7 @@ fn several_scenarios_go_on_at_once_while_connections_come_and_go() {
 
 /// Checks what a scenario found of which the number of messages is known.
 fn check_exactly(report: &Value, published: f64, expected: f64) {
-    let check = |name: &str| number(report, &format!("{name}"));
+    let check = |name: &str| number(report, name);
     assert_eq!(check("published"), published, "{report:#}");
     assert_eq!(check("deliveries_expected"), expected, "{report:#}");
     assert_eq!(check("delivered"), expected, "{report:#}");
@@ -313,7 +313,7 @@ fn all_clients_return_from_a_storm_and_those_that_stay_are_answered() {
     let arguments = ["storm", "--clients", "300", "--stay", "3", "--calm", "100ms", "--version", "5"];
     let report = report(&broker.address().to_string(), &arguments);
     for wrong in ["failures", "retries", "missing", "pings_unanswered", "ping_connections_lost"] {
-        assert_eq!(number(&report, &format!("{wrong}")), 0.0, "{report:#}");
+        assert_eq!(number(&report, wrong), 0.0, "{report:#}");
     }
     assert_eq!(number(&report, "connections"), 300.0);
     assert!(number(&report, "storm_seconds") > 0.0, "{report:#}");

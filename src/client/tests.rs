@@ -238,7 +238,7 @@ fn a_template_is_the_same_packet_as_an_encoded_publish() {
                 let stamp = [number; 16];
                 script.client.publish_prepared(&template, &stamp, payload_bytes, 0, &mut out).unwrap();
                 let identifier = if qos == QoS::AtMostOnce { 0 } else { u16::from(number) };
-                let payload = [&stamp[..], &tail[..]].concat();
+                let payload = [&stamp[..], tail].concat();
                 expected.extend(script.encoded(&message(qos, identifier, &payload)));
             }
             let sent: Vec<u8> = out.slices(0).flatten().copied().collect();
