@@ -133,7 +133,17 @@ fn mosquitto_sub_counts_what_bench_says_it_published() {
     let address = broker.addresses[0];
     for (qos, version) in [("0", "311"), ("1", "5"), ("2", "311")] {
         let mut listener = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "mosquitto_sub", "-h", "127.0.0.1", "-p", &address.port().to_string()])
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "stdbuf",
+                "-oL",
+                "mosquitto_sub",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &address.port().to_string(),
+            ])
             .args(["-q", qos, "-V", if version == "5" { "5" } else { "311" }, "-t", "bench/#", "-F", "%t %l", "-d"])
             .stdout(Stdio::piped())
             .spawn()
