@@ -21,7 +21,17 @@ use crate::{
     message::{ApplicationMessage, SubscriptionIdentifiers},
     mqtt::{PacketIdentifier, QoS},
     plant::{Bug, planted},
+    routing::GroupIdentifier,
 };
+
+/// The share group that a delivery was taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareOrigin {
+    /// The group's home.
+    pub home: u16,
+    /// The group there.
+    pub group: GroupIdentifier,
+}
 
 /// One delivery to one client.
 #[derive(Clone, Debug)]
@@ -34,6 +44,8 @@ pub struct Delivery {
     pub retain: bool,
     /// With the identifiers of the matching subscriptions.
     pub subscription_identifiers: SubscriptionIdentifiers,
+    /// The share group that gave it to this client, if one did.
+    pub share: Option<ShareOrigin>,
 }
 
 /// A delivery that waits behind the in-flight window.
@@ -266,6 +278,19 @@ impl Outbox {
         None
     }
 
+    /// Of a session that has ended: what another member of a share group may still get, oldest first. That is what was
+    /// never sent, and what was sent at QoS 1 and not acknowledged. An exchange of QoS 2 that was begun is its client's
+    /// alone.
+    pub fn into_shared_rest(self) -> impl Iterator<Item = (ShareOrigin, Rc<ApplicationMessage>)> {
+        // [v5 MQTT-4.8.2-5]
+        let begun = self.in_flight.into_iter().filter_map(|entry| match entry {
+            InFlight::Sent { delivery, .. } if delivery.qos == QoS::AtLeastOnce => Some(delivery),
+            _ => None,
+        });
+        let unsent = self.queue.into_iter().map(|queued| queued.delivery);
+        begun.chain(unsent).filter_map(|delivery| delivery.share.map(|origin| (origin, delivery.message)))
+    }
+
     /// Lets go of spare memory. Called when the outbox has drained.
     pub fn shrink(&mut self) {
         self.in_flight.shrink_to(SPARE_ENTRIES);
@@ -347,6 +372,7 @@ mod tests {
             qos,
             retain: false,
             subscription_identifiers: SubscriptionIdentifiers::None,
+            share: None,
         }
     }
 

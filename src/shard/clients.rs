@@ -17,7 +17,7 @@ use crate::{
     },
     routing::{ChunkedSlab, HashKey, SplitTable, home},
     runtime::ConnectionId,
-    session::{Delivery, Resend, Session},
+    session::{Delivery, Resend, Session, ShareOrigin},
     shard::{
         connections::{Connection, Connections},
         counters::Counters,
@@ -53,6 +53,8 @@ pub struct Order<'a> {
     pub retain: bool,
     /// With these Subscription Identifiers.
     pub identifiers: &'a [u32],
+    /// On behalf of this share group.
+    pub share: Option<ShareOrigin>,
 }
 
 /// The sessions and connections of a shard.
@@ -224,6 +226,7 @@ impl Clients {
             qos: order.qos,
             retain: order.retain,
             subscription_identifiers: SubscriptionIdentifiers::of(order.identifiers),
+            share: order.share,
         });
         self.counters.deliveries[usize::from(order.qos.value())] += 1;
         self.pump(order.session, now);

@@ -239,6 +239,9 @@ impl Shard {
             }
         }
         self.retained_talk.forget_session(index);
+        if let Some(outbox) = session.outbox {
+            self.return_shared(*outbox);
+        }
     }
 
     fn log_disconnect(&self, connection: &Connection, reason: &'static str) {

@@ -62,6 +62,8 @@ pub enum MeshMessage {
     RetainedAnswer(Box<RetainedAnswer>),
     /// The member that was picked cannot take it: pick another.
     ShareRefused(Box<ShareDelivery>),
+    /// The session of a member has ended before these were delivered: pick others.
+    ShareReturned(Vec<(GroupIdentifier, ApplicationMessage)>),
 }
 
 /// Whether the sender waits to hear that a message was handled.
@@ -176,7 +178,11 @@ impl MeshMessage {
             | Self::ShareLeave(_)
             | Self::ShareState(_) => RANK_HOME,
             Self::Deliver(..) | Self::ShareDeliver(_) => RANK_DELIVERY,
-            Self::Handled { .. } | Self::Refused { .. } | Self::RetainedAnswer(_) | Self::ShareRefused(_) => RANK_REPLY,
+            Self::Handled { .. }
+            | Self::Refused { .. }
+            | Self::RetainedAnswer(_)
+            | Self::ShareRefused(_)
+            | Self::ShareReturned(_) => RANK_REPLY,
         }
     }
 

@@ -125,6 +125,7 @@ impl Shard {
                     qos: publication.envelope.qos.min(subscription.options.qos()),
                     retain: publication.envelope.retain && subscription.options.retain_as_published(),
                     identifiers: if subscription.identifier == 0 { &[] } else { &identifiers },
+                    share: None,
                 };
                 clients.deliver(publication, &mut fan_out.frames, order, now);
             }
@@ -202,7 +203,7 @@ impl Shard {
 
 impl Target {
     fn order(&self) -> Order<'_> {
-        Order { session: self.session, qos: self.qos, retain: self.retain, identifiers: &self.identifiers }
+        Order { session: self.session, qos: self.qos, retain: self.retain, identifiers: &self.identifiers, share: None }
     }
 }
 

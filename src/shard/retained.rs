@@ -297,6 +297,7 @@ impl Shard {
                 // [v3 MQTT-3.3.1-8]
                 retain: true,
                 identifiers: if request.subscription_identifier == 0 { &[] } else { &identifiers },
+                share: None,
             };
             self.deliver_one(&Rc::new(message), order, now);
         }

@@ -4,7 +4,8 @@
 //! member's home), and messages that were refused and wait for another member.
 //! Always: a message that a group took is delivered to one member, queued for one, or counted as unserved; a member that
 //! cannot take it sends it back, and it is not offered to that member again. After it was sent to a client it stays
-//! there [v5 MQTT-4.8.2-4] [v5 MQTT-4.8.2-5] [v5 MQTT-4.8.2-6].
+//! with that client's session [v5 MQTT-4.8.2-4] [v5 MQTT-4.8.2-6]. When the session ends first, what was not sent or
+//! not acknowledged at QoS 1 goes back to the group; what was sent at QoS 2 goes to no other [v5 MQTT-4.8.2-5].
 //! Never: waits for a member.
 
 use std::{collections::VecDeque, rc::Rc};
@@ -17,7 +18,7 @@ use crate::{
     mqtt::{QoS, SharedFilter, TopicFilter},
     plant::{Bug, planted},
     routing::{ChunkedSlab, GroupIdentifier, Member, MemberState, home},
-    session::HeldSubscription,
+    session::{HeldSubscription, Outbox, ShareOrigin},
     shard::{
         MeshMessage, RANK_HOME, Shard,
         clients::{Delivered, Order},
@@ -43,7 +44,18 @@ pub(super) struct Memberships {
     entries: ChunkedSlab<Membership>,
     by_filter: AHashMap<(u32, Box<str>), u32>,
     next_number: u64,
-    retries: VecDeque<ShareDelivery>,
+    retries: VecDeque<Unserved>,
+}
+
+/// A message that a group has taken and no member has.
+#[derive(Debug)]
+struct Unserved {
+    group: GroupIdentifier,
+    message: ApplicationMessage,
+    /// As in [`ShareDelivery`].
+    refused: Vec<u64>,
+    /// As in [`ShareDelivery`].
+    asleep: Option<Member>,
 }
 
 impl Memberships {
@@ -70,7 +82,14 @@ impl Memberships {
 
     /// A member has refused a message: another one is picked with the next turn.
     pub fn retry_later(&mut self, delivery: ShareDelivery) {
-        self.retries.push_back(delivery);
+        let ShareDelivery { group, message, refused, asleep, .. } = delivery;
+        self.retries.push_back(Unserved { group, message, refused, asleep });
+    }
+
+    /// The session of a member has ended before these were delivered: others are picked in the turns that follow.
+    pub fn take_back(&mut self, messages: Vec<(GroupIdentifier, ApplicationMessage)>) {
+        let unserved = |(group, message)| Unserved { group, message, refused: Vec::new(), asleep: None };
+        self.retries.extend(messages.into_iter().map(unserved));
     }
 }
 
@@ -297,21 +316,40 @@ impl Shard {
             qos,
             retain: message.envelope.retain && member.options & 1 != 0,
             identifiers: if member.subscription_identifier == 0 { &[] } else { &identifiers },
+            share: Some(ShareOrigin { home: delivery.home, group: delivery.group }),
         };
         self.deliver_one(&message, order, now)
     }
 
-    /// At home: refused messages go to another member, as long as the mesh has room.
+    /// A session has ended: what its share groups may give to others goes back to their homes.
+    pub(super) fn return_shared(&mut self, outbox: Outbox) {
+        let mut by_home: SmallVec<[(u16, Vec<(GroupIdentifier, ApplicationMessage)>); 1]> = SmallVec::new();
+        for (origin, message) in outbox.into_shared_rest() {
+            let returned = (origin.group, ApplicationMessage::clone(&message));
+            match by_home.iter_mut().find(|(at_home, _)| *at_home == origin.home) {
+                Some((_, messages)) => messages.push(returned),
+                None => by_home.push((origin.home, vec![returned])),
+            }
+        }
+        for (at_home, messages) in by_home {
+            self.send(at_home, MeshMessage::ShareReturned(messages));
+        }
+    }
+
+    /// At home: refused and returned messages go to another member, as long as the mesh and the turn have room.
     pub(super) fn run_share_retries(&mut self, now: Moment) {
-        for _ in 0..self.memberships.retries.len() {
+        for _ in 0..self.memberships.retries.len().min(RETRIES_PER_TURN) {
             if self.effects.waiting(super::RANK_DELIVERY) > 0 {
                 return;
             }
-            let Some(delivery) = self.memberships.retries.pop_front() else { return };
-            self.offer(delivery.group, delivery.message, delivery.refused, delivery.asleep, now);
+            let Some(unserved) = self.memberships.retries.pop_front() else { return };
+            self.offer(unserved.group, unserved.message, unserved.refused, unserved.asleep, now);
         }
     }
 }
+
+/// Messages that another member is picked for in one turn; the rest waits for the next.
+const RETRIES_PER_TURN: usize = 1024;
 
 /// Group name and filter of a `$share` filter.
 fn split(filter: &str) -> Option<(&str, &str)> {

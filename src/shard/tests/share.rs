@@ -247,3 +247,71 @@ fn a_group_ends_with_its_last_member() {
         assert_eq!(broker.shared.share_interest.depth_mask(), 0);
     }
 }
+
+/// A member that has taken its turn for five messages, two of them sent and not acknowledged, and one that waits.
+fn with_unsent(home: u16, qos: u8, expiry_s: u32) -> (Broker, Client, String, Client, Client) {
+    let mut broker = Broker::new(2);
+    let filter = format!("$share/{}/t", broker.group_at(home, "g", "t"));
+    let name = broker.client_id_at(1, "slow");
+    let mut connect = durable(V5, &name, expiry_s);
+    connect.properties.receive_maximum = std::num::NonZeroU16::new(2);
+    let slow = broker.connect_as(connect);
+    broker.subscribe(slow, &filter, qos);
+    let publisher = broker.connect("p", V5);
+    for number in 0..5 {
+        broker.send(publisher, publish(qos, number + 1, "t", &number.to_string()));
+    }
+    assert_eq!(broker.take(slow).len(), 2, "the rest waits");
+    broker.take(publisher);
+    let other = broker.client_id_at(0, "other");
+    let other = broker.connect(&other, V5);
+    broker.subscribe(other, &filter, qos);
+    (broker, slow, name, other, publisher)
+}
+
+fn payloads(told: &[String]) -> Vec<&str> {
+    told.iter().map(|line| line.rsplit('=').next().unwrap_or_default()).collect()
+}
+
+#[test]
+fn what_a_session_that_ends_has_not_been_sent_goes_to_another_member() {
+    for home in [0, 1] {
+        for end in ["disconnect", "expiry", "clean start", "unsubscribe first"] {
+            for (qos, expected) in [(1, &["0", "1", "2", "3", "4"][..]), (2, &["2", "3", "4"])] {
+                let expiry_s = if end == "expiry" || end == "clean start" { 100 } else { 0 };
+                let (mut broker, slow, name, other, _) = with_unsent(home, qos, expiry_s);
+                match end {
+                    "expiry" => {
+                        broker.hang_up(slow);
+                        broker.after_s(50);
+                        assert!(broker.take(other).is_empty(), "its session may still come back");
+                        broker.after_s(51);
+                    }
+                    "clean start" => {
+                        broker.ask(Connect::new(V5, &name));
+                    }
+                    "unsubscribe first" => {
+                        let filter = format!("$share/{}/t", broker.group_at(home, "g", "t"));
+                        broker.unsubscribe(slow, &filter);
+                        broker.send_bytes(slow, &[0xE0, 0]);
+                    }
+                    _ => broker.send_bytes(slow, &[0xE0, 0]),
+                }
+                let told = broker.take(other);
+                assert_eq!(payloads(&told), expected, "home {home}, QoS {qos}, {end}: {told:?}");
+                assert!(!told.iter().any(|line| line.contains("dup")), "it is new to this client: {told:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_returned_to_a_group_without_members_is_counted() {
+    for home in [0, 1] {
+        let (mut broker, slow, _, other, _) = with_unsent(home, 2, 0);
+        broker.send_bytes(other, &[0xE0, 0]);
+        broker.send_bytes(slow, &[0xE0, 0]);
+        let unserved = broker.counters(0).dropped_share_unserved + broker.counters(1).dropped_share_unserved;
+        assert_eq!(unserved, 3, "home {home}");
+    }
+}
