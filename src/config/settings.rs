@@ -35,6 +35,10 @@ section! {
         receive_buffer_bytes: u32 = 4 * KIB, size(256..=1024 * KIB as u64);
         /// Completions that a shard handles in one turn; the rest waits for the next, so that a turn stays short.
         turn_completions_max: u32 = 1024, count(16..=65_536);
+        /// Deliveries after which a shard handles no more input in one turn, except PINGREQ; what came waits for the next.
+        turn_deliveries_max: u32 = 4096, count(64..=1_048_576);
+        /// Fan-outs to more than 1024 clients of a shard under way at once. With as many, no further input is handled.
+        fan_out_jobs_max: u32 = 16, count(1..=65_536);
         /// Completions that a look at the ring tries to collect; 0: as many as come by themselves, about 20. More helps
         /// where one message goes to many, and costs where each is answered.
         enter_completions_min: u32 = 0, count(0..=4096);
@@ -49,6 +53,8 @@ section! {
         file_descriptors_reserved: u32 = 256, count(32..=65_536);
         /// Connections, all shards together, that have not sent CONNECT yet. More are closed at once.
         pending_connects_max: u32 = 65_536, count(1..=16_777_216);
+        /// Bytes of CONNECTs that are not complete, per shard. With more, those above 4 KiB are closed.
+        connect_bytes_max: u64 = 64 * MIB as u64, size(64 * KIB as u64..=1 << 40);
         /// Time from accept to a complete CONNECT. A client that takes longer is disconnected.
         connect_timeout: Duration = Duration::from_secs(10),
             duration(Duration::from_millis(100)..=Duration::from_secs(600));
@@ -110,7 +116,7 @@ section! {
         /// Filters that one client may have subscribed to. More are refused in SUBACK (0x97, 3.x: 0x80).
         filters_per_client_max: u32 = 10_000, count(1..=16_777_216);
         /// Messages queued for one session, offline or behind its window. See queue_full.
-        queue_messages_max: u32 = 1000, count(1..=16_777_216);
+        queue_messages_max: u32 = 10_000, count(1..=16_777_216);
         /// Bytes of topic and payload queued for one session. See queue_full.
         queue_bytes_max: u64 = 16 * MIB as u64, size(KIB as u64..=1 << 40);
         /// What a full queue does: "drop-oldest", "drop-newest", or "disconnect" (drop the newest, close with 0x97).
@@ -131,6 +137,9 @@ section! {
         maximum_qos: u8 = 2, count(0..=2);
         /// Bytes that wait for a slow client's socket; one packet is always taken. Then QoS 0 is dropped and counted.
         out_buffer_bytes_max: u32 = MIB, size(4 * KIB as u64..=1024 * MIB as u64);
+        /// Bytes of answers (PINGRESP, acknowledgements) that a client may leave unread, on top of out_buffer_bytes_max and
+        /// two of the largest packets. One that asks on and never reads is disconnected (0x97).
+        unread_bytes_max: u32 = 64 * KIB, size(KIB as u64..=1024 * MIB as u64);
         /// QoS 1 and 2 for a client whose out-buffer is full: "queue" (in its session), or also "disconnect" it (0x97).
         slow_subscriber: SlowSubscriber = SlowSubscriber::Queue, choice();
         /// Prefix of the Response Information for v5 clients that ask for it, up to 256 bytes; empty: none is given.
@@ -173,7 +182,7 @@ section! {
         level: LogLevel = LogLevel::Info, choice();
         /// "text", or "json" (an object per line).
         format: LogFormat = LogFormat::Text, choice();
-        /// Whether connects and disconnects are logged, at level "info".
-        connections: bool = true, flag();
+        /// Whether each connect and disconnect is logged, at level "info": a line each, which costs as much as the connect.
+        connections: bool = false, flag();
     }
 }

@@ -41,7 +41,10 @@ impl Shard {
         let Some(Place::Pending(pending)) = self.clients.connections.place_mut(id) else { return };
         pending.bytes.extend_from_slice(bytes);
         self.pending_bytes += bytes.len();
-        if self.pending_bytes > PENDING_BYTES_MAX && pending.bytes.len() > PENDING_BYTES_SMALL {
+        if self.pending_bytes as u64 > self.config.runtime.connect_bytes_max
+            && pending.bytes.len() > PENDING_BYTES_SMALL
+        {
+            self.clients.counters.connects_over_bytes += 1;
             // Nobody knows these clients yet, so what they may make us hold is little: the large ones go first.
             return self.refuse_pending(id, None, ReasonCode::ServerBusy);
         }
@@ -500,8 +503,9 @@ impl crate::config::MqttLimits {
     /// Bytes on their way to a client beyond which it has to go: more than deliveries can come to, which are bounded
     /// by themselves (the out-buffer's limit, or one packet above it). What is above is answers that it does not read.
     #[must_use]
-    pub(crate) fn unread_bytes_max(&self) -> usize {
-        (self.out_buffer_bytes_max as usize).saturating_add(2 * self.packet_bytes_max as usize)
+    pub(crate) fn outbound_bytes_max(&self) -> usize {
+        let deliveries = (self.out_buffer_bytes_max as usize).saturating_add(2 * self.packet_bytes_max as usize);
+        deliveries.saturating_add(self.unread_bytes_max as usize)
     }
 }
 
@@ -513,7 +517,5 @@ impl crate::config::Config {
     }
 }
 
-/// Bytes of CONNECTs that are not complete, on one shard. With more, those above [`PENDING_BYTES_SMALL`] are closed.
-const PENDING_BYTES_MAX: usize = 64 << 20;
 /// What a CONNECT that is not complete may always hold: pending_connects_max bounds their number.
 const PENDING_BYTES_SMALL: usize = 4096;

@@ -34,6 +34,8 @@ counters! {
     connects_accepted,
     /// CONNECTs that were refused, or never came in time.
     connects_refused,
+    /// CONNECTs refused before they were complete because together they held too many bytes.
+    connects_over_bytes,
     /// Connections closed at once because there were too many.
     connections_over_limit,
     /// Connections given to another shard.
@@ -70,6 +72,10 @@ counters! {
     fan_out_jobs,
     /// Times a connection was paused because the mesh was full.
     paused_for_mesh,
+    /// Times a connection's input was put off because the turn was full.
+    paused_for_turn,
+    /// Connections closed because they left too many answers unread.
+    unread_over_limit,
     /// Messages from other shards.
     mesh_received,
 }

@@ -16,13 +16,8 @@ use crate::{
     routing::Matches,
     runtime::ConnectionId,
     shard::{
-        RANK_DELIVERY, Shard, Subscription, SubscriptionBits,
-        clients::Order,
-        connections::Flags,
-        exchange::Taken,
-        frames::Frames,
-        input::{JOBS_MAX, WORK_PER_DELIVERY},
-        ledger::AnswerReference,
+        RANK_DELIVERY, Shard, Subscription, SubscriptionBits, clients::Order, connections::Flags, exchange::Taken,
+        frames::Frames, input::WORK_PER_DELIVERY, ledger::AnswerReference,
     },
     time::Moment,
 };
@@ -147,7 +142,7 @@ impl Shard {
     ) -> Here {
         let matched = !targets.is_empty();
         // The broker itself cannot wait. When many Wills come at once, those beyond the limit are delivered without slices.
-        let is_job = targets.len() > SLICE && (source != Source::Broker || self.jobs.len() < JOBS_MAX);
+        let is_job = targets.len() > SLICE && (source != Source::Broker || !self.fan_outs_are_many());
         if is_job {
             self.clients.counters.fan_out_jobs += 1;
             let message = Rc::clone(publication.share());

@@ -146,7 +146,7 @@ impl Shard {
                     }
                 }
             }
-            let used = self.consume(id, &stash, WORK_PER_TURN, now);
+            let used = self.consume(id, &stash, self.work_per_turn(), now);
             stash.drain(..used);
             if !stash.is_empty() {
                 stash.extend_from_slice(rest);
@@ -158,7 +158,7 @@ impl Shard {
                 connection.inbound_mut().stash = stash;
             }
         }
-        let used = self.consume(id, rest, WORK_PER_TURN, now);
+        let used = self.consume(id, rest, self.work_per_turn(), now);
         if let Some(rest) = rest.get(used..)
             && !rest.is_empty()
             && let Some(connection) = self.clients.connections.open_mut(id)
@@ -186,14 +186,16 @@ impl Shard {
                 return used;
             }
             let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) else { return used };
-            if connection.outbound_bytes() > self.config.mqtt.unread_bytes_max() {
+            if connection.outbound_bytes() > self.config.mqtt.outbound_bytes_max() {
                 // Answers are not dropped as QoS 0 is: a client that asks on and never reads has to go.
+                self.clients.counters.unread_over_limit += 1;
                 self.disconnect(id, ReasonCode::QuotaExceeded, now);
                 return bytes.len();
             }
             // Whoever only asks whether we live is answered in a full turn as well.
             if turn_is_full && !rest.starts_with(&PINGREQ) {
                 connection.flags.set(Flags::WAITS_FOR_TURN, true);
+                self.clients.counters.paused_for_turn += 1;
                 self.join_backlog(id);
                 return used;
             }
@@ -218,12 +220,17 @@ impl Shard {
 
     /// Whether so much was done in this turn that what can wait has to.
     pub(super) fn turn_is_full(&self) -> bool {
-        self.has_done(WORK_PER_TURN)
+        self.has_done(self.work_per_turn())
     }
 
     /// Whether as many large fan-outs are under way as there may be.
     pub(super) fn fan_outs_are_many(&self) -> bool {
-        self.jobs.len() >= JOBS_MAX
+        self.jobs.len() >= self.config.runtime.fan_out_jobs_max as usize
+    }
+
+    /// Work after which a turn handles no more input: by default a few milliseconds before the sends.
+    fn work_per_turn(&self) -> usize {
+        (self.config.runtime.turn_deliveries_max as usize).saturating_mul(WORK_PER_DELIVERY)
     }
 
     fn has_done(&self, allowed: usize) -> bool {
@@ -308,7 +315,7 @@ impl Shard {
             }
             let mut stash = std::mem::take(&mut connection.inbound_mut().stash);
             // A share of the turn only: the others in the list have waited as well.
-            let allowed = WORK_PER_TURN.min(self.work_this_turn + WORK_PER_BACKLOG_ENTRY);
+            let allowed = self.work_per_turn().min(self.work_this_turn + WORK_PER_BACKLOG_ENTRY);
             let used = self.consume(id, &stash, allowed, now);
             stash.drain(..used);
             let Some(connection) = self.clients.connections.open_mut(id) else { continue };
@@ -366,16 +373,12 @@ pub(super) fn keep_alive_patience(keep_alive_s: u16) -> std::time::Duration {
     std::time::Duration::from_millis(u64::from(keep_alive_s) * 1_500)
 }
 
-/// Work after which a turn handles no more input: a few milliseconds before the sends.
-const WORK_PER_TURN: usize = 4096 * WORK_PER_DELIVERY;
 /// Work for one connection whose input was put off, when it is its turn.
 const WORK_PER_BACKLOG_ENTRY: usize = 512 * WORK_PER_DELIVERY;
 /// What a delivery is counted as.
 pub(super) const WORK_PER_DELIVERY: usize = 4;
 /// What a packet is counted as, whatever it asks for.
 const WORK_PER_PACKET: usize = 1;
-/// Fan-outs under way at once. With as many no input is handled: each holds a list of its deliveries.
-pub(super) const JOBS_MAX: usize = 16;
 const PINGREQ: [u8; 2] = [0xC0, 0x00];
 /// A connection that waits is not received from any more once this much is stashed.
 const STASH_PAUSE_BYTES: usize = 64 * 1024;

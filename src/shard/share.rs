@@ -323,7 +323,7 @@ impl Shard {
 
     /// A session has ended: what its share groups may give to others goes back to their homes.
     pub(super) fn return_shared(&mut self, outbox: Outbox) {
-        let mut by_home: SmallVec<[(u16, Vec<(GroupIdentifier, ApplicationMessage)>); 1]> = SmallVec::new();
+        let mut by_home: SmallVec<[Returned; 1]> = SmallVec::new();
         for (origin, message) in outbox.into_shared_rest() {
             let returned = (origin.group, ApplicationMessage::clone(&message));
             match by_home.iter_mut().find(|(at_home, _)| *at_home == origin.home) {
@@ -347,6 +347,9 @@ impl Shard {
         }
     }
 }
+
+/// A home, and what goes back to its groups.
+type Returned = (u16, Vec<(GroupIdentifier, ApplicationMessage)>);
 
 /// Messages that another member is picked for in one turn; the rest waits for the next.
 const RETRIES_PER_TURN: usize = 1024;

@@ -150,13 +150,42 @@ fn a_client_that_asks_on_and_never_reads_has_to_go() {
     let mut alone = Alone::new(|config| config.mqtt.packet_bytes_max = 1024);
     let id = alone.connect(0, 1, &connect_v5("a", 2, 0, 0));
     let asks = [0xC0, 0x00].repeat(2048);
-    let max = alone.shard.config.mqtt.unread_bytes_max();
+    let max = alone.shard.config.mqtt.outbound_bytes_max();
     for _ in 0..max / asks.len() + 2 {
         alone.shard.handle_received(id, &asks, alone.now);
         // Its turns end, and nothing of what is written leaves.
         alone.shard.end_turn(alone.now);
     }
     assert!(alone.shard.clients().connections.at(0).is_none());
+    assert_eq!(alone.shard.counters().unread_over_limit, 1);
+}
+
+#[test]
+fn input_beyond_a_turns_deliveries_waits_for_the_next_turn() {
+    let mut alone = Alone::new(|config| config.runtime.turn_deliveries_max = 64);
+    let hears = alone.connect(0, 1, &connect_v5("hears", 2, 0, 0));
+    alone.give(hears, &subscribe_v5("t", 0));
+    let sends = alone.connect(1, 1, &connect_v5("sends", 2, 0, 0));
+    alone.sent.clear();
+    alone.shard.handle_received(sends, &publish_v5(0x30, "t", 0, "x").repeat(200), alone.now);
+    assert_eq!(alone.shard.counters().paused_for_turn, 1);
+    assert!(alone.shard.counters().deliveries[0] <= 64, "{:?}", alone.shard.counters().deliveries);
+    alone.run();
+    assert_eq!(alone.shard.counters().deliveries[0], 200, "nothing of it is lost");
+}
+
+#[test]
+fn incomplete_connects_hold_only_so_many_bytes() {
+    let mut alone = Alone::new(|config| config.runtime.connect_bytes_max = 64 * 1024);
+    // The start of a CONNECT of 60,000 bytes, and its user name for ever.
+    let start = [&[0x10, 0xE0, 0xD4, 0x03][..], &[0, 4], b"MQTT", &[5]].concat();
+    for slot in 0..3 {
+        let id = ConnectionId { slot, generation: 1 };
+        alone.shard.handle_accepted(id, 0, std::net::SocketAddr::from(([127, 0, 0, 1], 9)), alone.now);
+        alone.shard.handle_received(id, &[&start[..], &[b'x'; 30_000]].concat(), alone.now);
+    }
+    assert_eq!(alone.shard.counters().connects_over_bytes, 1, "the third is one too many");
+    assert_eq!(alone.shard.clients().connections.pending_ids().count(), 2);
 }
 
 #[test]
@@ -202,7 +231,7 @@ fn fan_outs_under_way_are_few_and_a_will_that_comes_on_top_is_delivered() {
     for slot in 2000..2100 {
         let id = ConnectionId { slot, generation: 1 };
         alone.shard.handle_closed(id, crate::runtime::CloseCause::EndOfStream, alone.now);
-        assert!(alone.shard.jobs.len() <= super::super::input::JOBS_MAX);
+        assert!(alone.shard.jobs.len() <= alone.shard.config.runtime.fan_out_jobs_max as usize);
     }
     alone.run();
     let heard = alone.heard(ConnectionId { slot: 1099, generation: 1 });
