@@ -176,10 +176,6 @@ pub trait Kernel {
     /// At once: ends both directions, which makes every operation in flight on this socket complete.
     fn shutdown_both(&mut self, socket: Socket);
 
-    /// At once: asks that what comes in is acknowledged together with what goes out or comes in next, not each segment by
-    /// itself. The kernel forgets it when nothing of that happens for some 40 ms. Returns whether it was so already.
-    fn delay_acknowledgements(&mut self, socket: Socket) -> bool;
-
     /// At once: makes [`Kernel::close`] reset the connection instead of delivering what is unsent.
     fn reset_on_close(&mut self, socket: Socket);
 

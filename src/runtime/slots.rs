@@ -79,10 +79,6 @@ pub(super) struct Slot {
     pub phase: Phase,
     /// The bits above.
     pub flags: u8,
-    /// Receptions since the last send, or since the kernel was last asked to delay its acknowledgements.
-    pub unanswered: u16,
-    /// How often that had to be asked again: each time twice as many receptions are waited for.
-    pub acknowledgement_backoff: u8,
     /// What goes out after the send in flight.
     pub queued: Option<Box<OutBuffer>>,
 }
@@ -147,8 +143,6 @@ impl Slots {
             listener,
             phase: Phase::Open,
             flags: 0,
-            unanswered: 0,
-            acknowledgement_backoff: 0,
             queued: None,
         };
         let id = ConnectionId { slot: index, generation: slot.generation };
@@ -207,8 +201,6 @@ impl Slots {
             listener: 0,
             phase: Phase::Vacant,
             flags: 0,
-            unanswered: 0,
-            acknowledgement_backoff: 0,
             queued: None,
         });
         self.chunks.push(chunk.collect());

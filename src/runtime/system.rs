@@ -35,24 +35,6 @@ pub(super) fn set_option<T>(socket: Socket, level: libc::c_int, name: libc::c_in
     checked(unsafe { libc::setsockopt(socket.0, level, name, (&raw const value).cast(), length) }).map(drop)
 }
 
-/// Reads an option that is an integer.
-fn option(socket: Socket, level: libc::c_int, name: libc::c_int) -> Result<libc::c_int, Errno> {
-    let mut value: libc::c_int = 0;
-    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-    let pointer = (&raw mut value).cast();
-    // SAFETY: the pointer and the length describe `value`, which lives through the call.
-    checked(unsafe { libc::getsockopt(socket.0, level, name, pointer, &raw mut length) }).map(|_| value)
-}
-
-/// Puts a connection into the kernel's interactive mode, in which an acknowledgement waits for data to go with or for the
-/// next segment. Returns whether it was in that mode.
-pub(super) fn delay_acknowledgements(socket: Socket) -> Result<bool, Errno> {
-    if option(socket, libc::IPPROTO_TCP, libc::TCP_QUICKACK)? == 0 {
-        return Ok(true);
-    }
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_QUICKACK, 0 as libc::c_int).map(|()| false)
-}
-
 /// Makes close(2) reset the connection.
 pub(super) fn reset_on_close(socket: Socket) -> Result<(), Errno> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 })

@@ -306,10 +306,6 @@ impl Kernel for Uring {
         let _ = system::shutdown(socket, libc::SHUT_RDWR);
     }
 
-    fn delay_acknowledgements(&mut self, socket: Socket) -> bool {
-        system::delay_acknowledgements(socket).unwrap_or(true)
-    }
-
     fn reset_on_close(&mut self, socket: Socket) {
         let _ = system::reset_on_close(socket);
     }

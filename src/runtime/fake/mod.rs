@@ -54,10 +54,6 @@ pub struct FakeKernel {
     free_buffers: Vec<u16>,
     buffer_bytes: usize,
     enters: u64,
-    /// How often a delay of acknowledgements was asked for.
-    pub(super) acknowledgements_asked: u64,
-    /// Whether it was said to be so already.
-    pub(super) acknowledgements_are_delayed: bool,
 }
 
 /// What was asked for and not yet submitted: it names descriptors.
@@ -92,8 +88,6 @@ impl FakeKernel {
             free_buffers: (0..buffers).collect(),
             buffer_bytes: buffer_bytes.max(1),
             enters: 0,
-            acknowledgements_asked: 0,
-            acknowledgements_are_delayed: true,
         }
     }
 
@@ -335,11 +329,6 @@ impl Kernel for FakeKernel {
 
     fn shutdown_both(&mut self, socket: Socket) {
         self.network.shutdown(socket, true);
-    }
-
-    fn delay_acknowledgements(&mut self, _socket: Socket) -> bool {
-        self.acknowledgements_asked += 1;
-        self.acknowledgements_are_delayed
     }
 
     fn reset_on_close(&mut self, socket: Socket) {

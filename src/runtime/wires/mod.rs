@@ -92,8 +92,6 @@ pub struct WiresCounters {
     pub sends: u64,
     /// Sends that went out in part and were continued.
     pub partial_sends: u64,
-    /// Connections that only sent, whose acknowledgements were put together from then on.
-    pub acknowledgements_delayed: u64,
     /// Receives that found no buffer in the pool and were armed again.
     pub starved: u64,
     /// Times that accepting paused for want of descriptors or memory.
@@ -377,7 +375,6 @@ impl<K: Kernel> Wires<K> {
         let Some(slot) = self.slots.find(id) else { return };
         slot.flags |= SENDING;
         slot.sent_bytes = skip_bytes;
-        slot.unanswered = 0;
         self.counters.sends += 1;
         self.kernel.send(id.tag(OperationKind::Send), slot.socket, buffer, skip_bytes as usize);
     }

@@ -72,7 +72,6 @@ impl<K: Kernel> Wires<K> {
                 });
                 if phase == Some(Phase::Open) {
                     handler.on_received(id, self.kernel.buffer(buffer, length));
-                    self.note_unanswered(id);
                 }
                 self.kernel.give_back(buffer);
                 match phase {
@@ -83,25 +82,6 @@ impl<K: Kernel> Wires<K> {
             }
             Reception::EndOfStream => self.on_end_of_stream(handler, id),
             Reception::Failed(errno) => self.on_receive_failed(handler, id, errno, more),
-        }
-    }
-
-    /// A client that only sends, as a publisher at QoS 0 does, has each of its segments acknowledged by one of its own,
-    /// which costs about as much as receiving it. Who is answered has its acknowledgements ride on the answers.
-    ///
-    /// The kernel keeps the delay while segments come within some 40 ms of each other. A client with Nagle's algorithm may
-    /// wait that long, once; each time the delay has to be asked for again, twice as many receptions pass before.
-    fn note_unanswered(&mut self, id: ConnectionId) {
-        let Some(slot) = self.slots.find(id) else { return };
-        slot.unanswered += 1;
-        if slot.unanswered < UNANSWERED_MIN << slot.acknowledgement_backoff {
-            return;
-        }
-        slot.unanswered = 0;
-        let socket = slot.socket;
-        if !self.kernel.delay_acknowledgements(socket) {
-            self.counters.acknowledgements_delayed += 1;
-            slot.acknowledgement_backoff = (slot.acknowledgement_backoff + 1).min(ACKNOWLEDGEMENT_BACKOFF_MAX);
         }
     }
 
@@ -183,8 +163,3 @@ impl<K: Kernel> Wires<K> {
         }
     }
 }
-
-/// Receptions without an answer after which acknowledgements are delayed.
-const UNANSWERED_MIN: u16 = 64;
-/// With it 32,768 receptions pass between two requests for the delay.
-const ACKNOWLEDGEMENT_BACKOFF_MAX: u8 = 9;

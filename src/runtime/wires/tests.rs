@@ -449,28 +449,3 @@ fn send_gives_back_what_it_cannot_take() {
     wires.close(id, Close::Reset);
     assert!(wires.send(id, back).is_err());
 }
-
-#[test]
-fn who_only_sends_is_acknowledged_later_and_less_and_less_often_asked_for() {
-    let (_network, mut wires, mut notes, client, id) = one_connection(100);
-    wires.receive(id);
-    let mut receive = |wires: &mut Wires<FakeKernel>, count: u32| {
-        for _ in 0..count {
-            client.write(b"x");
-            wires.turn(&mut notes, Wait::No, Moment::default());
-        }
-        wires.kernel_mut().acknowledgements_asked
-    };
-    // The first turns arm the recv.
-    receive(&mut wires, 2);
-    let answered = Box::new(OutBuffer::from(&b"an answer"[..]));
-    assert_eq!(receive(&mut wires, 60), 0);
-    wires.send(id, answered).expect("nothing waits");
-    assert_eq!(receive(&mut wires, 60), 0, "what is answered is acknowledged with the answer");
-    assert_eq!(receive(&mut wires, 10), 1);
-    // As long as the kernel keeps the delay it is asked at the same pace.
-    assert_eq!(receive(&mut wires, 128), 3);
-    wires.kernel_mut().acknowledgements_are_delayed = false;
-    assert_eq!(receive(&mut wires, 64 + 128 + 256), 6);
-    assert_eq!(wires.counters().acknowledgements_delayed, 3);
-}
