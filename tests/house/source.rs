@@ -65,7 +65,7 @@ fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
     for entry in entries {
         let path = entry.expect("a readable directory").path();
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if path.is_dir() && !hidden && !path.ends_with("node_modules") {
+        if path.is_dir() && !hidden && !path.ends_with("node_modules") && !path.ends_with("target") {
             collect(&path, paths);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             paths.push(path);
