@@ -86,11 +86,24 @@ pub struct RetainedStore<M> {
     tombstones_lost: u64,
 }
 
-/// Orders and looks like its topic.
+/// Orders and looks like its topic. Boxed, because the nodes of the tree are hardly more than half full.
 #[derive(Debug)]
-struct Entry<M> {
+struct Entry<M>(Box<Held<M>>);
+
+#[derive(Debug)]
+struct Held<M> {
     stamp: Stamp,
     message: M,
+}
+
+impl<M> Entry<M> {
+    fn new(stamp: Stamp, message: M) -> Self {
+        Self(Box::new(Held { stamp, message }))
+    }
+
+    fn into_message(self) -> M {
+        self.0.message
+    }
 }
 
 /// The clearing of a topic, which the hash of all 64 bits stands for.
@@ -122,12 +135,12 @@ impl<M: HasTopic> RetainedStore<M> {
     pub fn put(&mut self, stamp: Stamp, message: M) -> Put<M> {
         self.newest_micros = self.newest_micros.max(stamp.micros);
         if let Some(present) = self.entries.get(message.topic_bytes()) {
-            if is_newer(present.stamp, stamp) {
+            if is_newer(present.0.stamp, stamp) {
                 return Put::Older;
             }
-            self.bytes = self.bytes - present.message.bytes() + message.bytes();
-            let replaced = self.entries.replace(Entry { stamp, message });
-            return replaced.map_or(Put::Stored, |entry| Put::Replaced(entry.message));
+            self.bytes = self.bytes - present.0.message.bytes() + message.bytes();
+            let replaced = self.entries.replace(Entry::new(stamp, message));
+            return replaced.map_or(Put::Stored, |entry| Put::Replaced(entry.into_message()));
         }
         if !self.tombstones.is_empty() {
             let topic_hash = self.key.topic(message.topic()).whole;
@@ -137,28 +150,28 @@ impl<M: HasTopic> RetainedStore<M> {
             }
         }
         self.bytes += message.bytes();
-        self.entries.insert(Entry { stamp, message });
+        self.entries.insert(Entry::new(stamp, message));
         Put::Stored // [v3 MQTT-3.3.1-5] [v3 MQTT-3.3.1-7] [v5 MQTT-3.3.1-5]
     }
 
     /// Clears a topic unless what it has is newer, and refuses older messages that come later.
     pub fn clear(&mut self, topic: &str, stamp: Stamp) -> Clear<M> {
         self.newest_micros = self.newest_micros.max(stamp.micros);
-        if self.entries.get(topic.as_bytes()).is_some_and(|present| is_newer(present.stamp, stamp)) {
+        if self.entries.get(topic.as_bytes()).is_some_and(|present| is_newer(present.0.stamp, stamp)) {
             return Clear::Older;
         }
         if !self.bury(topic, stamp) {
             return Clear::Older;
         }
         let Some(cleared) = self.entries.take(topic.as_bytes()) else { return Clear::Nothing };
-        self.bytes -= cleared.message.bytes();
-        Clear::Cleared(cleared.message) // [v3 MQTT-3.3.1-10] [v5 MQTT-3.3.1-6]
+        self.bytes -= cleared.0.message.bytes();
+        Clear::Cleared(cleared.into_message()) // [v3 MQTT-3.3.1-10] [v5 MQTT-3.3.1-6]
     }
 
     /// The message of a topic.
     #[must_use]
     pub fn exact(&self, topic: &str) -> Option<(Stamp, &M)> {
-        self.entries.get(topic.as_bytes()).map(|entry| (entry.stamp, &entry.message))
+        self.entries.get(topic.as_bytes()).map(|entry| (entry.0.stamp, &entry.0.message))
     }
 
     /// Visits messages whose topics match `filter`, from `cursor` on (`None`: from the first), in order of topic.
@@ -179,14 +192,14 @@ impl<M: HasTopic> RetainedStore<M> {
         let mut found = 0;
         for _ in 0..max_steps.max(1) {
             let entry = entries.next()?;
-            let topic = entry.message.topic();
+            let topic = entry.0.message.topic();
             // The literal prefix `a/b` has all that can match behind it, and with it in front.
             if !topic.starts_with(first) {
                 return None;
             }
             match next_candidate(filter, topic) {
                 Next::Matches => {
-                    visit(entry.stamp, &entry.message);
+                    visit(entry.0.stamp, &entry.0.message);
                     found += 1;
                     if found >= max_found.max(1) {
                         return Some(Cursor(behind(topic).into()));
@@ -199,7 +212,7 @@ impl<M: HasTopic> RetainedStore<M> {
                 Next::End => return None,
             }
         }
-        entries.next().map(|entry| Cursor(entry.message.topic().into()))
+        entries.next().map(|entry| Cursor(entry.0.message.topic().into()))
     }
 
     /// Takes out messages for which `is_over` holds, looking at no more than `max_steps`, and hands them to `removed`.
@@ -215,13 +228,13 @@ impl<M: HasTopic> RetainedStore<M> {
     ) -> Option<Cursor> {
         let start = cursor.map_or_else(String::new, |cursor| String::from(cursor.0));
         let mut entries = self.from(&start);
-        let slice = entries.by_ref().take(max_steps.max(1)).filter(|entry| is_over(&entry.message));
-        let over: Vec<Box<[u8]>> = slice.map(|entry| entry.message.topic_bytes().into()).collect();
-        let next = entries.next().map(|entry| Cursor(entry.message.topic().into()));
+        let slice = entries.by_ref().take(max_steps.max(1)).filter(|entry| is_over(&entry.0.message));
+        let over: Vec<Box<[u8]>> = slice.map(|entry| entry.0.message.topic_bytes().into()).collect();
+        let next = entries.next().map(|entry| Cursor(entry.0.message.topic().into()));
         for topic in over {
             if let Some(entry) = self.entries.take(&*topic) {
-                self.bytes -= entry.message.bytes();
-                removed(entry.message);
+                self.bytes -= entry.0.message.bytes();
+                removed(entry.into_message());
             }
         }
         next
@@ -364,13 +377,13 @@ fn behind(topic: &str) -> String {
 
 impl<M: HasTopic> Borrow<[u8]> for Entry<M> {
     fn borrow(&self) -> &[u8] {
-        self.message.topic_bytes()
+        self.0.message.topic_bytes()
     }
 }
 
 impl<M: HasTopic> PartialEq for Entry<M> {
     fn eq(&self, other: &Self) -> bool {
-        self.message.topic_bytes() == other.message.topic_bytes()
+        self.0.message.topic_bytes() == other.0.message.topic_bytes()
     }
 }
 
@@ -384,7 +397,7 @@ impl<M: HasTopic> PartialOrd for Entry<M> {
 
 impl<M: HasTopic> Ord for Entry<M> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.message.topic_bytes().cmp(other.message.topic_bytes())
+        self.0.message.topic_bytes().cmp(other.0.message.topic_bytes())
     }
 }
 
