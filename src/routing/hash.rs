@@ -99,7 +99,8 @@ impl HashKey {
         if depth_mask == 0 {
             return self.topic(topic);
         }
-        if depth_mask & 1 != 0 {
+        // [v3 MQTT-4.7.2-1] [v5 MQTT-4.7.2-1] A filter that begins with a wildcard matches no topic that begins with `$`.
+        if depth_mask & 1 != 0 && !topic.starts_with('$') {
             prefixes.push(self.finished(self.topic));
         }
         let (state, levels) = self.walk(self.topic, topic, |depth, state| {
@@ -335,6 +336,17 @@ mod tests {
             }).collect();
             prop_assert_eq!(prefixes.to_vec(), expected);
         }
+    }
+
+    #[test]
+    fn who_subscribes_to_everything_is_not_asked_for_topics_of_the_broker() {
+        let key = HashKey::from_seed(SEED);
+        let prefixes_of = |topic| {
+            let mut prefixes = Prefixes::new();
+            key.topic_with_prefixes(topic, 0b11, &mut prefixes);
+            prefixes.len()
+        };
+        assert_eq!((prefixes_of("a/b"), prefixes_of("$SYS/b"), prefixes_of("a/$b")), (2, 1, 2));
     }
 
     #[test]
