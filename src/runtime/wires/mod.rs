@@ -429,6 +429,12 @@ impl<K: Kernel> Wires<K> {
         buffer: Box<OutBuffer>,
     ) {
         match self.slots.find(id).map(|slot| slot.phase) {
+            // What came before is handled first: the recv that is armed for what follows finds the end as well.
+            Some(Phase::Open) if !handler.is_over_without_input(id) => {
+                if let Some(slot) = self.slots.find(id) {
+                    slot.queued = None;
+                }
+            }
             Some(Phase::Open) => {
                 handler.on_closed(id, CloseCause::Failed(errno), Some(buffer));
                 self.finish(id, Close::Linger);

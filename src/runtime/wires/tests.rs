@@ -449,3 +449,46 @@ fn send_gives_back_what_it_cannot_take() {
     wires.close(id, Close::Reset);
     assert!(wires.send(id, back).is_err());
 }
+
+#[derive(Default)]
+struct Busy {
+    asked: usize,
+    is_over: bool,
+    closed: usize,
+}
+
+impl WireHandler for Busy {
+    fn on_accepted(&mut self, _id: ConnectionId, _listener: u16, _peer: SocketAddr) {}
+
+    fn on_received(&mut self, _id: ConnectionId, _bytes: &mut [u8]) {}
+
+    fn is_over_without_input(&mut self, _id: ConnectionId) -> bool {
+        self.asked += 1;
+        self.is_over
+    }
+
+    fn on_sent(&mut self, _id: ConnectionId, _buffer: Box<OutBuffer>, _bytes: usize) {}
+
+    fn on_closed(&mut self, _id: ConnectionId, _cause: CloseCause, _buffer: Option<Box<OutBuffer>>) {
+        self.closed += 1;
+    }
+}
+
+#[test]
+fn a_send_that_fails_leaves_the_input_before_it_to_be_handled() {
+    let (_network, mut wires, _notes, client, id) = one_connection(4);
+    let mut busy = Busy::default();
+    wires.send(id, Box::new(OutBuffer::from(&b"more than the client takes"[..]))).expect("nothing waits");
+    wires.turn(&mut busy, Wait::No, Moment::default());
+    client.reset();
+    for _ in 0..3 {
+        wires.turn(&mut busy, Wait::No, Moment::default());
+    }
+    assert_eq!((busy.asked, busy.closed), (1, 0));
+    busy.is_over = true;
+    wires.resume(id);
+    for _ in 0..3 {
+        wires.turn(&mut busy, Wait::No, Moment::default());
+    }
+    assert_eq!((busy.closed, wires.len()), (1, 0));
+}
