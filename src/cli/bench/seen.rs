@@ -5,13 +5,12 @@
 pub(super) struct Seen {
     words: Box<[u64]>,
     limit: u32,
-    count: u32,
 }
 
 impl Seen {
     /// None yet of the numbers below `limit`.
     pub fn new(limit: u32) -> Self {
-        Seen { words: vec![0; limit.div_ceil(64) as usize].into(), limit, count: 0 }
+        Seen { words: vec![0; limit.div_ceil(64) as usize].into(), limit }
     }
 
     /// Takes note of a number below the limit. Returns whether it is the first time.
@@ -21,13 +20,12 @@ impl Seen {
         let (word, bit) = (&mut self.words[number as usize / 64], 1 << (number % 64));
         let is_new = *word & bit == 0;
         *word |= bit;
-        self.count += u32::from(is_new);
         is_new
     }
 
     /// How many never came.
     pub fn missing(&self) -> u32 {
-        self.limit - self.count
+        self.limit - self.words.iter().map(|word| word.count_ones()).sum::<u32>()
     }
 }
 
