@@ -5,7 +5,8 @@
 //! what the client holds can be told from the sequence alone, so identifiers survive a crash without being stored. The
 //! span from the oldest unacknowledged message to the newest sent one stays below 65,535, so no identifier is in use
 //! twice. At most `quota` messages are sent on one connection and unacknowledged. When the client comes back, what is
-//! in flight is sent again first, in order and within the new connection's quota, and new messages after it.
+//! in flight is sent again first, in order and within the new connection's quota, and new messages after it. Memory
+//! follows what is unacknowledged, not the span: a client that leaves one message unacknowledged costs one entry.
 //! Never: an opinion about the socket, about time, or about which message to drop when the queue is full.
 //!
 //! ```text
@@ -55,24 +56,35 @@ struct Queued {
     delivery: Delivery,
 }
 
+/// A delivery that was sent.
+#[derive(Debug)]
+struct InFlight {
+    sequence: u64,
+    stage: Stage,
+}
+
 /// Where a sent delivery stands.
 #[derive(Debug)]
-enum InFlight {
+enum Stage {
     /// PUBLISH was sent; PUBACK or PUBREC is due. `counts`: it was sent on this connection, against its quota.
     Sent { delivery: Delivery, counts: bool },
     /// QoS 2: PUBREC came and PUBREL was sent; PUBCOMP is due. The message is not needed any more.
     Released { counts: bool },
-    /// Acknowledged, or a sequence number that was never sent: waits for older ones to go.
+    /// Acknowledged before an older one was: goes with that, or when there are too many of its kind.
     Gone,
 }
 
-impl InFlight {
+impl Stage {
     fn counts(&self) -> bool {
-        matches!(self, InFlight::Sent { counts: true, .. } | InFlight::Released { counts: true })
+        matches!(self, Stage::Sent { counts: true, .. } | Stage::Released { counts: true })
     }
 
     fn is_sent_with(&self, qos: QoS) -> bool {
-        matches!(self, InFlight::Sent { delivery, .. } if delivery.qos == qos)
+        matches!(self, Stage::Sent { delivery, .. } if delivery.qos == qos)
+    }
+
+    fn is_gone(&self) -> bool {
+        matches!(self, Stage::Gone)
     }
 }
 
@@ -99,9 +111,10 @@ pub enum Resend {
 /// The messages on their way to one client. See the module's header.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// The sequence number of `in_flight[0]`; without any, of nothing.
-    base: u64,
+    /// By sequence number; the first one is not gone.
     in_flight: VecDeque<InFlight>,
+    /// Of `in_flight`, those that are gone.
+    gone: u32,
     queue: VecDeque<Queued>,
     next_sequence: u64,
     /// PUBLISHes sent on this connection whose exchange is not complete.
@@ -170,14 +183,9 @@ impl Outbox {
         // [v5 MQTT-4.3.2-1] [v5 MQTT-4.3.3-1] The next sequence number has an identifier that is not in use.
         let Queued { sequence, delivery } = self.queue.pop_front()?;
         self.queued_bytes -= delivery.message.charged_bytes() as u64;
-        if self.in_flight.is_empty() {
-            self.base = sequence;
-        }
-        while self.base + (self.in_flight.len() as u64) < sequence {
-            self.in_flight.push_back(InFlight::Gone);
-        }
         // [v5 MQTT-4.3.2-3] [v5 MQTT-4.3.3-3] Unacknowledged from here on.
-        self.in_flight.push_back(InFlight::Sent { delivery: delivery.clone(), counts: true });
+        let stage = Stage::Sent { delivery: delivery.clone(), counts: true };
+        self.in_flight.push_back(InFlight { sequence, stage });
         self.resend_from = self.in_flight.len();
         self.counted += 1;
         Some((Some(identifier_of(sequence)), delivery))
@@ -185,22 +193,19 @@ impl Outbox {
 
     /// Forgets the delivery in flight as `identifier`, as if acknowledged: it turned out too large for the client.
     pub fn abandon(&mut self, identifier: PacketIdentifier) {
-        if let Some(entry) = self.entry_mut(identifier)
-            && let InFlight::Sent { counts, .. } = *entry
+        if let Some(index) = self.find(identifier)
+            && matches!(self.in_flight[index].stage, Stage::Sent { .. })
         {
-            *entry = InFlight::Gone;
-            self.complete(counts);
+            self.complete(index);
         }
     }
 
     /// PUBACK came: a QoS 1 exchange is complete.
     pub fn handle_puback(&mut self, identifier: PacketIdentifier) -> Acknowledged {
-        match self.entry_mut(identifier) {
+        match self.find(identifier) {
             // [v3 MQTT-4.3.2-1] [v5 MQTT-4.3.2-3] [v5 MQTT-4.4.0-2]
-            Some(entry) if entry.is_sent_with(QoS::AtLeastOnce) => {
-                let counts = entry.counts();
-                *entry = InFlight::Gone;
-                self.complete(counts);
+            Some(index) if self.in_flight[index].stage.is_sent_with(QoS::AtLeastOnce) => {
+                self.complete(index);
                 Acknowledged::Completed
             }
             _ => Acknowledged::Unknown,
@@ -209,32 +214,30 @@ impl Outbox {
 
     /// PUBREC came. `refused`: it carries a ReasonCode of 0x80 or more, which ends the exchange.
     pub fn handle_pubrec(&mut self, identifier: PacketIdentifier, refused: bool) -> Acknowledged {
-        match self.entry_mut(identifier) {
-            Some(entry) if entry.is_sent_with(QoS::ExactlyOnce) => {
-                let counts = entry.counts();
+        let Some(index) = self.find(identifier) else { return Acknowledged::Unknown };
+        let stage = &mut self.in_flight[index].stage;
+        match stage {
+            Stage::Sent { delivery, counts } if delivery.qos == QoS::ExactlyOnce => {
                 if refused {
                     // [v5 MQTT-4.4.0-2] [v5 MQTT-4.8.2-6]
-                    *entry = InFlight::Gone;
-                    self.complete(counts);
+                    self.complete(index);
                     return Acknowledged::Completed;
                 }
                 // [v3 MQTT-4.3.3-1] [v5 MQTT-4.3.3-4] [v5 MQTT-4.3.3-6]
-                *entry = InFlight::Released { counts };
+                *stage = Stage::Released { counts: *counts };
                 Acknowledged::Release
             }
-            Some(InFlight::Released { .. }) if !refused => Acknowledged::Release,
+            Stage::Released { .. } if !refused => Acknowledged::Release,
             _ => Acknowledged::Unknown,
         }
     }
 
     /// PUBCOMP came: a QoS 2 exchange is complete.
     pub fn handle_pubcomp(&mut self, identifier: PacketIdentifier) -> Acknowledged {
-        match self.entry_mut(identifier) {
+        match self.find(identifier) {
             // [v5 MQTT-4.3.3-5]
-            Some(entry) if matches!(entry, InFlight::Released { .. }) => {
-                let counts = entry.counts();
-                *entry = InFlight::Gone;
-                self.complete(counts);
+            Some(index) if matches!(self.in_flight[index].stage, Stage::Released { .. }) => {
+                self.complete(index);
                 Acknowledged::Completed
             }
             _ => Acknowledged::Unknown,
@@ -246,9 +249,9 @@ impl Outbox {
         self.resend_from = 0;
         self.counted = 0;
         for entry in &mut self.in_flight {
-            match entry {
-                InFlight::Sent { counts, .. } | InFlight::Released { counts } => *counts = false,
-                InFlight::Gone => {}
+            match &mut entry.stage {
+                Stage::Sent { counts, .. } | Stage::Released { counts } => *counts = false,
+                Stage::Gone => {}
             }
         }
     }
@@ -258,15 +261,15 @@ impl Outbox {
     pub fn next_resend(&mut self, quota: u32) -> Option<Resend> {
         // [v3 MQTT-4.4.0-1] [v5 MQTT-4.4.0-1] [v3 MQTT-4.6.0-1]
         while let Some(entry) = self.in_flight.get_mut(self.resend_from) {
-            let identifier = identifier_of(self.base + self.resend_from as u64);
-            match entry {
-                InFlight::Gone => self.resend_from += 1,
-                InFlight::Released { .. } => {
+            let identifier = identifier_of(entry.sequence);
+            match &mut entry.stage {
+                Stage::Gone => self.resend_from += 1,
+                Stage::Released { .. } => {
                     self.resend_from += 1;
                     return Some(Resend::PubRel(identifier));
                 }
-                InFlight::Sent { .. } if self.counted >= quota => return None,
-                InFlight::Sent { delivery, counts } => {
+                Stage::Sent { .. } if self.counted >= quota => return None,
+                Stage::Sent { delivery, counts } => {
                     *counts = true;
                     let delivery = delivery.clone();
                     self.counted += 1;
@@ -283,8 +286,8 @@ impl Outbox {
     /// alone.
     pub fn into_shared_rest(self) -> impl Iterator<Item = (ShareOrigin, Rc<ApplicationMessage>)> {
         // [v5 MQTT-4.8.2-5]
-        let begun = self.in_flight.into_iter().filter_map(|entry| match entry {
-            InFlight::Sent { delivery, .. } if delivery.qos == QoS::AtLeastOnce => Some(delivery),
+        let begun = self.in_flight.into_iter().filter_map(|entry| match entry.stage {
+            Stage::Sent { delivery, .. } if delivery.qos == QoS::AtLeastOnce => Some(delivery),
             _ => None,
         });
         let unsent = self.queue.into_iter().map(|queued| queued.delivery);
@@ -300,14 +303,17 @@ impl Outbox {
     /// Panics when what always holds does not.
     #[cfg(any(test, debug_assertions))]
     pub fn check_invariants(&self) {
-        let counted = self.in_flight.iter().filter(|entry| entry.counts()).count();
+        let counted = self.in_flight.iter().filter(|entry| entry.stage.counts()).count();
         assert_eq!(counted as u32, self.counted);
+        let gone = self.in_flight.iter().filter(|entry| entry.stage.is_gone()).count();
+        assert_eq!(gone as u32, self.gone);
+        assert!(gone < GONE_MIN as usize || gone * 2 <= self.in_flight.len(), "what is gone takes no room for long");
         assert!(self.resend_from <= self.in_flight.len());
-        assert!(
-            !matches!(self.in_flight.front(), Some(InFlight::Gone)),
-            "the window begins with what is unacknowledged"
-        );
-        assert!((self.in_flight.len() as u64) < SPAN_MAX || planted(Bug::PacketIdentifierReused));
+        assert!(self.in_flight.iter().is_sorted_by(|one, next| one.sequence < next.sequence));
+        if let (Some(first), Some(last)) = (self.in_flight.front(), self.in_flight.back()) {
+            assert!(!first.stage.is_gone(), "the window begins with what is unacknowledged");
+            assert!(last.sequence - first.sequence < SPAN_MAX - 1 || planted(Bug::PacketIdentifierReused));
+        }
         let bytes: u64 = self.queue.iter().map(|queued| queued.delivery.message.charged_bytes() as u64).sum();
         assert_eq!(bytes, self.queued_bytes);
     }
@@ -318,30 +324,49 @@ impl Outbox {
             return true;
         }
         // [v3 MQTT-2.3.1-4] [v5 MQTT-2.2.1-4] [v3 MQTT-2.3.1-3]
-        self.in_flight.is_empty() || sequence - self.base < SPAN_MAX - 1
+        self.in_flight.front().is_none_or(|first| sequence - first.sequence < SPAN_MAX - 1)
     }
 
-    fn entry_mut(&mut self, identifier: PacketIdentifier) -> Option<&mut InFlight> {
-        let first = u64::from(identifier_of(self.base).value());
-        let offset = (u64::from(identifier.value()) + SPAN_MAX - first) % SPAN_MAX;
-        self.in_flight.get_mut(offset as usize)
+    /// Where the delivery in flight with this identifier stands.
+    fn find(&self, identifier: PacketIdentifier) -> Option<usize> {
+        let first = self.in_flight.front()?.sequence;
+        let offset = (u64::from(identifier.value()) + SPAN_MAX - u64::from(identifier_of(first).value())) % SPAN_MAX;
+        let sequence = first + offset;
+        // Where nothing was dropped or let go of before it, it stands at its offset.
+        match self.in_flight.get(offset as usize) {
+            Some(entry) if entry.sequence == sequence => Some(offset as usize),
+            _ => self.in_flight.binary_search_by_key(&sequence, |entry| entry.sequence).ok(),
+        }
     }
 
-    /// One exchange is complete: moves the window on past everything that is gone. `counts`: it counted against the
-    /// quota.
-    fn complete(&mut self, counts: bool) {
-        self.counted -= u32::from(counts);
-        while matches!(self.in_flight.front(), Some(InFlight::Gone)) {
-            self.in_flight.pop_front();
-            self.base += 1;
+    /// The exchange at `index` is complete: moves the window on past everything that is gone.
+    fn complete(&mut self, index: usize) {
+        let stage = std::mem::replace(&mut self.in_flight[index].stage, Stage::Gone);
+        self.counted -= u32::from(stage.counts());
+        self.gone += 1;
+        while self.in_flight.pop_front_if(|entry| entry.stage.is_gone()).is_some() {
+            self.gone -= 1;
             self.resend_from = self.resend_from.saturating_sub(1);
         }
+        if self.gone >= GONE_MIN && self.gone as usize * 2 > self.in_flight.len() {
+            self.let_go();
+        }
+    }
+
+    /// Takes out what is gone and was kept only because something older is not.
+    fn let_go(&mut self) {
+        let before = self.in_flight.iter().take(self.resend_from);
+        self.resend_from -= before.filter(|entry| entry.stage.is_gone()).count();
+        self.in_flight.retain(|entry| !entry.stage.is_gone());
+        self.gone = 0;
     }
 }
 
 /// There are 65,535 PacketIdentifiers.
 const SPAN_MAX: u64 = 65_535;
 const SPARE_ENTRIES: usize = 4;
+/// So many entries that are gone are worth taking out of the middle of the window.
+const GONE_MIN: u32 = 32;
 
 fn identifier_of(sequence: u64) -> PacketIdentifier {
     let value = 1 + (sequence % SPAN_MAX) as u16;
@@ -443,6 +468,54 @@ mod tests {
         assert_eq!(outbox.handle_puback(held), Acknowledged::Completed);
         assert!(send(&mut outbox, u32::MAX).is_some());
         outbox.check_invariants();
+    }
+
+    #[test]
+    fn a_message_that_is_never_acknowledged_costs_one_entry() {
+        let mut outbox = Outbox::default();
+        for _ in 0..3 {
+            outbox.push(delivery(QoS::AtLeastOnce));
+        }
+        let held: Vec<_> = (0..3).map(|_| send(&mut outbox, 9).unwrap()).collect();
+        assert_eq!(outbox.handle_puback(held[1]), Acknowledged::Completed);
+        let held = [held[0], held[2]];
+        for _ in 0..50_000 {
+            outbox.push(delivery(QoS::AtLeastOnce));
+            let identifier = send(&mut outbox, 9).unwrap();
+            assert_eq!(outbox.handle_puback(identifier), Acknowledged::Completed);
+            assert_eq!(outbox.handle_puback(identifier), Acknowledged::Unknown);
+            outbox.check_invariants();
+        }
+        assert!(outbox.in_flight.len() < 2 + 2 * GONE_MIN as usize);
+        // Entries are found although others before them were taken out, also between two connections.
+        assert_eq!(resend_all(&mut outbox), held.map(|identifier| (identifier, false)));
+        outbox.check_invariants();
+        assert_eq!(outbox.handle_puback(held[1]), Acknowledged::Completed);
+        assert_eq!(outbox.handle_puback(held[0]), Acknowledged::Completed);
+        assert!(outbox.is_empty());
+        outbox.check_invariants();
+    }
+
+    #[test]
+    fn what_is_let_go_of_in_the_midst_of_a_resume_does_not_skip_anything() {
+        let mut outbox = Outbox::default();
+        (0..200).for_each(|_| outbox.push(delivery(QoS::AtLeastOnce)));
+        let sent: Vec<_> = (0..200).map(|_| send(&mut outbox, 200).unwrap()).collect();
+        outbox.begin_resume();
+        for identifier in &sent[..50] {
+            assert!(matches!(outbox.next_resend(200), Some(Resend::Publish(again, _)) if again == *identifier));
+        }
+        // Sent again or not, these are acknowledged, and the first is not.
+        for identifier in sent[1..=100].iter().chain(&sent[150..]) {
+            assert_eq!(outbox.handle_puback(*identifier), Acknowledged::Completed);
+        }
+        outbox.check_invariants();
+        assert!(outbox.in_flight.len() < 150);
+        let rest = std::iter::from_fn(|| match outbox.next_resend(200) {
+            Some(Resend::Publish(identifier, _)) => Some(identifier),
+            _ => None,
+        });
+        assert_eq!(rest.collect::<Vec<_>>(), sent[101..150]);
     }
 
     #[test]

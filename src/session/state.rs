@@ -50,8 +50,8 @@ pub struct Session {
     pub expiry_interval_s: u32,
     /// When its client left, while it is away.
     pub offline_since: Moment,
-    /// Scratch of the fan-out: the publication that last touched this session.
-    pub mark: u32,
+    /// Scratch of the fan-out: where this session stood among the targets of the last publication that it was one of.
+    pub fan_out_place: u32,
     /// The newest CONNECT that reached this session: an older one never evicts a newer one's connection.
     pub connect_stamp: Stamp,
     /// Its subscriptions.
@@ -74,7 +74,7 @@ impl Session {
             generation,
             expiry_interval_s: 0,
             offline_since: Moment::default(),
-            mark: 0,
+            fan_out_place: 0,
             connect_stamp: Stamp::default(),
             subscriptions: SmallVec::new(),
             outbox: None,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::{
     config::{Config, QueueFull, SlowSubscriber},
-    message::{Publication, SubscriptionIdentifiers},
+    message::{ApplicationMessage, Publication, SubscriptionIdentifiers},
     mqtt::{
         AckKind, PacketIdentifier, ProtocolVersion, PublishFlags, PublishHead, QoS, ReasonCode, ack::encode_success,
         publish,
@@ -71,6 +71,8 @@ pub struct Clients {
     pub counters: Counters,
     /// Connections to close at the end of the turn, with the reason.
     pub condemned: Vec<(ConnectionId, ReasonCode)>,
+    /// Messages of share groups that were dropped from a full queue: other members may have them.
+    pub displaced: Vec<(ShareOrigin, Rc<ApplicationMessage>)>,
     /// The settings.
     pub config: Rc<Config>,
     next_generation: u32,
@@ -87,6 +89,7 @@ impl Clients {
             key,
             counters: Counters::default(),
             condemned: Vec::new(),
+            displaced: Vec::new(),
             config,
             next_generation: 0,
         }
@@ -209,16 +212,20 @@ impl Clients {
             && (outbox.queued() >= limits.queue_messages_max as usize
                 || outbox.queued_bytes() + bytes > limits.queue_bytes_max)
         {
-            self.counters.dropped_queue_full += 1;
-            match limits.queue_full {
-                QueueFull::DropOldest => {
-                    outbox.drop_oldest();
-                }
-                QueueFull::DropNewest => return Delivered::Full,
-                QueueFull::Disconnect => {
-                    self.condemned.extend(id.map(|id| (id, ReasonCode::QuotaExceeded)));
-                    return Delivered::Full;
-                }
+            if limits.queue_full == QueueFull::Disconnect {
+                self.condemned.extend(id.map(|id| (id, ReasonCode::QuotaExceeded)));
+            }
+            if order.share.is_some() {
+                // Its group has other members, or counts it as unserved.
+                return Delivered::Full;
+            }
+            if limits.queue_full != QueueFull::DropOldest {
+                self.counters.dropped_queue_full += 1;
+                return Delivered::Full;
+            }
+            match outbox.drop_oldest() {
+                Some(Delivery { share: Some(origin), message, .. }) => self.displaced.push((origin, message)),
+                _ => self.counters.dropped_queue_full += 1,
             }
         }
         outbox.push(Delivery {

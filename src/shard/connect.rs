@@ -207,7 +207,7 @@ impl Shard {
         self.write_connack(id, connect, &granted, is_assigned.then_some(client_id));
         // The new connection stands: what a resumed session holds goes on its way.
         self.clients.resume(session, now);
-        self.report_share_state(session);
+        self.note_share_state(session);
         self.effects.connections.push(ConnectionEffect::Receive(id));
         self.publish_connected(id, connect, client_id, &granted_facts(&granted), now);
         if self.draining {

@@ -165,7 +165,7 @@ impl Shard {
         }
         // What was asked for the connection waits for its room no longer: the session queues what it keeps.
         self.continue_retained(index);
-        self.report_share_state(index);
+        self.note_share_state(index);
     }
 
     /// A session's time may be over. The timer may be that of an earlier absence or an earlier session in this place:
@@ -240,7 +240,7 @@ impl Shard {
         }
         self.retained_talk.forget_session(index);
         if let Some(outbox) = session.outbox {
-            self.return_shared(*outbox);
+            self.return_shared_rest(*outbox);
         }
     }
 

@@ -43,8 +43,8 @@ pub(super) enum Source {
 pub(super) struct FanOut {
     /// The frames of the publication under way.
     pub frames: Frames,
-    /// Tells a session that was met in this publication from one that was not.
-    mark: u32,
+    /// Deliveries of the publication under way, where subscriptions overlap: empty between two.
+    targets: Vec<Target>,
 }
 
 /// What fanning out on this shard came to.
@@ -126,34 +126,36 @@ impl Shard {
             }
             return Here { matched: true, job: false };
         }
-        let targets = merge(&mut self.clients, &mut self.fan_out, &found, publication, publisher);
+        merge(&mut self.clients, &mut self.fan_out.targets, &found, publication, publisher);
         drop(found);
-        self.fan_out_to(publication, targets, source, report, now)
+        self.fan_out_to_targets(publication, source, report, now)
     }
 
     /// Makes the deliveries at once when they are few, as a job when they are many.
-    fn fan_out_to(
+    fn fan_out_to_targets(
         &mut self,
         publication: &Publication<'_>,
-        targets: Vec<Target>,
         source: Source,
         report: Taken,
         now: Moment,
     ) -> Here {
-        let matched = !targets.is_empty();
+        let targets = self.fan_out.targets.len();
+        let matched = targets > 0;
         // The broker itself cannot wait. When many Wills come at once, those beyond the limit are delivered without slices.
-        let is_job = targets.len() > SLICE && (source != Source::Broker || !self.fan_outs_are_many());
+        let is_job = targets > SLICE && (source != Source::Broker || !self.fan_outs_are_many());
         if is_job {
             self.clients.counters.fan_out_jobs += 1;
             let message = Rc::clone(publication.share());
+            let targets = std::mem::take(&mut self.fan_out.targets);
             self.jobs.push_back(FanOutJob { message, targets, next: 0, source, report, answer: None });
             return Here { matched, job: true };
         }
-        let Shard { clients, fan_out, .. } = self;
-        fan_out.frames.begin(publication, targets.len(), now);
-        for target in &targets {
-            clients.deliver(publication, &mut fan_out.frames, target.order(), now);
+        let Shard { clients, fan_out: FanOut { frames, targets }, .. } = self;
+        frames.begin(publication, targets.len(), now);
+        for target in targets.drain(..) {
+            clients.deliver(publication, frames, target.order(), now);
         }
+        targets.shrink_to(SLICE);
         Here { matched, job: false }
     }
 
@@ -205,15 +207,13 @@ impl Target {
 /// One target for each session, however many of its subscriptions match.
 fn merge(
     clients: &mut super::Clients,
-    fan_out: &mut FanOut,
+    targets: &mut Vec<Target>,
     found: &Matches<'_, Subscription>,
     publication: &Publication<'_>,
     publisher: Option<u32>,
-) -> Vec<Target> {
-    fan_out.mark = fan_out.mark.wrapping_add(1).max(1);
-    let mut targets: Vec<Target> = Vec::with_capacity(found.iter().map(|slice| slice.len()).sum());
-    // Where in `targets` a session stands that was met before: only overlapping subscriptions look here.
-    let mut places = ahash::AHashMap::new();
+) {
+    debug_assert!(targets.is_empty());
+    targets.reserve(found.iter().map(|slice| slice.len()).sum());
     for subscription in found.iter().copied().flatten() {
         // [v5 MQTT-3.8.3-3]
         if Some(subscription.session) == publisher && subscription.options.no_local() {
@@ -223,18 +223,15 @@ fn merge(
         let qos = publication.envelope.qos.min(subscription.options.qos());
         let retain = publication.envelope.retain && subscription.options.retain_as_published();
         let identifier = (subscription.identifier != 0).then_some(subscription.identifier);
-        if session.mark == fan_out.mark
-            && let Some(target) = places.get(&subscription.session).and_then(|&place: &usize| targets.get_mut(place))
-        {
+        // What the session says of its place may be left over from another publication: the place itself knows better.
+        let met = targets.get_mut(session.fan_out_place as usize);
+        if let Some(target) = met.filter(|target| target.session == subscription.session) {
             target.qos = target.qos.max(qos);
             target.retain |= retain;
             target.identifiers.extend(identifier);
             continue;
         }
-        session.mark = fan_out.mark;
-        if found.len() > 1 {
-            places.insert(subscription.session, targets.len());
-        }
+        session.fan_out_place = targets.len() as u32;
         targets.push(Target {
             session: subscription.session,
             generation: session.generation,
@@ -243,7 +240,6 @@ fn merge(
             identifiers: identifier.into_iter().collect(),
         });
     }
-    targets
 }
 
 impl SubscriptionBits {

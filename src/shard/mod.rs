@@ -230,7 +230,7 @@ impl Shard {
             || !self.to_self.is_empty()
             || !self.settled.is_empty()
             || self.retained_talk.has_work()
-            || self.memberships.has_retries()
+            || self.memberships.has_work()
     }
 
     /// Whether something here waits for another shard to go on, without a message from it.
@@ -358,6 +358,8 @@ impl Shard {
         self.run_retained(now);
         self.run_settled();
         self.run_backlog(now);
+        self.return_displaced();
+        self.run_share_reports();
         while let Some(message) = self.to_self.pop_front() {
             self.handle_exchange(self.index, message, now);
         }

@@ -72,7 +72,7 @@ impl Shard {
         // An identifier that is not in flight is no error for PUBACK: it may answer what we gave up.
         outbox.handle_puback(ack.packet_identifier);
         self.clients.pump(session, now);
-        self.after_acknowledgement(session);
+        self.note_share_state(session);
     }
 
     fn on_pubrec(&mut self, id: ConnectionId, ack: &Ack<'_>, now: Moment) {
@@ -84,7 +84,7 @@ impl Shard {
             Acknowledged::Completed => {
                 let Some(session) = self.session_of(id) else { return };
                 self.clients.pump(session, now);
-                self.after_acknowledgement(session);
+                self.note_share_state(session);
             }
             Acknowledged::Release => self.write_pubrel(id, ack.packet_identifier, ReasonCode::Success),
             // Nothing follows a refusal; otherwise the client is waiting for PUBREL, and v5 has a reason for it.
@@ -99,7 +99,7 @@ impl Shard {
         let Some((session, outbox)) = self.outbox_of(id) else { return };
         outbox.handle_pubcomp(ack.packet_identifier);
         self.clients.pump(session, now);
-        self.after_acknowledgement(session);
+        self.note_share_state(session);
     }
 
     /// [v3 MQTT-4.3.3-2] [v5 MQTT-4.3.3-11] [v5 MQTT-4.3.3-12]

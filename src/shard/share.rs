@@ -1,14 +1,19 @@
 //! Share groups: their home, and the members that are at home here.
 //!
-//! Owns: which member of a group gets a message (at the group's home), which session a membership belongs to (at the
-//! member's home), and messages that were refused and wait for another member.
+//! Owns: which member of a group gets a message (at the group's home), which session a membership belongs to and what its
+//! group knows of it (at the member's home), and messages that were refused and wait for another member.
 //! Always: a message that a group took is delivered to one member, queued for one, or counted as unserved; a member that
 //! cannot take it sends it back, and it is not offered to that member again. After it was sent to a client it stays
 //! with that client's session [v5 MQTT-4.8.2-4] [v5 MQTT-4.8.2-6]. When the session ends first, what was not sent or
-//! not acknowledged at QoS 1 goes back to the group; what was sent at QoS 2 goes to no other [v5 MQTT-4.8.2-5].
+//! not acknowledged at QoS 1 goes back to the group; what was sent at QoS 2 goes to no other [v5 MQTT-4.8.2-5]. So does
+//! what had to make room for plain messages in a full queue. A message of a group never takes another one's place there:
+//! it is refused.
 //! Never: waits for a member.
 
-use std::{collections::VecDeque, rc::Rc};
+use std::{
+    collections::{VecDeque, hash_map::Entry},
+    rc::Rc,
+};
 
 use ahash::AHashMap;
 use smallvec::SmallVec;
@@ -34,8 +39,16 @@ struct Membership {
     number: u64,
     session: u32,
     filter: Box<str>,
-    /// What its group's home was told last.
+}
+
+/// What the groups of a session know of it.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    /// The groups' homes were told this, all of them.
     state: MemberState,
+    /// The session is in the list of those to look at.
+    due: bool,
+    memberships: u32,
 }
 
 /// The memberships of the sessions that are at home here.
@@ -43,6 +56,10 @@ struct Membership {
 pub(super) struct Memberships {
     entries: ChunkedSlab<Membership>,
     by_filter: AHashMap<(u32, Box<str>), u32>,
+    /// By session.
+    told: AHashMap<u32, Told>,
+    /// Sessions of which the groups may have to be told something new.
+    due: Vec<u32>,
     next_number: u64,
     retries: VecDeque<Unserved>,
 }
@@ -64,6 +81,8 @@ impl Memberships {
         Self {
             entries: ChunkedSlab::default(),
             by_filter: AHashMap::new(),
+            told: AHashMap::new(),
+            due: Vec::new(),
             // Numbers of different shards never meet.
             next_number: u64::from(index) << 48,
             retries: VecDeque::new(),
@@ -75,9 +94,9 @@ impl Memberships {
         self.by_filter.get(&(session, Box::from(filter))).copied()
     }
 
-    /// Whether a refused message waits for another member.
-    pub fn has_retries(&self) -> bool {
-        !self.retries.is_empty()
+    /// Whether a message waits for another member, or a group has to be told of one.
+    pub fn has_work(&self) -> bool {
+        !self.retries.is_empty() || !self.due.is_empty()
     }
 
     /// A member has refused a message: another one is picked with the next turn.
@@ -106,9 +125,9 @@ impl Shard {
     ) -> Option<Wait> {
         let known = self.memberships.find(session, filter.as_str());
         let index = known.unwrap_or_else(|| self.add_membership(session, filter.as_str()));
-        let state = self.member_state(session);
-        let entry = self.memberships.entries.at_mut(index)?;
-        entry.state = state;
+        // What the other groups of this session were told. When that has changed, all are told.
+        let state = self.memberships.told.get(&session)?.state;
+        let entry = self.memberships.entries.at(index)?;
         let member = Member {
             session_number: entry.number,
             session: index,
@@ -132,9 +151,12 @@ impl Shard {
     fn add_membership(&mut self, session: u32, filter: &str) -> u32 {
         self.memberships.next_number += 1;
         let number = self.memberships.next_number;
-        let entry = Membership { number, session, filter: filter.into(), state: MemberState::Ready };
+        let entry = Membership { number, session, filter: filter.into() };
         let index = self.memberships.entries.insert(entry);
         self.memberships.by_filter.insert((session, filter.into()), index);
+        let state = self.member_state(session);
+        let told = self.memberships.told.entry(session);
+        told.or_insert(Told { state, due: false, memberships: 0 }).memberships += 1;
         if let Some(session) = self.clients.sessions.at_mut(session) {
             session.subscriptions.push(HeldSubscription::Shared(index));
         }
@@ -145,6 +167,12 @@ impl Shard {
     pub(super) fn leave_group(&mut self, membership: u32) {
         let Some(entry) = self.memberships.entries.remove(membership) else { return };
         self.memberships.by_filter.remove(&(entry.session, entry.filter.clone()));
+        if let Entry::Occupied(mut told) = self.memberships.told.entry(entry.session) {
+            told.get_mut().memberships -= 1;
+            if told.get().memberships == 0 {
+                told.remove();
+            }
+        }
         if let Some(at_home) = self.home_of(&entry.filter) {
             let leave = ShareLeave { filter: entry.filter, number: entry.number };
             self.send(at_home, MeshMessage::ShareLeave(Box::new(leave)));
@@ -172,39 +200,50 @@ impl Shard {
         if is_full { MemberState::Full } else { MemberState::Ready }
     }
 
-    /// A session has come, gone, filled up or drained: the homes of its groups are told when that changes anything.
-    pub(super) fn report_share_state(&mut self, session: u32) {
-        let Some(found) = self.clients.sessions.at(session) else { return };
-        let memberships: SmallVec<[u32; 2]> = found
-            .subscriptions
-            .iter()
-            .filter_map(|held| match held {
-                HeldSubscription::Shared(membership) => Some(*membership),
-                HeldSubscription::Plain(_) => None,
-            })
-            .collect();
-        if memberships.is_empty() {
+    /// A session has come, gone, filled up or drained: the homes of its groups are told later in the turn, when that
+    /// changes anything and there is room for it.
+    pub(super) fn note_share_state(&mut self, session: u32) {
+        if self.memberships.told.is_empty() {
             return;
         }
         let state = self.member_state(session);
-        for membership in memberships {
-            let Some(entry) = self.memberships.entries.at_mut(membership) else { continue };
-            if std::mem::replace(&mut entry.state, state) == state {
-                continue;
-            }
-            let report = ShareState { filter: entry.filter.clone(), number: entry.number, state };
+        if let Some(told) = self.memberships.told.get_mut(&session)
+            && told.state != state
+            && !std::mem::replace(&mut told.due, true)
+        {
+            self.memberships.due.push(session);
+        }
+    }
+
+    /// Tells groups what has changed with their members, as long as the mesh has room. No message is handled meanwhile: one
+    /// of rank 1 must not make one of rank 0.
+    pub(super) fn run_share_reports(&mut self) {
+        while self.effects.waiting(RANK_HOME) == 0
+            && let Some(session) = self.memberships.due.pop()
+        {
+            self.report_share_state(session);
+        }
+    }
+
+    fn report_share_state(&mut self, session: u32) {
+        let state = self.member_state(session);
+        let Some(told) = self.memberships.told.get_mut(&session) else { return };
+        told.due = false;
+        if std::mem::replace(&mut told.state, state) == state {
+            return;
+        }
+        let Some(found) = self.clients.sessions.at(session) else { return };
+        let memberships = found.subscriptions.iter().filter_map(|held| match held {
+            HeldSubscription::Shared(membership) => self.memberships.entries.at(*membership),
+            HeldSubscription::Plain(_) => None,
+        });
+        let reports: Vec<ShareState> =
+            memberships.map(|entry| ShareState { filter: entry.filter.clone(), number: entry.number, state }).collect();
+        for report in reports {
             if let Some(at_home) = self.home_of(&report.filter) {
                 self.send(at_home, MeshMessage::ShareState(Box::new(report)));
             }
         }
-    }
-
-    /// After an acknowledgement: a member that was full may have room.
-    pub(super) fn after_acknowledgement(&mut self, session: u32) {
-        if self.memberships.by_filter.is_empty() {
-            return;
-        }
-        self.report_share_state(session);
     }
 
     /// At home: a member joins, or its entry changes.
@@ -277,7 +316,7 @@ impl Shard {
         let delivered = session.map_or(Delivered::Gone, |session| self.deliver_shared(session, &delivery, now));
         if delivered == Delivered::Yes || (delivered == Delivered::Gone && planted(Bug::ShareRefusalDropped)) {
             if let Some(session) = session {
-                self.after_acknowledgement(session);
+                self.note_share_state(session);
             }
             return;
         }
@@ -322,9 +361,21 @@ impl Shard {
     }
 
     /// A session has ended: what its share groups may give to others goes back to their homes.
-    pub(super) fn return_shared(&mut self, outbox: Outbox) {
+    pub(super) fn return_shared_rest(&mut self, outbox: Outbox) {
+        self.return_shared(outbox.into_shared_rest());
+    }
+
+    /// Plain messages have taken the place of these in a queue that was full: other members get them.
+    pub(super) fn return_displaced(&mut self) {
+        if !self.clients.displaced.is_empty() {
+            let displaced = std::mem::take(&mut self.clients.displaced);
+            self.return_shared(displaced.into_iter());
+        }
+    }
+
+    fn return_shared(&mut self, messages: impl Iterator<Item = (ShareOrigin, Rc<ApplicationMessage>)>) {
         let mut by_home: SmallVec<[Returned; 1]> = SmallVec::new();
-        for (origin, message) in outbox.into_shared_rest() {
+        for (origin, message) in messages {
             let returned = (origin.group, ApplicationMessage::clone(&message));
             match by_home.iter_mut().find(|(at_home, _)| *at_home == origin.home) {
                 Some((_, messages)) => messages.push(returned),

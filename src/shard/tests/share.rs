@@ -315,3 +315,88 @@ fn what_is_returned_to_a_group_without_members_is_counted() {
         assert_eq!(unserved, 3, "home {home}");
     }
 }
+
+#[test]
+fn what_makes_room_for_plain_messages_in_a_full_queue_goes_to_another_member() {
+    for home in [0, 1] {
+        let mut broker = Broker::with(2, |config| config.mqtt.queue_messages_max = 4);
+        let filter = format!("$share/{}/t", broker.group_at(home, "g", "t"));
+        let name = broker.client_id_at(1, "asleep");
+        let asleep = broker.connect_as(durable(V5, &name, 100));
+        broker.subscribe(asleep, &filter, 1);
+        broker.subscribe(asleep, "plain", 1);
+        broker.hang_up(asleep);
+        let publisher = broker.connect("p", V5);
+        (0..2).for_each(|number| broker.send(publisher, publish(1, number + 1, "t", &number.to_string())));
+        let other = broker.connect(&broker.client_id_at(0, "other"), V5);
+        broker.subscribe(other, &filter, 1);
+        (0..4).for_each(|number| broker.send(publisher, publish(1, number + 9, "plain", "m")));
+        let told = broker.take(other);
+        assert_eq!(payloads(&told), ["0", "1"], "home {home}: {told:?}");
+        let dropped: u64 = [0, 1].iter().map(|&shard| broker.counters(shard).dropped_queue_full).sum();
+        assert_eq!(dropped, 0);
+        let again = broker.ask(durable(V5, &name, 100));
+        assert_eq!(broker.take(again).len(), 1 + 4, "CONNACK and what took their places");
+    }
+}
+
+#[test]
+fn a_message_that_no_member_has_room_for_takes_nobodys_place() {
+    for home in [0, 1] {
+        let mut broker = Broker::with(2, |config| config.mqtt.queue_messages_max = 2);
+        let filter = format!("$share/{}/t", broker.group_at(home, "g", "t"));
+        let clients = members(&mut broker, &[0, 1], &filter);
+        let names: Vec<String> = (0..2).map(|shard| broker.client_id_at(shard, &format!("member{shard}-"))).collect();
+        clients.iter().for_each(|&client| broker.hang_up(client));
+        let publisher = broker.connect("p", V5);
+        (0..7).for_each(|number| broker.send(publisher, publish(1, number + 1, "t", &number.to_string())));
+        let unserved: u64 = [0, 1].iter().map(|&shard| broker.counters(shard).dropped_share_unserved).sum();
+        assert_eq!(unserved, 3, "home {home}");
+        let mut kept = Vec::new();
+        for name in names {
+            let again = broker.ask(durable(V5, &name, 100));
+            kept.extend(payloads(&broker.take(again)[1..]).into_iter().map(str::to_owned));
+        }
+        kept.sort();
+        assert_eq!(kept, ["0", "1", "2", "3"], "home {home}");
+    }
+}
+
+#[test]
+fn all_groups_of_a_session_hear_of_what_it_can_take() {
+    let mut broker = Broker::with(2, |config| config.mqtt.queue_messages_max = 4);
+    let filters: Vec<String> = [0, 1, 0, 1]
+        .iter()
+        .enumerate()
+        .map(|(number, &home)| {
+            let topic = format!("t/{number}");
+            format!("$share/{}/{topic}", broker.group_at(home, "g", &topic))
+        })
+        .collect();
+    let name = broker.client_id_at(1, "slow");
+    let mut connect = durable(V5, &name, 100);
+    connect.properties.receive_maximum = std::num::NonZeroU16::new(1);
+    let slow = broker.connect_as(connect);
+    let other = broker.connect(&broker.client_id_at(0, "other"), V5);
+    for filter in &filters {
+        broker.subscribe(slow, filter, 1);
+        broker.subscribe(other, filter, 1);
+    }
+    broker.subscribe(slow, "plain", 1);
+    let publisher = broker.connect("p", V5);
+    // One in flight and three that wait: the session is more than half full, and the first shared message shows it.
+    (0..4).for_each(|number| broker.send(publisher, publish(1, number + 1, "plain", "m")));
+    for number in 0..8 {
+        broker.send(publisher, publish(1, number + 9, &format!("t/{}", number % 4), "m"));
+    }
+    assert_eq!(broker.take(other).len(), 7, "whoever has room comes first");
+    for identifier in 1..=5 {
+        let told = broker.take(slow);
+        assert_eq!(told.len(), 1, "{told:?}");
+        broker.ack(slow, AckKind::PubAck, identifier);
+    }
+    for number in 0..8 {
+        broker.send(publisher, publish(1, number + 20, &format!("t/{}", number % 4), "m"));
+    }
+    assert_eq!(broker.take(other).len(), 4, "it takes its turns again in each of its groups");
+}
