@@ -6,8 +6,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringmq::mqtt::{
-    AckKind, Connect, Packet, PacketIdentifier, Peek, ProtocolVersion, Publish, PublishFlags, PublishHead, QoS, Sender,
-    TopicFilter, TopicName, ack, frame, publish,
+    Ack, AckKind, Auth, ConnAck, Connect, Disconnect, Packet, PacketIdentifier, Peek, ProtocolVersion, Publish,
+    PublishFlags, PublishHead, QoS, ReasonCode, ReasonCodes, Sender, SubAck, Subscribe, SubscriptionOptions,
+    TopicFilter, TopicName, UnsubAck, Unsubscribe, ack, frame, publish,
 };
 
 const TOPIC: &str = "site/berlin/line/7/temperature";
@@ -27,10 +28,10 @@ fn decode_publish(bytes: &[u8], version: ProtocolVersion) -> Publish<'_> {
     Publish::decode(header.first, body, version, Sender::Client).expect("a valid packet")
 }
 
-fn decode(bytes: &[u8], version: ProtocolVersion) -> Packet<'_> {
+fn decode(bytes: &[u8], version: ProtocolVersion, sender: Sender) -> Packet<'_> {
     let Ok(Peek::Complete(header)) = frame::peek(bytes, 1 << 20) else { panic!("a whole packet") };
     let body = &bytes[usize::from(header.header_len)..header.total_len()];
-    Packet::decode(header, body, version, Sender::Client).expect("a valid packet")
+    Packet::decode(header, body, version, sender).expect("a valid packet")
 }
 
 fn publishes(criterion: &mut Criterion) {
@@ -73,33 +74,59 @@ fn publishes(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Every kind of packet but PUBLISH, as it usually is, in 3.1.1 and in 5.0.
 fn others(criterion: &mut Criterion) {
+    let filters =
+        ["site/+/line/7/#", "site/berlin/line/+/temperature"].map(|text| TopicFilter::parse(text).expect("a filter"));
+    let subscriptions = filters.map(|filter| (filter, SubscriptionOptions::with_qos(QoS::AtLeastOnce)));
+    let granted = [ReasonCode::granted(QoS::AtLeastOnce); 2];
+    let success = [ReasonCode::Success; 2];
+    let identifier = PacketIdentifier::MIN;
+    let ack = |kind| Ack::new(kind, identifier, ReasonCode::Success);
     let mut group = criterion.benchmark_group("packet");
     group.throughput(Throughput::Elements(1));
-    let version = ProtocolVersion::V5;
-    let mut puback = Vec::new();
-    ack::encode_success(&mut puback, AckKind::PubAck, PacketIdentifier::MIN);
-    let mut connect = Vec::new();
-    Connect::new(version, "sensor-0000000000042").encode(&mut connect).expect("it fits");
-    let subscribe = b"\x82\x11\x00\x01\x00\x00\x0bsite/+/line\x01";
-    let publish = encoded_publish(version, QoS::AtLeastOnce, TOPIC, b"", &[b'x'; 32]);
-    let pingreq = b"\xC0\x00";
-    let packets: [(&str, &[u8]); 5] = [
-        ("puback", &puback),
-        ("connect", &connect),
-        ("subscribe", subscribe),
-        ("publish", &publish),
-        ("pingreq", pingreq),
-    ];
-    for (name, bytes) in packets {
-        group.bench_function(format!("decode {name}"), |bencher| {
-            bencher.iter(|| {
-                black_box(&decode(black_box(bytes), version));
+    for (name, version) in [("311", ProtocolVersion::V311), ("5.0", ProtocolVersion::V5)] {
+        let mut connect = Connect::new(version, "sensor-0000000000042");
+        (connect.user_name, connect.password) = (Some("sensor"), Some(&b"secret"[..]));
+        let mut packets = vec![
+            ("connect", Sender::Client, Packet::Connect(connect)),
+            ("connack", Sender::Server, Packet::ConnAck(ConnAck::new(false, ReasonCode::Success))),
+            ("puback", Sender::Client, Packet::PubAck(ack(AckKind::PubAck))),
+            ("pubrec", Sender::Client, Packet::PubRec(ack(AckKind::PubRec))),
+            ("pubrel", Sender::Client, Packet::PubRel(ack(AckKind::PubRel))),
+            ("pubcomp", Sender::Client, Packet::PubComp(ack(AckKind::PubComp))),
+            ("subscribe, two filters", Sender::Client, Packet::Subscribe(Subscribe::new(identifier, &subscriptions))),
+            ("suback", Sender::Server, Packet::SubAck(SubAck::new(identifier, ReasonCodes::new(&granted)))),
+            ("unsubscribe, two filters", Sender::Client, Packet::Unsubscribe(Unsubscribe::new(identifier, &filters))),
+            ("unsuback", Sender::Server, Packet::UnsubAck(UnsubAck::new(identifier, ReasonCodes::new(&success)))),
+            ("pingreq", Sender::Client, Packet::PingReq),
+            ("pingresp", Sender::Server, Packet::PingResp),
+            ("disconnect", Sender::Client, Packet::Disconnect(Disconnect::new(ReasonCode::Success))),
+        ];
+        if version.has_properties() {
+            let auth = Auth::new(ReasonCode::ContinueAuthentication, "SCRAM-SHA-256");
+            packets.push(("auth", Sender::Client, Packet::Auth(auth)));
+        }
+        for (kind, sender, packet) in packets {
+            let mut bytes = Vec::new();
+            packet.encode(version, &mut bytes).expect("it fits");
+            group.bench_function(format!("decode {name} {kind}"), |bencher| {
+                bencher.iter(|| {
+                    // By reference: moving the packet would be measured too.
+                    black_box(&decode(black_box(&bytes), version, sender));
+                });
             });
-        });
+            let mut out = Vec::with_capacity(256);
+            group.bench_function(format!("encode {name} {kind}"), |bencher| {
+                bencher.iter(|| {
+                    out.clear();
+                    black_box(&packet).encode(version, &mut out).expect("it fits");
+                });
+            });
+        }
     }
     let mut out = Vec::with_capacity(64);
-    group.bench_function("encode puback", |bencher| {
+    group.bench_function("encode puback, the short way", |bencher| {
         bencher.iter(|| {
             out.clear();
             ack::encode_success(&mut out, AckKind::PubAck, black_box(PacketIdentifier::MIN));

@@ -288,7 +288,7 @@ fn matching(criterion: &mut Criterion) {
 fn churn(criterion: &mut Criterion) {
     for kind in KINDS {
         let mut group = criterion.benchmark_group(format!("insert and remove/{}", kind.name));
-        for filters in [1_000, 1_000_000] {
+        for filters in [1_000, 100_000, 1_000_000] {
             let mut table = filled(kind, filters);
             let mut n = filters;
             group.bench_function(BenchmarkId::from_parameter(filters), |bench| {

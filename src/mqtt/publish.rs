@@ -133,7 +133,12 @@ impl<'a> PublishProperties<'a> {
     /// the expiry, the alias and the subscription identifiers.
     ///
     /// Properties that were decoded can always be written; of others, one that is too long is left out.
+    #[inline]
     pub fn write_forwarded(&self, out: &mut Vec<u8>) {
+        // As in most messages.
+        if self.forwards_nothing() {
+            return;
+        }
         let start = out.len();
         let written = self.write_forwarded_to(out);
         debug_assert!(written.is_ok(), "a property that was decoded can be encoded");

@@ -157,7 +157,7 @@ impl<S: Subscriber> FilterTable<S> {
     #[inline]
     pub fn matches<'a>(&'a self, topic: &str, topic_hash: u64, found: &mut Matches<'a, S>) {
         if let Some(index) = self.find_exact(topic, topic_hash) {
-            found.extend(self.exact[index].subscribers.slices());
+            self.exact[index].subscribers.append_to(found);
         }
         if self.wildcards.filters() > 0 {
             self.wildcards.matches(topic, found);

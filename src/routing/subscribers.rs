@@ -4,7 +4,7 @@ use std::hash::Hash;
 
 use ahash::RandomState;
 
-use super::split_table::SplitTable;
+use super::{filter_table::Matches, split_table::SplitTable};
 
 /// What stands for a subscription in a filter's list.
 pub trait Subscriber: Copy {
@@ -107,15 +107,14 @@ impl<S: Subscriber> Subscribers<S> {
         matches!(self, Self::None)
     }
 
-    /// All of them, as slices that are not empty: one, and one more for each further [`CHUNK_MAX`].
+    /// Appends all of them to `found`, as slices that are not empty: one, and one more for each further [`CHUNK_MAX`].
     #[inline]
-    pub fn slices(&self) -> impl Iterator<Item = &[S]> {
-        let (inline, chunks) = match self {
-            Self::None => (None, &[][..]),
-            Self::One(one) => (Some(std::slice::from_ref(one)), &[][..]),
-            Self::Many(many) => (None, &many.chunks[..]),
-        };
-        inline.into_iter().chain(chunks.iter().map(Vec::as_slice))
+    pub fn append_to<'a>(&'a self, found: &mut Matches<'a, S>) {
+        match self {
+            Self::None => {}
+            Self::One(one) => found.push(std::slice::from_ref(one)),
+            Self::Many(many) => many.chunks.iter().for_each(|chunk| found.push(chunk)),
+        }
     }
 
     /// The bytes allocated for them.
@@ -240,9 +239,16 @@ mod tests {
         RandomState::with_seeds(1, 2, 3, 4)
     }
 
+    fn slices(subscribers: &Subscribers<Pair>) -> Matches<'_, Pair> {
+        let mut found = Matches::new();
+        subscribers.append_to(&mut found);
+        found
+    }
+
     fn all(subscribers: &Subscribers<Pair>) -> HashMap<u32, u32> {
-        let pairs: Vec<Pair> = subscribers.slices().flatten().copied().collect();
-        assert!(subscribers.slices().all(|slice| !slice.is_empty()));
+        let slices = slices(subscribers);
+        assert!(slices.iter().all(|slice| !slice.is_empty()));
+        let pairs: Vec<Pair> = slices.iter().copied().flatten().copied().collect();
         assert_eq!(pairs.len(), subscribers.len());
         assert!(pairs.iter().enumerate().all(|(at, pair)| subscribers.at(at) == Some(pair)));
         assert_eq!(subscribers.at(pairs.len()), None);
@@ -277,7 +283,7 @@ mod tests {
         for key in 0..count {
             assert_eq!(subscribers.insert(&hasher, Pair(key, 0)), None);
         }
-        assert_eq!(subscribers.slices().count(), 4);
+        assert_eq!(slices(&subscribers).len(), 4);
         for key in (0..count).map(|key| key.wrapping_mul(7919) % count).chain(0..count) {
             subscribers.remove(&hasher, &key);
             if key % 4096 == 0 {

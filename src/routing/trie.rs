@@ -134,9 +134,9 @@ impl<S: Subscriber> Trie<S> {
             match match_levels(node.label.as_bytes(), topic, at) {
                 LevelMatch::No => {}
                 LevelMatch::Until(next) => self.visit_children(node, index, topic, next, &mut pending, found),
-                LevelMatch::Multi => found.extend(node.subscribers.slices()),
+                LevelMatch::Multi => node.subscribers.append_to(found),
                 LevelMatch::All => {
-                    found.extend(node.subscribers.slices());
+                    node.subscribers.append_to(found);
                     self.visit_multi_child(node, found);
                 }
             }
@@ -178,7 +178,7 @@ impl<S: Subscriber> Trie<S> {
     #[inline]
     fn visit_multi_child<'a>(&'a self, node: &Node<S>, found: &mut Matches<'a, S>) {
         if node.multi_child != NONE {
-            found.extend(self.nodes[node.multi_child].subscribers.slices());
+            self.nodes[node.multi_child].subscribers.append_to(found);
         }
     }
 

@@ -278,7 +278,8 @@ impl Clients {
             // [v5 MQTT-3.3.2-5] It was not begun, so it may go. Once sent it is completed [v5 MQTT-4.3.3-7].
             let expired = !is_again && delivery.message.envelope.has_expired(now);
             // [v5 MQTT-3.1.2-24] The client that took the session over may take less than the one before.
-            let too_large = delivery_len(version, &delivery, now) > packet_bytes_max;
+            let too_large =
+                packet_bytes_max != u32::MAX as usize && delivery_len(version, &delivery, now) > packet_bytes_max;
             if !expired && !too_large {
                 // [v3 MQTT-3.3.1-1] [v5 MQTT-3.3.1-1] [v5 MQTT-4.3.2-2] [v5 MQTT-4.3.3-2]
                 write_publish(out, version, identifier, &delivery, is_again, now);

@@ -39,6 +39,7 @@ pub use effects::{ConnectionEffect, Effects, Ending};
 use exchange::Taken;
 pub use exchange::{Arrival, MeshMessage, RANK_DELIVERY, RANK_HOME, RANK_REPLY, RANKS};
 pub use shared::Shared;
+pub use timers::{Timer, TimerWheel};
 
 use crate::{
     config::Config,
@@ -52,7 +53,6 @@ use crate::{
         ledger::{AnswerReference, Ledger},
         retained::RetainedTalk,
         share::Memberships,
-        timers::{Timer, TimerWheel},
     },
     sync::Arc,
     time::Moment,

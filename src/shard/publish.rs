@@ -122,10 +122,10 @@ impl Shard {
         if topic.starts_with("$SYS/") {
             return Err(Rejection::Publish(ReasonCode::NotAuthorized));
         }
-        if topic.len() > limits.topic_bytes_max as usize
-            || memchr::memchr_iter(b'/', topic.as_bytes()).take(limits.topic_levels_max as usize).count()
-                >= limits.topic_levels_max as usize
-        {
+        let (bytes_max, levels_max) = (limits.topic_bytes_max as usize, limits.topic_levels_max as usize);
+        // A text with fewer bytes than levels are allowed need not be counted, which is almost every topic.
+        let has_too_many_levels = || memchr::memchr_iter(b'/', topic.as_bytes()).take(levels_max).count() >= levels_max;
+        if topic.len() > bytes_max || (topic.len() >= levels_max && has_too_many_levels()) {
             return Err(Rejection::Topic(ReasonCode::TopicNameInvalid));
         }
         if limits.payload_format_check

@@ -13,6 +13,7 @@
 use crate::time::Moment;
 
 /// What is due. The meaning of the numbers depends on the kind; `generation` tells reused places apart.
+#[allow(missing_docs, reason = "slot and session are the places that the variants speak of")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
     /// CONNECT of the connection in this slot.

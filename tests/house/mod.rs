@@ -7,3 +7,4 @@ pub mod packets;
 pub mod pure;
 pub mod random;
 pub mod source;
+pub mod traffic;

@@ -43,13 +43,18 @@ impl PureShard {
 
     /// A client that has connected.
     pub fn connect(&mut self, version: ProtocolVersion, client_id: &str) -> ConnectionId {
+        let mut bytes = Vec::new();
+        Connect::new(version, client_id).encode(&mut bytes).expect("a CONNECT");
+        self.connect_with(&bytes)
+    }
+
+    /// A client that has connected with this CONNECT.
+    pub fn connect_with(&mut self, connect: &[u8]) -> ConnectionId {
         let id = ConnectionId { slot: self.next_slot, generation: 1 };
         self.next_slot += 1;
         self.shard.handle_accepted(id, 0, SocketAddr::from(([127, 0, 0, 1], 40_000)), self.now);
         self.turn(|_, _| {});
-        let mut bytes = Vec::new();
-        Connect::new(version, client_id).encode(&mut bytes).expect("a CONNECT");
-        self.receive(id, &bytes);
+        self.receive(id, connect);
         let mut answered = 0;
         self.turn(|_, out| answered += out.len());
         assert!(answered >= 4, "CONNACK");
@@ -58,10 +63,7 @@ impl PureShard {
 
     /// Subscribes `id`, and throws SUBACK away.
     pub fn subscribe(&mut self, id: ConnectionId, version: ProtocolVersion, filter: &str, qos: QoS) {
-        let filters = [(TopicFilter::parse(filter).expect("a filter"), SubscriptionOptions::with_qos(qos))];
-        let mut bytes = Vec::new();
-        Subscribe::new(PacketIdentifier::MIN, &filters).encode(version, &mut bytes).expect("a SUBSCRIBE");
-        self.receive(id, &bytes);
+        self.receive(id, &subscribe(version, filter, qos));
         let mut answered = 0;
         self.turn(|_, out| answered += out.len());
         assert!(answered >= 5, "SUBACK");
@@ -104,5 +106,13 @@ pub fn publish(version: ProtocolVersion, qos: QoS, identifier: u16, topic: &str,
     let packet = Publish { dup: false, qos, retain: false, topic, packet_identifier, properties, payload };
     let mut bytes = Vec::new();
     packet.encode(version, &mut bytes).expect("a PUBLISH");
+    bytes
+}
+
+/// An encoded SUBSCRIBE to one filter.
+pub fn subscribe(version: ProtocolVersion, filter: &str, qos: QoS) -> Vec<u8> {
+    let filters = [(TopicFilter::parse(filter).expect("a filter"), SubscriptionOptions::with_qos(qos))];
+    let mut bytes = Vec::new();
+    Subscribe::new(PacketIdentifier::MIN, &filters).encode(version, &mut bytes).expect("a SUBSCRIBE");
     bytes
 }

@@ -161,7 +161,7 @@ fn properties_are_passed_on_as_they_came() {
 
 #[test]
 fn what_is_not_allowed_is_refused_in_the_words_of_each_version() {
-    let cases: [(&str, Publish<'_>, &[&str], &[&str]); 8] = [
+    let cases: [(&str, Publish<'_>, &[&str], &[&str]); 9] = [
         ("QoS above the maximum", publish(2, 1, "t", "m"), &["DISCONNECT QoSNotSupported +why", "closed"], &["closed"]),
         (
             "RETAIN",
@@ -174,6 +174,7 @@ fn what_is_not_allowed_is_refused_in_the_words_of_each_version() {
         ("a long topic", publish(1, 1, "ninebytes", "m"), &["PUBACK 1 TopicNameInvalid +why"], &["closed"]),
         ("a deep topic", publish(1, 1, "a/b/c/d", "m"), &["PUBACK 1 TopicNameInvalid +why"], &["closed"]),
         ("a deep topic at QoS 0", publish(0, 0, "a/b/c/d", "m"), &[], &["closed"]),
+        ("the shortest deep topic", publish(1, 1, "///", "m"), &["PUBACK 1 TopicNameInvalid +why"], &["closed"]),
         ("a topic at both limits", publish(1, 1, "a/b/eight", "m"), &["PUBACK 1 TopicNameInvalid +why"], &["closed"]),
     ];
     for (name, packet, told_v5, told_v311) in cases {
