@@ -142,6 +142,39 @@ fn a_packet_above_the_maximum_is_refused_with_its_length() {
     }
 }
 
+#[test]
+fn of_256_first_bytes_those_of_the_table_begin_a_packet() {
+    // Section 2.1 of MQTT 5.0, PUBLISH by its bits, and what 3.1 allows besides: DUP on PUBREL, SUBSCRIBE, UNSUBSCRIBE.
+    let fixed = [0x10, 0x20, 0x40, 0x50, 0x62, 0x6A, 0x70, 0x82, 0x8A, 0x90, 0xA2, 0xAA, 0xB0, 0xC0, 0xD0, 0xE0, 0xF0];
+    let publish = [0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x3A, 0x3B, 0x3C, 0x3D];
+    for first in 0..=u8::MAX {
+        let is_packet = frame::peek(&[first], 16).is_ok();
+        assert_eq!(is_packet, fixed.contains(&first) || publish.contains(&first), "{first:#04x}");
+    }
+}
+
+#[test]
+fn each_property_that_is_forwarded_is_forwarded_alone() {
+    use ringmq::mqtt::{PayloadFormatIndicator, PublishProperties, TopicName, UserProperties};
+    let none = PublishProperties::default();
+    let pairs = [("k", "v")];
+    let alone = [
+        PublishProperties { payload_format_indicator: Some(PayloadFormatIndicator::Utf8), ..none },
+        PublishProperties { content_type: Some("c"), ..none },
+        PublishProperties { response_topic: TopicName::parse("r").ok(), ..none },
+        PublishProperties { correlation_data: Some(b"d"), ..none },
+        PublishProperties { user_properties: UserProperties::new(&pairs), ..none },
+    ];
+    for properties in alone {
+        assert!(!properties.forwards_nothing(), "{properties:?}");
+        let mut forwarded = Vec::new();
+        properties.write_forwarded(&mut forwarded);
+        assert!(!forwarded.is_empty(), "{properties:?}");
+    }
+    let kept_back = PublishProperties { message_expiry_interval: Some(9), topic_alias: Some(1), ..none };
+    assert!(none.forwards_nothing() && kept_back.forwards_nothing());
+}
+
 /// Packets that may carry a property, by the table of section 2.2.2.2 of MQTT 5.0.
 const CARRIERS: [(&str, Sender, &str, &str); 15] = [
     ("connect", Sender::Client, "10 * ['MQTT'] 05 02 0000 { @ } []", ""),

@@ -355,6 +355,9 @@ mod tests {
         assert_eq!((again.group, again.group_is_new), (one.group, false));
         assert_eq!(again.replaced, Some(member(1, MemberState::Ready)));
         assert_eq!(groups.members(one.group), 1);
+        groups.join("g", "a/#", member(2, MemberState::Away));
+        assert_eq!(groups.members(one.group), 2);
+        assert!(groups.leave("g", "a/#", 2).is_some_and(|left| !left.group_is_gone));
         let mut found = SmallVec::new();
         groups.matches("a/b", HashKey::from_seed(42).topic("a/b").whole, &mut found);
         assert_eq!(found.len(), 2);
@@ -367,6 +370,7 @@ mod tests {
         assert_ne!(new, one.group);
         assert_eq!(groups.pick(one.group, &[]), None);
         assert!(!groups.update_at(one.group, 5, MemberState::Full));
+        assert_eq!((groups.members(new), groups.members(one.group)), (1, 0));
         assert_eq!((groups.names(new), groups.names(one.group)), (Some(("g", "a/#")), None));
     }
 

@@ -156,14 +156,14 @@ mod tests {
         owed.settle(second);
         owed.settle(first);
         assert_eq!(owed.poll_ready(), None);
-        assert_eq!(owed.publishes(), 3);
+        assert_eq!((owed.publishes(), owed.len()), (3, 3));
         owed.settle(first);
         assert_eq!(owed.poll_ready(), Some(puback(1)));
         assert_eq!(owed.poll_ready(), Some(puback(2)));
         assert_eq!(owed.poll_ready(), Some(puback(3)));
         assert_eq!(owed.poll_ready(), None);
         owed.settle(first);
-        assert!(owed.is_empty());
+        assert!(owed.is_empty() && owed.len() == 0);
         let later = owed.push(puback(4), 1);
         assert!(later > second);
         owed.settle(second);

@@ -320,6 +320,19 @@ mod tests {
     }
 
     #[test]
+    fn a_wheel_that_stands_where_a_slot_begins_wants_to_be_polled_for_it() {
+        let start = Moment::from_micros(0);
+        let mut wheel = TimerWheel::new(start);
+        let due = Moment::from_micros(TICK_MICROS * 300);
+        wheel.set(due, timer(1));
+        wheel.poll_due(Moment::from_micros(TICK_MICROS * 255), 100, &mut Vec::new());
+        assert!(wheel.next_due().is_some_and(|next| next <= due), "{:?}", wheel.next_due());
+        let mut fired = Vec::new();
+        wheel.poll_due(due, 100, &mut fired);
+        assert_eq!(fired, [timer(1)]);
+    }
+
+    #[test]
     fn a_place_with_an_earlier_timer_gets_no_second_one() {
         let start = Moment::from_micros(0);
         let mut wheel = TimerWheel::new(start);

@@ -395,3 +395,28 @@ fn messages_of_one_publisher_keep_their_order_over_every_topic() {
         (0..50).map(|number| format!("PUBLISH q1 id={} t/{}={number}", number + 1, number % 3)).collect();
     assert_eq!(broker.take(subscriber), expected);
 }
+
+#[test]
+fn a_client_that_says_only_pingreq_keeps_no_empty_outbox() {
+    let mut broker = Broker::new(1);
+    let client = broker.connect("c", V5);
+    broker.subscribe(client, "t", 1);
+    broker.send(client, publish(1, 1, "t", "m"));
+    broker.send(client, publish(2, 2, "t", "n"));
+    assert_eq!(broker.take(client).len(), 4);
+    let holds = |broker: &Broker| {
+        let clients = broker.shards[0].clients();
+        let session = clients.find("c").and_then(|session| clients.sessions.at(session)).expect("a session");
+        (session.outbox.is_some(), session.received.is_some())
+    };
+    broker.ping(client);
+    assert_eq!(broker.take(client), ["PINGRESP"]);
+    assert_eq!(holds(&broker), (true, true), "neither is empty");
+    broker.ack(client, AckKind::PubAck, 1);
+    broker.ack(client, AckKind::PubAck, 2);
+    broker.ack(client, AckKind::PubRel, 2);
+    assert_eq!(broker.take(client), ["PUBCOMP 2"]);
+    broker.ping(client);
+    assert_eq!(broker.take(client), ["PINGRESP"]);
+    assert_eq!(holds(&broker), (false, false));
+}

@@ -196,6 +196,8 @@ fn a_publisher_is_paused_while_the_mesh_has_no_room_and_loses_nothing() {
     assert_eq!(broker.counters(0).publishes_received[0], 1025, "1024 may wait");
     broker.after_s(60);
     assert!(broker.take(publisher).is_empty());
+    assert!(broker.is_paused(publisher), "there is still no room");
+    assert_eq!(broker.counters(0).publishes_received[0], 1025);
     broker.mesh_is_held = false;
     broker.settle();
     assert!(!broker.is_paused(publisher));
