@@ -16,7 +16,7 @@ const TOPIC: &str = "site/berlin/line/7/temperature";
 fn encoded_publish(version: ProtocolVersion, qos: QoS, topic: &str, forwarded: &[u8], payload: &[u8]) -> Vec<u8> {
     let packet_identifier = if qos == QoS::AtMostOnce { None } else { PacketIdentifier::new(4711) };
     let flags = PublishFlags { qos, ..PublishFlags::default() };
-    let head = PublishHead { flags, topic, packet_identifier, forwarded, ..PublishHead::default() };
+    let head = PublishHead { flags, topic: topic.as_bytes(), packet_identifier, forwarded, ..PublishHead::default() };
     let mut out = Vec::new();
     publish::encode(&mut out, version, &head, payload).expect("it fits");
     out
@@ -62,7 +62,8 @@ fn publishes(criterion: &mut Criterion) {
         });
         let packet_identifier = if qos == QoS::AtMostOnce { None } else { PacketIdentifier::new(4711) };
         let flags = PublishFlags { qos, ..PublishFlags::default() };
-        let head = PublishHead { flags, topic, packet_identifier, forwarded, ..PublishHead::default() };
+        let head =
+            PublishHead { flags, topic: topic.as_bytes(), packet_identifier, forwarded, ..PublishHead::default() };
         let mut out = Vec::with_capacity(4096);
         group.bench_function(format!("encode {name}"), |bencher| {
             bencher.iter(|| {

@@ -211,7 +211,7 @@ fn decode_publish(version: ProtocolVersion, qos: QoS, properties: PublishPropert
 fn encode_publish(version: ProtocolVersion, qos: QoS) -> Round {
     let packet_identifier = (qos != QoS::AtMostOnce).then_some(PacketIdentifier::MIN);
     let flags = PublishFlags { qos, ..PublishFlags::default() };
-    let head = PublishHead { flags, topic: TOPIC, packet_identifier, ..PublishHead::default() };
+    let head = PublishHead { flags, topic: TOPIC.as_bytes(), packet_identifier, ..PublishHead::default() };
     let mut out = Vec::with_capacity(4096);
     Box::new(move |_| {
         out.clear();

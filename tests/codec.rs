@@ -369,7 +369,7 @@ fn the_publish_encoder_of_servers_writes_what_the_packet_says() {
         let identifiers: Vec<u32> = publish.properties.subscription_identifiers.iter().map(|id| id.get()).collect();
         let head = PublishHead {
             flags: PublishFlags { dup: publish.dup, qos: publish.qos, retain: publish.retain },
-            topic: publish.topic,
+            topic: publish.topic.as_bytes(),
             packet_identifier: publish.packet_identifier,
             forwarded: &forwarded,
             message_expiry_interval: publish.properties.message_expiry_interval,

@@ -243,8 +243,8 @@ impl PublishFlags {
 pub struct PublishHead<'a> {
     /// DUP, QoS, RETAIN.
     pub flags: PublishFlags,
-    /// The topic name; empty when the alias stands for it.
-    pub topic: &'a str,
+    /// The bytes of the topic name; empty when the alias stands for it.
+    pub topic: &'a [u8],
     /// Above QoS 0 only.
     pub packet_identifier: Option<PacketIdentifier>,
     /// Properties passed on unchanged, in wire form.
@@ -359,7 +359,7 @@ fn write_head(
     out.push(head.flags.first_byte());
     push_variable_integer(out, remaining_len as u32);
     out.extend_from_slice(&(head.topic.len() as u16).to_be_bytes());
-    out.extend_from_slice(head.topic.as_bytes());
+    out.extend_from_slice(head.topic);
     let mut offset = None;
     if let Some(packet_identifier) = head.packet_identifier {
         offset = Some(out.len() - start);

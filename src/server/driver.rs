@@ -284,10 +284,13 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         // Deliveries lie in the rings before anyone can hear from their topic's home.
         for rank in [RANK_DELIVERY, RANK_HOME, RANK_REPLY] {
             for to in (0..self.shards).filter(|&to| to != me) {
-                let Some(waiting) = self.shard.effects_mut().outbound_mut(to, rank) else { continue };
-                if !waiting.is_empty() {
-                    self.mesh.push(usize::from(to), rank, waiting);
-                    all_sent &= waiting.is_empty();
+                let mesh = &mut self.mesh;
+                let sent = self.shard.effects_mut().take_out(to, rank, |waiting| {
+                    mesh.push(usize::from(to), rank, waiting);
+                    waiting.is_empty()
+                });
+                if let Some(sent) = sent {
+                    all_sent &= sent;
                     self.mesh.kick(usize::from(to));
                 }
             }

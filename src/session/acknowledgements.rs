@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(owed.poll_ready(), Some(puback(3)));
         assert_eq!(owed.poll_ready(), None);
         owed.settle(first);
-        assert!(owed.is_empty() && owed.len() == 0);
+        assert_eq!((owed.is_empty(), owed.len()), (true, 0));
         let later = owed.push(puback(4), 1);
         assert!(later > second);
         owed.settle(second);

@@ -306,7 +306,7 @@ fn fits(connection: &Connection, publication: &Publication<'_>, order: Order<'_>
     }
     let head = PublishHead {
         flags: PublishFlags { dup: false, qos: order.qos, retain: order.retain },
-        topic: publication.topic,
+        topic: publication.topic.as_bytes(),
         packet_identifier: (order.qos != QoS::AtMostOnce).then_some(PacketIdentifier::MIN),
         forwarded: publication.properties,
         message_expiry_interval: (publication.envelope.expires_at != Moment::NEVER).then_some(0),
@@ -361,7 +361,7 @@ fn delivery_head<'a>(
     let message = &delivery.message;
     PublishHead {
         flags: PublishFlags { dup, qos: delivery.qos, retain: delivery.retain },
-        topic: message.topic(),
+        topic: message.topic_bytes(),
         packet_identifier,
         forwarded: message.properties(),
         message_expiry_interval: message.envelope.message_expiry_interval(now),

@@ -43,32 +43,45 @@ pub struct Effects {
     /// What to do to connections, in order.
     pub connections: Vec<ConnectionEffect>,
     /// Messages to other shards: `outbound[shard * RANKS + rank]`. What the mesh has no room for stays.
-    pub outbound: Vec<VecDeque<MeshMessage>>,
+    outbound: Vec<VecDeque<MeshMessage>>,
+    /// How many those are, by rank: asked for with every publish.
+    waiting: [usize; RANKS],
 }
 
 impl Effects {
     /// No effects, towards `shards` shards.
     #[must_use]
     pub fn new(shards: usize) -> Self {
-        Self { connections: Vec::new(), outbound: (0..shards * RANKS).map(|_| VecDeque::new()).collect() }
+        let outbound = (0..shards * RANKS).map(|_| VecDeque::new()).collect();
+        Self { connections: Vec::new(), outbound, waiting: [0; RANKS] }
     }
 
     /// Sends `message` to shard `to`.
     pub fn send(&mut self, to: u16, message: MeshMessage) {
-        let index = usize::from(to) * RANKS + message.rank();
-        if let Some(queue) = self.outbound.get_mut(index) {
+        let rank = message.rank();
+        if let Some(queue) = self.outbound.get_mut(usize::from(to) * RANKS + rank) {
             queue.push_back(message);
+            self.waiting[rank] += 1;
         }
     }
 
-    /// What waits for shard `to` at `rank`.
-    pub fn outbound_mut(&mut self, to: u16, rank: usize) -> Option<&mut VecDeque<MeshMessage>> {
-        self.outbound.get_mut(usize::from(to) * RANKS + rank)
+    /// Lets `take` have what waits for shard `to` at `rank`, when anything does, and returns what it returns.
+    pub fn take_out<R>(
+        &mut self,
+        to: u16,
+        rank: usize,
+        take: impl FnOnce(&mut VecDeque<MeshMessage>) -> R,
+    ) -> Option<R> {
+        let queue = self.outbound.get_mut(usize::from(to) * RANKS + rank).filter(|queue| !queue.is_empty())?;
+        let before = queue.len();
+        let result = take(queue);
+        self.waiting[rank] = self.waiting[rank] - before + queue.len();
+        Some(result)
     }
 
     /// Messages at `rank` that wait for room in the mesh, to all shards.
     #[must_use]
     pub fn waiting(&self, rank: usize) -> usize {
-        self.outbound.iter().skip(rank).step_by(RANKS).map(VecDeque::len).sum()
+        self.waiting[rank]
     }
 }

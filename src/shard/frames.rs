@@ -118,7 +118,7 @@ fn head<'a>(
     PublishHead {
         // [v3 MQTT-3.3.1-3] [v5 MQTT-3.3.1-3] [v3 MQTT-3.3.1-2] [v5 MQTT-3.3.1-2] A first delivery has DUP 0.
         flags: PublishFlags { dup: false, qos: kind.qos, retain: kind.retain },
-        topic: publication.topic,
+        topic: publication.topic.as_bytes(),
         packet_identifier,
         forwarded: publication.properties,
         message_expiry_interval,

@@ -659,7 +659,7 @@ impl Client {
         let entry = book.message(message);
         let head = PublishHead {
             flags: PublishFlags { dup, qos: level(entry.qos), retain: entry.retain },
-            topic: &entry.topic,
+            topic: entry.topic.as_bytes(),
             packet_identifier: identifier.map(name),
             forwarded: &[],
             message_expiry_interval: None,

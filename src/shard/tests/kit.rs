@@ -480,14 +480,16 @@ impl Broker {
         for to in (0..self.shards.len() as u16).filter(|&to| to != index) {
             for rank in 0..RANKS {
                 let ring = self.mesh.entry((to, index, rank)).or_default();
-                let waiting = self.shards[usize::from(index)].effects_mut().outbound_mut(to, rank).expect("a ring");
-                while ring.len() < self.mesh_capacity
-                    && let Some(message) = waiting.pop_front()
-                {
-                    ring.push_back(message);
-                    any = true;
-                }
-                all_sent &= waiting.is_empty();
+                let sent = self.shards[usize::from(index)].effects_mut().take_out(to, rank, |waiting| {
+                    while ring.len() < self.mesh_capacity
+                        && let Some(message) = waiting.pop_front()
+                    {
+                        ring.push_back(message);
+                        any = true;
+                    }
+                    waiting.is_empty()
+                });
+                all_sent &= sent.unwrap_or(true);
             }
         }
         if all_sent {
