@@ -258,6 +258,15 @@ pub struct PublishHead<'a> {
 }
 
 impl PublishHead<'_> {
+    /// Sends a Topic Alias along, or in place of a topic that the receiver knows by it.
+    #[inline]
+    pub fn set_alias(&mut self, alias: u16, is_known: bool) {
+        self.topic_alias = Some(alias);
+        if is_known {
+            self.topic = &[];
+        }
+    }
+
     #[inline]
     fn properties_len(&self) -> usize {
         let expiry_len = if self.message_expiry_interval.is_some() { 5 } else { 0 };

@@ -9,7 +9,7 @@ mod received;
 mod state;
 
 pub use acknowledgements::{Acknowledgements, Answer, AnswerNumber, RetainedRequest};
-pub use aliases::{AliasError, TopicAliases};
+pub use aliases::{AliasError, SentAlias, SentAliases, TopicAliases};
 pub use outbox::{Acknowledged, Delivery, Outbox, Resend, ShareOrigin};
 pub use received::ReceivedIdentifiers;
 pub use state::{HeldSubscription, NO_CONNECTION, Session, Will};

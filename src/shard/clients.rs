@@ -8,6 +8,8 @@
 
 use std::rc::Rc;
 
+use ahash::AHashMap;
+
 use crate::{
     config::{Config, QueueFull, SlowSubscriber},
     message::{ApplicationMessage, Publication, SubscriptionIdentifiers},
@@ -17,9 +19,9 @@ use crate::{
     },
     routing::{ChunkedSlab, HashKey, SplitTable, home},
     runtime::ConnectionId,
-    session::{Delivery, Resend, Session, ShareOrigin},
+    session::{Delivery, Resend, SentAlias, SentAliases, Session, ShareOrigin},
     shard::{
-        connections::{Connection, Connections},
+        connections::{Connection, Connections, Flags},
         counters::Counters,
         frames::{FrameKind, Frames, SHARED_PAYLOAD_BYTES_MIN},
     },
@@ -73,6 +75,8 @@ pub struct Clients {
     pub condemned: Vec<(ConnectionId, ReasonCode)>,
     /// Messages of share groups that were dropped from a full queue: other members may have them.
     pub displaced: Vec<(ShareOrigin, Rc<ApplicationMessage>)>,
+    /// The Topic Aliases that were sent, by slot, of connections that take some.
+    pub sent_aliases: AHashMap<u32, SentAliases>,
     /// The settings.
     pub config: Rc<Config>,
     next_generation: u32,
@@ -90,6 +94,7 @@ impl Clients {
             counters: Counters::default(),
             condemned: Vec::new(),
             displaced: Vec::new(),
+            sent_aliases: AHashMap::new(),
             config,
             next_generation: 0,
         }
@@ -172,16 +177,20 @@ impl Clients {
         let version = connection.version;
         let identifiers = if version == ProtocolVersion::V5 { order.identifiers } else { &[] };
         let kind = FrameKind { version, qos: QoS::AtMostOnce, retain: order.retain };
+        let mut takes_alias = connection.flags.any(Flags::TAKES_ALIASES);
         // [v5 MQTT-3.1.2-24] [v5 MQTT-3.1.2-25]
-        if connection.packet_bytes_max != u32::MAX
-            && frames.encoded_len(publication, kind, identifiers) > connection.packet_bytes_max as usize
-        {
-            self.counters.dropped_too_large += 1;
-            return Delivered::TooLarge;
+        if connection.packet_bytes_max != u32::MAX {
+            let len = frames.encoded_len(publication, kind, identifiers);
+            if len > connection.packet_bytes_max as usize {
+                self.counters.dropped_too_large += 1;
+                return Delivered::TooLarge;
+            }
+            takes_alias &= len + ALIAS_BYTES_MAX <= connection.packet_bytes_max as usize;
         }
+        let alias = if takes_alias { next_alias(&mut self.sent_aliases, slot, publication.topic) } else { None };
         // [v3 MQTT-4.3.1-1] [v5 MQTT-4.3.1-1]
         let Some(out) = self.connections.out(slot) else { return Delivered::Gone };
-        frames.append(out, publication, kind, None, identifiers);
+        frames.append(out, publication, kind, None, identifiers, alias);
         self.counters.deliveries[0] += 1;
         Delivered::Yes
     }
@@ -259,6 +268,7 @@ impl Clients {
         let quota = u32::from(connection.receive_maximum);
         let room = pump_bytes_max(&self.config);
         let unsent_bytes = connection.unsent_bytes as usize;
+        let takes_aliases = connection.flags.any(Flags::TAKES_ALIASES);
         while outbox.has_unsent() {
             let Some(out) = self.connections.out(slot) else { return };
             if unsent_bytes + out.len() >= room {
@@ -278,11 +288,15 @@ impl Clients {
             // [v5 MQTT-3.3.2-5] It was not begun, so it may go. Once sent it is completed [v5 MQTT-4.3.3-7].
             let expired = !is_again && delivery.message.envelope.has_expired(now);
             // [v5 MQTT-3.1.2-24] The client that took the session over may take less than the one before.
-            let too_large =
-                packet_bytes_max != u32::MAX as usize && delivery_len(version, &delivery, now) > packet_bytes_max;
+            let is_limited = packet_bytes_max != u32::MAX as usize;
+            let len = if is_limited { delivery_len(version, &delivery, now) } else { 0 };
+            let too_large = len > packet_bytes_max;
             if !expired && !too_large {
+                let takes_alias = takes_aliases && len + ALIAS_BYTES_MAX <= packet_bytes_max;
+                let topic = delivery.message.topic();
+                let alias = if takes_alias { next_alias(&mut self.sent_aliases, slot, topic) } else { None };
                 // [v3 MQTT-3.3.1-1] [v5 MQTT-3.3.1-1] [v5 MQTT-4.3.2-2] [v5 MQTT-4.3.3-2]
-                write_publish(out, version, identifier, &delivery, is_again, now);
+                write_publish(out, version, identifier, &delivery, is_again, alias, now);
                 continue;
             }
             self.counters.dropped_expired += u64::from(expired);
@@ -297,6 +311,11 @@ impl Clients {
 /// Bytes on their way to a client from which on no more of its queue is written.
 fn pump_bytes_max(config: &Config) -> usize {
     PUMP_BYTES_MAX.min(config.mqtt.out_buffer_bytes_max as usize)
+}
+
+/// The alias for a topic that is sent to the connection in `slot`. Whoever asks sends it: the client knows it from then on.
+fn next_alias(sent: &mut AHashMap<u32, SentAliases>, slot: u32, topic: &str) -> Option<SentAlias> {
+    sent.get_mut(&slot)?.next(topic)
 }
 
 /// Whether a connection takes a packet of this size.
@@ -336,11 +355,15 @@ fn write_publish(
     identifier: Option<PacketIdentifier>,
     delivery: &Delivery,
     dup: bool,
+    alias: Option<SentAlias>,
     now: Moment,
 ) {
     let payload = delivery.message.payload();
     let encoded = delivery.subscription_identifiers.with(|identifiers| {
-        let head = delivery_head(identifier, delivery, identifiers, dup, now);
+        let mut head = delivery_head(identifier, delivery, identifiers, dup, now);
+        if let Some(alias) = alias {
+            head.set_alias(alias.alias, alias.is_known);
+        }
         publish::encode_head(out.bytes_mut(), version, &head, payload.len())
     });
     debug_assert!(encoded.is_ok());
@@ -370,5 +393,7 @@ fn delivery_head<'a>(
     }
 }
 
+/// Bytes that an alias adds to a packet at most: the property, and a byte more for each of the two lengths.
+const ALIAS_BYTES_MAX: usize = 5;
 /// Bytes of QoS 1 and 2 deliveries written ahead of the socket: more would only wait there instead of in the queue.
 const PUMP_BYTES_MAX: usize = 256 * 1024;

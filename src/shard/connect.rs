@@ -17,7 +17,7 @@ use crate::{
     },
     plant::{Bug, planted},
     runtime::ConnectionId,
-    session::Will,
+    session::{SentAliases, Will},
     shard::{
         Arrival, ConnectionEffect, Ending, Shard,
         connections::{Connection, Flags, Pending, Place},
@@ -293,6 +293,12 @@ impl Shard {
         flags.set(Flags::CLEAN_START, connect.clean_start);
         // [v3 MQTT-7.0.0-2] Offered to who asks for it, needed by nobody.
         flags.set(Flags::BRIDGE, connect.bridge);
+        // [v5 MQTT-3.1.2-26] [v5 MQTT-3.1.2-27]
+        let aliases = connect.properties.topic_alias_maximum.min(self.config.mqtt.topic_alias_out_max);
+        if aliases > 0 {
+            flags.set(Flags::TAKES_ALIASES, true);
+            self.clients.sent_aliases.insert(id.slot, SentAliases::new(aliases));
+        }
         let asked = connect.properties.receive_maximum.map_or(u16::MAX, |maximum| maximum.get());
         let connection = Connection {
             generation: id.generation,

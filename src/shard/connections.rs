@@ -155,6 +155,8 @@ impl Flags {
 
     /// It is a bridge of mosquitto.
     pub const BRIDGE: Flags = Flags(1 << 10);
+    /// It takes Topic Aliases, and has a table of those that were sent.
+    pub const TAKES_ALIASES: Flags = Flags(1 << 11);
 
     /// Whether any of `flags` is set.
     #[must_use]

@@ -14,7 +14,7 @@ use crate::{
     session::{HeldSubscription, NO_CONNECTION, Will},
     shard::{
         ConnectionEffect, Ending, Shard,
-        connections::{Connection, Place},
+        connections::{Connection, Flags, Place},
         timers::Timer,
     },
     time::Moment,
@@ -119,6 +119,9 @@ impl Shard {
         }
         let Place::Open(mut connection) = self.clients.connections.put(id.slot, Place::Vacant) else { return };
         self.shared.connection_goes(connection.listener);
+        if connection.flags.any(Flags::TAKES_ALIASES) {
+            self.clients.sent_aliases.remove(&id.slot);
+        }
         let last = connection.out.take();
         if gone.closed {
             if let Some(last) = last {

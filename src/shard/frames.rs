@@ -7,6 +7,7 @@
 use crate::{
     message::Publication,
     mqtt::{PacketIdentifier, ProtocolVersion, PublishFlags, PublishHead, QoS, publish},
+    session::SentAlias,
     time::Moment,
     transport::OutBuffer,
 };
@@ -54,7 +55,7 @@ impl Frames {
         publish::encoded_len(kind.version, &head, publication.payload.len())
     }
 
-    /// Appends the frame to `out`.
+    /// Appends the frame to `out`. With an alias it is this subscriber's alone.
     pub fn append(
         &mut self,
         out: &mut OutBuffer,
@@ -62,17 +63,20 @@ impl Frames {
         kind: FrameKind,
         identifier: Option<PacketIdentifier>,
         subscription_identifiers: &[u32],
+        alias: Option<SentAlias>,
     ) {
         let payload = publication.payload;
+        let mut head = head(publication, kind, identifier, self.message_expiry_interval, subscription_identifiers);
+        if let Some(alias) = alias {
+            head.set_alias(alias.alias, alias.is_known);
+        }
         if payload.len() >= SHARED_PAYLOAD_BYTES_MIN {
-            let head = head(publication, kind, identifier, self.message_expiry_interval, subscription_identifiers);
             if publish::encode_head(out.bytes_mut(), kind.version, &head, payload.len()).is_ok() {
                 out.push_payload(&publication.share().payload_shared());
             }
             return;
         }
-        if self.expected < 2 || !subscription_identifiers.is_empty() {
-            let head = head(publication, kind, identifier, self.message_expiry_interval, subscription_identifiers);
+        if self.expected < 2 || !subscription_identifiers.is_empty() || alias.is_some() {
             // Lengths were checked when the message was taken over: it fits a packet.
             let encoded = publish::encode(out.bytes_mut(), kind.version, &head, payload);
             debug_assert!(encoded.is_ok());
@@ -122,7 +126,6 @@ fn head<'a>(
         packet_identifier,
         forwarded: publication.properties,
         message_expiry_interval,
-        // [v5 MQTT-3.1.2-26] [v5 MQTT-3.1.2-27] [v5 MQTT-3.3.2-11] None is used, whatever the client allows.
         topic_alias: None,
         subscription_identifiers,
     }

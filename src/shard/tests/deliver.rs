@@ -420,3 +420,58 @@ fn a_client_that_says_only_pingreq_keeps_no_empty_outbox() {
     assert_eq!(broker.take(client), ["PINGRESP"]);
     assert_eq!(holds(&broker), (false, false));
 }
+
+#[test]
+fn topics_are_sent_by_alias_to_who_allows_it() {
+    let mut broker = Broker::new(1);
+    let mut connect = durable(V5, "takes", 100);
+    connect.properties.topic_alias_maximum = 2;
+    let takes = broker.connect_as(connect);
+    broker.subscribe(takes, "sensors/#", 1);
+    let plain = broker.connect("plain", V5);
+    broker.subscribe(plain, "sensors/#", 1);
+    let publisher = broker.connect("p", V5);
+    for (number, qos, topic) in [(0, 0, "a"), (1, 1, "a"), (2, 0, "b"), (3, 0, "c"), (4, 1, "b")] {
+        broker.send(publisher, publish(qos, u16::from(qos), &format!("sensors/{topic}"), &number.to_string()));
+    }
+    let expected = [
+        "PUBLISH q0 sensors/a=0 alias=1",
+        "PUBLISH q1 id=1 =1 alias=1",
+        "PUBLISH q0 sensors/b=2 alias=2",
+        "PUBLISH q0 sensors/c=3",
+        "PUBLISH q1 id=2 =4 alias=2",
+    ];
+    assert_eq!(broker.take(takes), expected);
+    assert!(broker.take(plain).iter().all(|line| line.contains(" sensors/") && !line.contains("alias")));
+    // Aliases end with their connection, and what is sent again sets them anew [v5 MQTT-3.3.2-7].
+    broker.hang_up(takes);
+    assert!(broker.shards[0].clients().sent_aliases.is_empty());
+    connect.properties.topic_alias_maximum = 1;
+    let again = broker.ask(connect);
+    let expected = ["PUBLISH q1 id=1 dup sensors/a=1 alias=1", "PUBLISH q1 id=2 dup sensors/b=4"];
+    assert_eq!(broker.take(again)[1..], expected);
+}
+
+#[test]
+fn an_alias_never_makes_a_packet_too_large_for_its_client() {
+    let mut broker = Broker::new(1);
+    for qos in [0, 1] {
+        let mut seen = Vec::new();
+        // The packet takes 28 bytes without an alias, 30 with an identifier.
+        let len = 28 + if qos == 0 { 0 } else { 2 };
+        for maximum in len - 1..len + 7 {
+            let mut connect = Connect::new(V5, "limited");
+            connect.properties.topic_alias_maximum = 9;
+            connect.properties.maximum_packet_size = std::num::NonZeroU32::new(maximum);
+            let limited = broker.connect_as(connect);
+            broker.subscribe(limited, "sensors/1", qos);
+            let publisher = broker.connect("p", V5);
+            broker.send(publisher, publish(qos, u16::from(qos), "sensors/1", "0123456789abcd"));
+            let told = broker.take(limited);
+            seen.push((told.len(), told.iter().any(|line| line.contains("alias=1"))));
+        }
+        assert_eq!(seen[0], (0, false), "QoS {qos}");
+        assert_eq!(seen[1..6], [(1, false); 5], "QoS {qos}");
+        assert_eq!(seen[6..], [(1, true); 2], "QoS {qos}");
+    }
+}

@@ -682,5 +682,8 @@ fn describe_publish(publish: &Publish<'_>) -> String {
     if !identifiers.is_empty() {
         line += &format!(" ids={identifiers:?}");
     }
+    if let Some(alias) = properties.topic_alias {
+        line += &format!(" alias={alias}");
+    }
     line
 }
