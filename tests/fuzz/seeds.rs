@@ -21,7 +21,8 @@ pub fn all() -> [Fuzzer; 5] {
 
 /// Every packet of the table, valid or not.
 fn decode() -> Vec<Vec<u8>> {
-    packets::cases().into_iter().map(|case| case.bytes).collect()
+    let empty_filter = vec![0x82, 6, 0, 1, 0, 0, 0, 0];
+    packets::cases().into_iter().map(|case| case.bytes).chain([empty_filter]).collect()
 }
 
 /// Each packet behind a CONNECT, cut in the middle, and all that clients send in one stream.
@@ -72,6 +73,7 @@ fn topic() -> Vec<Vec<u8>> {
         "+0$SYS/#\n+1+/x\n+2#\n$SYS/x\n$SYS\n+3$share/g/$SYS/+\n$SYS/x",
         "+0/\n+1//\n+2+/+\n+3/+\n/\n//\n-0/\n/a",
         "+0$share/g/$share/h/#\n$share/h/a\n+1\u{e9}/+\n\u{e9}/e\u{301}",
+        "+0$share/g/$share\n$share\n/sh/\n-0$share/g/$share",
     ];
     scripts.map(|text| text.as_bytes().to_vec()).to_vec()
 }
@@ -85,6 +87,11 @@ fn shard() -> Vec<Vec<u8>> {
     let behind = |bytes: &[u8]| [&two[..], bytes, &[13]].concat();
     vec![
         two.clone(),
+        // A client is gone in the turn in which it was told to go.
+        vec![
+            0, 0, 0xAA, 0xAA, 0xAA, 0xAA, 0xAA, 0xAA, 0xAA, 10, 0, 17, 2, 0, 17, 0, 1, 1, 0, 3, 1, 0, 0, 13, 14, 0xFF,
+            0, 0, 0xFA, 18, 0, 8, 0, 64, 0, 13, 3, 8, 8, 0, 13,
+        ],
         // Subscribes to `#` at QoS 2, publishes at QoS 2, acknowledges.
         behind(&[0x02, 0, 2, 0, 2, 0, 0, 13, 0x14, 0, 2, 0, 0, 1, 0, 0, 13, 0x16, 2, 0, 0, 0x06, 1, 0, 0, 13]),
         // A share group with both as members, a retained message, and an unsubscription.

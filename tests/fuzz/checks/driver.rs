@@ -37,6 +37,7 @@ pub struct Remote {
     pub reads: bool,
     under_way: Option<Box<OutBuffer>>,
     pub is_closed: bool,
+    is_told_to_close: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,7 @@ impl Driver {
             reads: true,
             under_way: None,
             is_closed: false,
+            is_told_to_close: false,
         });
         let number = self.remotes.len() - 1;
         let peer = SocketAddr::from(([127, 0, 0, 9], 40_000 + number as u16));
@@ -218,7 +220,12 @@ impl Driver {
                 ConnectionEffect::Receive(id) | ConnectionEffect::Resume(id) => self.receive(id, Receiving::On),
                 ConnectionEffect::Pause(id) => self.receive(id, Receiving::No),
                 ConnectionEffect::Close(id, last, _) => {
-                    let client = self.client(id).expect("it closes what is open");
+                    // It may have closed in the same turn, but it is told once.
+                    let client = self.remotes.iter().position(|remote| remote.id == id).expect("it was accepted");
+                    assert!(!std::mem::replace(&mut self.remotes[client].is_told_to_close, true), "it closes once");
+                    if self.remotes[client].is_closed {
+                        continue;
+                    }
                     self.free(client);
                     let told = &mut self.remotes[client].told;
                     told.extend(last.iter().flat_map(|last| last.slices(0)).flatten());

@@ -93,7 +93,7 @@ impl World {
             let wanted = matches(filter, text);
             assert_eq!(filter_matches(filter, text), wanted, "{filter:?} and {text:?}");
             // A filter that was shared may itself look like a share once its own share is taken away.
-            if !filter.starts_with("$share/") {
+            if filter.split('/').next() != Some("$share") {
                 let parsed = TopicFilter::parse(filter).expect("it was parsed before");
                 assert_eq!(parsed.matches(&topic), wanted, "{filter:?} and {text:?}");
             }
