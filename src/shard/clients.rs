@@ -293,8 +293,8 @@ impl Clients {
             let too_large = len > packet_bytes_max;
             if !expired && !too_large {
                 let takes_alias = takes_aliases && len + ALIAS_BYTES_MAX <= packet_bytes_max;
-                let topic = delivery.message.topic();
-                let alias = if takes_alias { next_alias(&mut self.sent_aliases, slot, topic) } else { None };
+                let alias =
+                    takes_alias.then(|| next_alias(&mut self.sent_aliases, slot, delivery.message.topic())).flatten();
                 // [v3 MQTT-3.3.1-1] [v5 MQTT-3.3.1-1] [v5 MQTT-4.3.2-2] [v5 MQTT-4.3.3-2]
                 write_publish(out, version, identifier, &delivery, is_again, alias, now);
                 continue;

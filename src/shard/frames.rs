@@ -66,6 +66,18 @@ impl Frames {
         alias: Option<SentAlias>,
     ) {
         let payload = publication.payload;
+        let is_shared = self.expected > 1 && subscription_identifiers.is_empty() && alias.is_none();
+        if is_shared && payload.len() < SHARED_PAYLOAD_BYTES_MIN {
+            let kept = self.kept(publication, kind);
+            let bytes = out.bytes_mut();
+            let start = bytes.len();
+            bytes.extend_from_slice(&kept.bytes);
+            if let (Some(at), Some(identifier), Some(frame)) = (kept.identifier_at, identifier, bytes.get_mut(start..))
+            {
+                publish::patch_packet_identifier(frame, at, identifier);
+            }
+            return;
+        }
         let mut head = head(publication, kind, identifier, self.message_expiry_interval, subscription_identifiers);
         if let Some(alias) = alias {
             head.set_alias(alias.alias, alias.is_known);
@@ -76,19 +88,9 @@ impl Frames {
             }
             return;
         }
-        if self.expected < 2 || !subscription_identifiers.is_empty() || alias.is_some() {
-            // Lengths were checked when the message was taken over: it fits a packet.
-            let encoded = publish::encode(out.bytes_mut(), kind.version, &head, payload);
-            debug_assert!(encoded.is_ok());
-            return;
-        }
-        let kept = self.kept(publication, kind);
-        let bytes = out.bytes_mut();
-        let start = bytes.len();
-        bytes.extend_from_slice(&kept.bytes);
-        if let (Some(at), Some(identifier), Some(frame)) = (kept.identifier_at, identifier, bytes.get_mut(start..)) {
-            publish::patch_packet_identifier(frame, at, identifier);
-        }
+        // Lengths were checked when the message was taken over: it fits a packet.
+        let encoded = publish::encode(out.bytes_mut(), kind.version, &head, payload);
+        debug_assert!(encoded.is_ok());
     }
 
     fn kept(&mut self, publication: &Publication<'_>, kind: FrameKind) -> &Kept {
