@@ -137,10 +137,12 @@ impl Outbox {
         self.counted
     }
 
-    /// Whether there is anything to send, window and quota permitting.
+    /// Whether there may be something to send while no more than `quota` PUBLISHes may be unacknowledged.
     #[must_use]
-    pub fn has_unsent(&self) -> bool {
-        !self.queue.is_empty() || self.resend_from < self.in_flight.len()
+    pub fn may_send(&self, quota: u32) -> bool {
+        let next = self.queue.front();
+        self.resend_from < self.in_flight.len()
+            || next.is_some_and(|next| self.counted < quota || next.delivery.qos == QoS::AtMostOnce)
     }
 
     /// Messages that wait behind the window.

@@ -269,7 +269,7 @@ impl Clients {
         let room = pump_bytes_max(&self.config);
         let unsent_bytes = connection.unsent_bytes as usize;
         let takes_aliases = connection.flags.any(Flags::TAKES_ALIASES);
-        while outbox.has_unsent() {
+        while outbox.may_send(quota) {
             let Some(out) = self.connections.out(slot) else { return };
             if unsent_bytes + out.len() >= room {
                 return;

@@ -298,10 +298,14 @@ impl Connections {
             if connection.unsent_bytes > 0 {
                 continue;
             }
-            if let Some(out) = connection.out.take() {
-                connection.unsent_bytes += out.len() as u32;
-                send(ConnectionId { slot, generation }, out);
+            let Some(out) = connection.out.take() else { continue };
+            if out.is_empty() {
+                // Asked for in case there was something to say, and there was not.
+                self.recycle(out);
+                continue;
             }
+            connection.unsent_bytes += out.len() as u32;
+            send(ConnectionId { slot, generation }, out);
         }
         self.dirty = dirty;
     }

@@ -87,6 +87,11 @@ fn shard() -> Vec<Vec<u8>> {
     let behind = |bytes: &[u8]| [&two[..], bytes, &[13]].concat();
     vec![
         two.clone(),
+        // A client whose window is full is owed more.
+        vec![
+            0, 0, 1, 0, 0, 0, 3, 0, 1, 2, 0, 17, 0, 0, 1, 1, 0, 2, 0, 2, 0, 0, 13, 20, 0, 2, 0, 0, 0, 13, 20, 0, 2, 0,
+            0, 0, 13, 2, 0, 2, 0, 2, 0, 0, 17, 0, 13, 20, 40, 13, 13,
+        ],
         // A client is gone in the turn in which it was told to go.
         vec![
             0, 0, 0xAA, 0xAA, 0xAA, 0xAA, 0xAA, 0xAA, 0xAA, 10, 0, 17, 2, 0, 17, 0, 1, 1, 0, 3, 1, 0, 0, 13, 14, 0xFF,

@@ -248,6 +248,7 @@ impl Driver {
         self.shard.drain_dirty(|id, buffer| sends.push((id, buffer)));
         let went_on = !sends.is_empty();
         for (id, buffer) in sends {
+            assert!(!buffer.is_empty(), "it sends something");
             let client = self.client(id).expect("it sends to who is there");
             let remote = &mut self.remotes[client];
             remote.told.extend(buffer.slices(0).flatten());
