@@ -95,8 +95,10 @@ pub enum Acknowledged {
     Completed,
     /// QoS 2: PUBREL is to be sent.
     Release,
-    /// The identifier is not in flight, or not in that state.
+    /// The identifier is not in flight.
     Unknown,
+    /// It is in flight, and this is not what answers it: the client breaks the protocol.
+    Mismatch,
 }
 
 /// What is to be sent again when a client resumes its session.
@@ -204,13 +206,15 @@ impl Outbox {
 
     /// PUBACK came: a QoS 1 exchange is complete.
     pub fn handle_puback(&mut self, identifier: PacketIdentifier) -> Acknowledged {
-        match self.find(identifier) {
+        let Some(index) = self.find(identifier) else { return Acknowledged::Unknown };
+        match &self.in_flight[index].stage {
+            Stage::Gone => Acknowledged::Unknown,
             // [v3 MQTT-4.3.2-1] [v5 MQTT-4.3.2-3] [v5 MQTT-4.4.0-2]
-            Some(index) if self.in_flight[index].stage.is_sent_with(QoS::AtLeastOnce) => {
+            stage if stage.is_sent_with(QoS::AtLeastOnce) => {
                 self.complete(index);
                 Acknowledged::Completed
             }
-            _ => Acknowledged::Unknown,
+            _ => Acknowledged::Mismatch,
         }
     }
 
@@ -230,19 +234,22 @@ impl Outbox {
                 Acknowledged::Release
             }
             Stage::Released { .. } if !refused => Acknowledged::Release,
-            _ => Acknowledged::Unknown,
+            Stage::Released { .. } | Stage::Gone => Acknowledged::Unknown,
+            Stage::Sent { .. } => Acknowledged::Mismatch,
         }
     }
 
     /// PUBCOMP came: a QoS 2 exchange is complete.
     pub fn handle_pubcomp(&mut self, identifier: PacketIdentifier) -> Acknowledged {
-        match self.find(identifier) {
+        let Some(index) = self.find(identifier) else { return Acknowledged::Unknown };
+        match self.in_flight[index].stage {
             // [v5 MQTT-4.3.3-5]
-            Some(index) if matches!(self.in_flight[index].stage, Stage::Released { .. }) => {
+            Stage::Released { .. } => {
                 self.complete(index);
                 Acknowledged::Completed
             }
-            _ => Acknowledged::Unknown,
+            Stage::Gone => Acknowledged::Unknown,
+            Stage::Sent { .. } => Acknowledged::Mismatch,
         }
     }
 
@@ -525,9 +532,10 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push(delivery(QoS::ExactlyOnce));
         let identifier = send(&mut outbox, 1).unwrap();
-        assert_eq!(outbox.handle_puback(identifier), Acknowledged::Unknown);
-        assert_eq!(outbox.handle_pubcomp(identifier), Acknowledged::Unknown);
+        assert_eq!(outbox.handle_puback(identifier), Acknowledged::Mismatch);
+        assert_eq!(outbox.handle_pubcomp(identifier), Acknowledged::Mismatch);
         assert_eq!(outbox.handle_pubrec(identifier, false), Acknowledged::Release);
+        assert_eq!(outbox.handle_puback(identifier), Acknowledged::Mismatch);
         assert_eq!(outbox.handle_pubrec(identifier, false), Acknowledged::Release);
         outbox.begin_resume();
         assert!(matches!(outbox.next_resend(0), Some(Resend::PubRel(again)) if again == identifier));

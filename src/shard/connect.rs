@@ -12,7 +12,7 @@ use crate::{
     auth,
     message::{ApplicationMessage, Origin, Stamp},
     mqtt::{
-        ConnAck, Connect, DecodeError, Encode, EncodeWithin, FrameHeader, ProtocolVersion, QoS, ReasonCode, WillPacket,
+        ConnAck, Connect, DecodeError, Encode, FrameHeader, ProtocolVersion, QoS, ReasonCode, WillPacket,
         frame::{Peek, peek},
     },
     plant::{Bug, planted},
@@ -192,19 +192,33 @@ impl Shard {
             // A newer CONNECT of this client was here first: this one has been taken over on its way.
             return self.refuse_overtaken(id, pending.listener, connect.version);
         }
+        let mut granted = Granted {
+            session_present: false,
+            keep_alive_s: self.keep_alive_for(connect),
+            session_expiry_interval_s: self.session_expiry_for(connect),
+        };
+        let assigned = is_assigned.then_some(client_id);
+        let is_limited = connect.properties.maximum_packet_size.is_some();
+        if is_limited && self.connack(connect, &granted, assigned).is_none() {
+            return self.refuse_small(id, pending, connect);
+        }
         let sessions_max =
             if self.config.mqtt.sessions_max == u32::MAX { u64::MAX } else { self.config.mqtt.sessions_max.into() };
         if found.is_none() && !self.shared.sessions.add_within(1, sessions_max) {
             return self.refuse_connect(id, pending.listener, connect.version, ReasonCode::QuotaExceeded);
         }
         let (session, session_present) = self.session_for(client_id, found, connect, now);
-        let granted = Granted {
-            session_present,
-            keep_alive_s: self.keep_alive_for(connect),
-            session_expiry_interval_s: self.session_expiry_for(connect),
-        };
+        granted.session_present = session_present;
+        let mut connack = std::mem::take(&mut self.scratch);
+        connack.clear();
+        let encoded =
+            self.connack(connect, &granted, assigned).map(|packet| packet.encode(connect.version, &mut connack));
+        debug_assert!(matches!(encoded, Some(Ok(()))), "it fitted before");
         self.open(id, pending, connect, session, &granted, stamp, now);
-        self.write_connack(id, connect, &granted, is_assigned.then_some(client_id));
+        if let Some(out) = self.clients.connections.out(id.slot) {
+            out.bytes_mut().extend_from_slice(&connack);
+        }
+        self.scratch = connack;
         // The new connection stands: what a resumed session holds goes on its way.
         self.clients.resume(session, now);
         self.note_share_state(session);
@@ -374,8 +388,14 @@ impl Shard {
         if connect.clean_start { 0 } else { seconds_or_for_ever(self.config.mqtt.session_expiry_v3) }
     }
 
+    /// The CONNACK for a client that is served; none when the client takes no packet that could tell it what it must know.
     /// [v3 MQTT-3.1.4-4] [v5 MQTT-3.1.4-5] [v3 MQTT-3.2.0-1] [v5 MQTT-3.2.0-1] [v5 MQTT-3.2.0-2]
-    fn write_connack(&mut self, id: ConnectionId, connect: &Connect<'_>, granted: &Granted, assigned: Option<&str>) {
+    fn connack<'a>(
+        &'a self,
+        connect: &Connect<'_>,
+        granted: &Granted,
+        assigned: Option<&'a str>,
+    ) -> Option<ConnAck<'a>> {
         let limits = &self.config.mqtt;
         // [v3 MQTT-3.2.2-1] [v3 MQTT-3.2.2-2] [v3 MQTT-3.2.2-3] [v5 MQTT-3.2.2-2] [v5 MQTT-3.2.2-3]
         let mut connack = ConnAck::new(granted.session_present, ReasonCode::Success);
@@ -400,15 +420,16 @@ impl Shard {
             && !limits.response_information.is_empty())
         .then_some(limits.response_information.as_str());
         properties.response_information = response_information;
-        let packet_bytes_max = connect.properties.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get);
-        if let Some(out) = self.clients.connections.out(id.slot)
-            && !connack.encode_within(connect.version, packet_bytes_max, out.bytes_mut())
-        {
-            // The client takes no packet that could tell it what it must know. It is served with what every client gets.
-            let bare = ConnAck::new(granted.session_present, ReasonCode::Success);
-            let encoded = bare.encode(connect.version, out.bytes_mut());
-            debug_assert!(encoded.is_ok());
+        let packet_bytes_max = connect.properties.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get) as usize;
+        let fits =
+            |connack: &ConnAck<'_>| connack.encoded_len(connect.version).is_ok_and(|len| len <= packet_bytes_max);
+        if !fits(&connack) {
+            // Without these a client only does without; the rest it has to know.
+            connack.properties.topic_alias_maximum = 0;
+            connack.properties.response_information = None;
         }
+        // [v5 MQTT-3.1.2-24]
+        fits(&connack).then_some(connack)
     }
 
     /// Refuses a connection whose CONNECT was not taken in. `version`: how to say it, when that can be told.
@@ -435,6 +456,19 @@ impl Shard {
         let said = ConnAck::new(false, reason).encode(version, out.bytes_mut()).is_ok();
         let last = said.then(|| Box::new(out));
         self.effects.connections.push(ConnectionEffect::Close(id, last, Ending::Linger));
+    }
+
+    /// A CONNECT of a client that takes no CONNACK with what it has to know: refused in a packet that it takes, if any.
+    fn refuse_small(&mut self, id: ConnectionId, pending: &Pending, connect: &Connect<'_>) {
+        let packet_bytes_max = connect.properties.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get);
+        tracing::info!(peer = %pending.peer, packet_bytes_max, "CONNECT refused: no room for CONNACK");
+        let refusal = ConnAck::new(false, ReasonCode::PacketTooLarge);
+        if refusal.encoded_len(connect.version).is_ok_and(|len| len <= packet_bytes_max as usize) {
+            return self.refuse_connect(id, pending.listener, connect.version, ReasonCode::PacketTooLarge);
+        }
+        self.clients.counters.connects_refused += 1;
+        self.shared.connection_goes(pending.listener);
+        self.effects.connections.push(ConnectionEffect::Close(id, None, Ending::Linger));
     }
 
     /// A CONNECT that a newer one of its client has overtaken: accepted and taken over at once.

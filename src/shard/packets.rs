@@ -70,7 +70,9 @@ impl Shard {
     fn on_puback(&mut self, id: ConnectionId, ack: &Ack<'_>, now: Moment) {
         let Some((session, outbox)) = self.outbox_of(id) else { return };
         // An identifier that is not in flight is no error for PUBACK: it may answer what we gave up.
-        outbox.handle_puback(ack.packet_identifier);
+        if outbox.handle_puback(ack.packet_identifier) == Acknowledged::Mismatch {
+            return self.refuse(id, ReasonCode::ProtocolError, now);
+        }
         self.clients.pump(session, now);
         self.note_share_state(session);
     }
@@ -87,6 +89,8 @@ impl Shard {
                 self.note_share_state(session);
             }
             Acknowledged::Release => self.write_pubrel(id, ack.packet_identifier, ReasonCode::Success),
+            // [v3 MQTT-4.8.0-1] [v5 MQTT-4.13.1-1]
+            Acknowledged::Mismatch => self.refuse(id, ReasonCode::ProtocolError, now),
             // Nothing follows a refusal; otherwise the client is waiting for PUBREL, and v5 has a reason for it.
             Acknowledged::Unknown if ack.reason_code.is_error() => {}
             Acknowledged::Unknown => {
@@ -97,7 +101,9 @@ impl Shard {
 
     fn on_pubcomp(&mut self, id: ConnectionId, ack: &Ack<'_>, now: Moment) {
         let Some((session, outbox)) = self.outbox_of(id) else { return };
-        outbox.handle_pubcomp(ack.packet_identifier);
+        if outbox.handle_pubcomp(ack.packet_identifier) == Acknowledged::Mismatch {
+            return self.refuse(id, ReasonCode::ProtocolError, now);
+        }
         self.clients.pump(session, now);
         self.note_share_state(session);
     }

@@ -1,6 +1,6 @@
 //! What a CONNECT is granted, and which session it gets.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use super::kit::{Broker, V5, V31, V311, durable, encoded, options, publish};
 use crate::mqtt::{Connect, ProtocolVersion, QoS, Subscribe, TopicFilter, TopicName, WillPacket, WillProperties};
@@ -54,15 +54,6 @@ fn a_client_is_told_what_the_configuration_withholds() {
     let client = broker.ask(Connect { keep_alive_s: 60, ..durable(V5, "d", 100) });
     let told = broker.take(client).join("");
     assert!(!told.contains("expiry") && !told.contains("keep_alive") && !told.contains("response"), "{told}");
-}
-
-#[test]
-fn a_client_that_takes_only_small_packets_is_told_no_more_than_that_it_is_served() {
-    let mut broker = Broker::new(1);
-    let mut connect = Connect::new(V5, "c");
-    connect.properties.maximum_packet_size = NonZeroU32::new(10);
-    let client = broker.ask(connect);
-    assert_eq!(broker.take(client), ["CONNACK Success"]);
 }
 
 #[test]
@@ -474,4 +465,30 @@ fn a_second_connect_ends_the_connection() {
     broker.send(client, Connect::new(V5, "c"));
     assert_eq!(broker.take(client), ["DISCONNECT ProtocolError +why", "closed"]);
     assert_eq!(broker.counters(0).protocol_errors, 1);
+}
+
+#[test]
+fn a_client_that_takes_no_connack_with_what_it_must_know_is_refused() {
+    let mut broker = Broker::new(1);
+    let connack_of = |broker: &mut Broker, client_id: &'static str, maximum: u32| {
+        let mut connect = Connect::new(V5, client_id);
+        connect.properties.maximum_packet_size = std::num::NonZeroU32::new(maximum);
+        let client = broker.ask(connect);
+        broker.take(client)
+    };
+    for maximum in 1..=4 {
+        assert_eq!(connack_of(&mut broker, "small", maximum), ["closed"], "{maximum} bytes");
+    }
+    for maximum in 5..13 {
+        let told = connack_of(&mut broker, "small", maximum);
+        assert!(told.len() == 2 && told[0].contains("PacketTooLarge") && told[1] == "closed", "{maximum}: {told:?}");
+    }
+    assert_eq!(broker.shards[0].clients().find("small"), None, "nothing is kept of it");
+    // What it can do without is left out first.
+    let told = connack_of(&mut broker, "small", 13);
+    assert!(told.len() == 1 && told[0].contains("Success") && !told[0].contains("aliases"), "{told:?}");
+    let told = connack_of(&mut broker, "other", 16);
+    assert!(told.len() == 1 && told[0].contains("aliases"), "{told:?}");
+    let told = connack_of(&mut broker, "", 20);
+    assert!(told.len() == 2 && told[0].contains("PacketTooLarge"), "it must know its name: {told:?}");
 }

@@ -65,7 +65,7 @@ fn the_window_bounds_what_is_unacknowledged_and_each_end_of_an_exchange_makes_ro
     publish_all(&mut broker, publisher, ["f"]);
     assert_eq!(broker.take(subscriber), ["PUBLISH q1 id=1 t=a", "PUBLISH q1 id=2 t=b"]);
     broker.ack(subscriber, AckKind::PubAck, 9);
-    broker.ack(subscriber, AckKind::PubComp, 1);
+    broker.ack(subscriber, AckKind::PubComp, 8);
     assert!(broker.take(subscriber).is_empty(), "not what was asked for");
     broker.ack(subscriber, AckKind::PubAck, 2);
     assert_eq!(broker.take(subscriber), ["PUBLISH q1 id=3 t=c"]);
@@ -473,5 +473,28 @@ fn an_alias_never_makes_a_packet_too_large_for_its_client() {
         assert_eq!(seen[0], (0, false), "QoS {qos}");
         assert_eq!(seen[1..6], [(1, false); 5], "QoS {qos}");
         assert_eq!(seen[6..], [(1, true); 2], "QoS {qos}");
+    }
+}
+
+#[test]
+fn what_is_acknowledged_in_the_wrong_words_ends_the_connection_and_stays_in_flight() {
+    for (qos, kind) in [(1, AckKind::PubComp), (1, AckKind::PubRec), (2, AckKind::PubAck), (2, AckKind::PubComp)] {
+        for version in [V311, V5] {
+            let mut broker = Broker::new(1);
+            let client = broker.connect_as(durable(version, "c", 100));
+            broker.subscribe(client, "t", qos);
+            broker.send(client, publish(2, 7, "t", "m"));
+            broker.ack(client, AckKind::PubRel, 7);
+            broker.take(client);
+            broker.ack(client, kind, 9);
+            let told = broker.take(client);
+            assert!(told.iter().all(|line| line.starts_with("PUBREL 9")), "not in flight, so no error: {told:?}");
+            broker.ack(client, kind, 1);
+            let told = broker.take(client);
+            let reason = if version == V5 { vec!["DISCONNECT ProtocolError +why", "closed"] } else { vec!["closed"] };
+            assert_eq!(told, reason, "QoS {qos}, {kind:?}");
+            let again = broker.ask(durable(version, "c", 100));
+            assert_eq!(broker.take(again)[1], format!("PUBLISH q{qos} id=1 dup t=m"));
+        }
     }
 }
