@@ -111,7 +111,7 @@ section! {
         inflight_max: u16 = 256, count(1..=65_535);
         /// Topic Aliases that a v5 client may set; 0: none. A larger one closes the connection (0x94).
         topic_alias_max: u16 = 64, count(0..=65_535);
-        /// Topic Aliases that the broker uses towards a v5 client that allows some; 0: none. The first topics of 8 to
+        /// Topic Aliases that the broker uses towards a v5 client that allows some; 0: none. The first topics of 4 to
         /// 1024 bytes that it is sent get one.
         topic_alias_out_max: u16 = 16, count(0..=65_535);
         /// Filters that one client may have subscribed to. More are refused in SUBACK (0x97, 3.x: 0x80).

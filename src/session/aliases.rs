@@ -96,7 +96,7 @@ impl SentAliases {
 
 /// Bytes of a topic that is worth an alias: an alias takes three bytes each time. A longer topic would take much memory
 /// for a client that may never hear of it again.
-const WORTH_AN_ALIAS: std::ops::RangeInclusive<usize> = 8..=1024;
+const WORTH_AN_ALIAS: std::ops::RangeInclusive<usize> = 4..=1024;
 
 #[cfg(test)]
 mod tests {
@@ -121,7 +121,7 @@ mod tests {
         let mut sent = SentAliases::new(2);
         let new = |alias| Some(SentAlias { alias, is_known: false });
         let known = |alias| Some(SentAlias { alias, is_known: true });
-        assert_eq!(sent.next("a/short"), None);
+        assert_eq!(sent.next("abc"), None);
         assert_eq!(sent.next(&"l".repeat(1025)), None);
         assert_eq!(sent.next("sensors/1"), new(1));
         assert_eq!(sent.next("sensors/2"), new(2));
