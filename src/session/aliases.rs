@@ -84,7 +84,7 @@ impl SentAliases {
         if let Some(&alias) = self.by_topic.get(topic) {
             return Some(SentAlias { alias, is_known: true });
         }
-        // [v5 MQTT-3.1.2-26]
+        // [v5 MQTT-3.1.2-26] [v5 MQTT-3.3.2-11]
         if self.by_topic.len() >= usize::from(self.maximum) || !WORTH_AN_ALIAS.contains(&topic.len()) {
             return None;
         }
