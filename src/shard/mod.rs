@@ -231,6 +231,7 @@ impl Shard {
             || !self.settled.is_empty()
             || self.retained_talk.has_work()
             || self.memberships.has_work()
+            || !self.clients.displaced.is_empty()
     }
 
     /// Whether something here waits for another shard to go on, without a message from it.

@@ -218,7 +218,7 @@ impl Shard {
     /// Tells groups what has changed with their members, as long as the mesh has room. No message is handled meanwhile: one
     /// of rank 1 must not make one of rank 0.
     pub(super) fn run_share_reports(&mut self) {
-        while self.effects.waiting(RANK_HOME) == 0
+        while self.effects.waiting(RANK_HOME) < REPORTS_WAITING_MAX
             && let Some(session) = self.memberships.due.pop()
         {
             self.report_share_state(session);
@@ -401,6 +401,9 @@ impl Shard {
 
 /// A home, and what goes back to its groups.
 type Returned = (u16, Vec<(GroupIdentifier, ApplicationMessage)>);
+
+/// With so many messages to homes waiting for room in the mesh, groups are told of no further session.
+const REPORTS_WAITING_MAX: usize = 1024;
 
 /// Messages that another member is picked for in one turn; the rest waits for the next.
 const RETRIES_PER_TURN: usize = 1024;
