@@ -39,8 +39,8 @@ section! {
         turn_deliveries_max: u32 = 4096, count(64..=1_048_576);
         /// Fan-outs to more than 1024 clients of a shard under way at once. With as many, no further input is handled.
         fan_out_jobs_max: u32 = 16, count(1..=65_536);
-        /// Completions that a look at the ring tries to collect; 0: as many as come by themselves, about 20. More helps
-        /// where one message goes to many, and costs where each is answered.
+        /// Completions that a look at the ring tries to collect; 0: about 20, and more while the input of many flows
+        /// together into the sends of few.
         enter_completions_min: u32 = 0, count(0..=4096);
         /// Messages in flight between two shards per rank, a power of two. When full, the sending shard holds back.
         mesh_capacity: u32 = 1024, count(2..=65_536).power_of_two();

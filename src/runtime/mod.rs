@@ -17,6 +17,7 @@
 pub mod clock;
 pub mod connector;
 pub mod descriptors;
+mod drain;
 pub mod executor;
 pub mod fake;
 pub mod kernel;

@@ -12,6 +12,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use self::buffers::{BUFFER_GROUP, BufferRing};
 use super::{
+    drain::{DrainPolicy, TurnCounts},
     kernel::{
         BufferIndex, Completion, EnterWait, Errno, Kernel, OperationKind, ReceiveMode, Reception, SLOTS_MAX, Socket,
         Tag,
@@ -34,8 +35,7 @@ pub struct UringParameters {
     pub buffers: u16,
     /// Size of a receive buffer in bytes.
     pub buffer_bytes: u32,
-    /// Completions that one enter tries to collect when it doesn't wait. One enter yields about 20 by itself; more than
-    /// that drains deeper, which helps fan-out and costs echo. 0 leaves it to the kernel.
+    /// Completions that one enter tries to collect when it doesn't wait; 0 lets [`DrainPolicy`] choose from turn to turn.
     pub drain: u32,
 }
 
@@ -72,7 +72,11 @@ pub struct Uring {
     #[allow(clippy::vec_box, reason = "a spare moves into a send without a copy and back")]
     spare_gathers: Vec<Box<Gather>>,
     wake: Wake,
-    drain: u32,
+    drain: DrainPolicy,
+    /// The turn that is under way: what its enter brought, and what was asked for since.
+    turn: TurnCounts,
+    /// Whether the kernel can wait for several completions and settle for one after a while.
+    settles_for_one: bool,
     enters: u64,
 }
 
@@ -92,6 +96,8 @@ struct Gather {
 /// Slices of one sendmsg; what is beyond goes out with the next.
 const SLICES_MAX: usize = 128;
 const SPARE_GATHERS_MAX: usize = 64;
+/// How long a wait holds out for sends that don't complete at once, in microseconds.
+const SENDS_WAIT_US: u32 = 1000;
 
 impl Uring {
     /// Makes a ring for the calling thread, which `wake` wakes while it waits.
@@ -110,6 +116,7 @@ impl Uring {
             .build(parameters.submissions)
             .map_err(|error| UringError::Setup(errno_of(&error)))?;
         let buffers = BufferRing::new(&ring, parameters.buffers, parameters.buffer_bytes)?;
+        let settles_for_one = ring.params().is_feature_min_timeout();
         let mut uring = Uring {
             ring,
             buffers,
@@ -118,7 +125,9 @@ impl Uring {
             vacant_sends: Vec::new(),
             spare_gathers: Vec::new(),
             wake,
-            drain: parameters.drain,
+            drain: DrainPolicy::new(parameters.drain),
+            turn: TurnCounts::default(),
+            settles_for_one,
             enters: 0,
         };
         uring.watch_wake();
@@ -176,17 +185,33 @@ impl Uring {
         !submission.is_empty() || submission.taskrun() || submission.cq_overflow()
     }
 
-    /// One system call. A timeout, a signal and a full completion queue are no failures: the caller comes again.
+    /// Submits and waits. Sends complete as they are submitted unless a peer doesn't read: a wait for one completion would
+    /// end with them, and a second system call would have to follow. So they are waited for as well, for a moment.
+    fn enter_to_wait(&mut self, timeout: Option<Duration>) {
+        let sends = if self.settles_for_one { self.turn.sends as usize } else { 0 };
+        if sends == 0 {
+            return self.enter_once(1, timeout);
+        }
+        let arguments = types::SubmitArgs::new().min_wait_usec(SENDS_WAIT_US);
+        match timeout.map(types::Timespec::from) {
+            Some(timespec) => self.enter_with(1 + sends, &arguments.timespec(&timespec)),
+            None => self.enter_with(1 + sends, &arguments),
+        }
+    }
+
+    /// One system call.
     fn enter_once(&mut self, completions_min: usize, timeout: Option<Duration>) {
+        let arguments = types::SubmitArgs::new();
+        match timeout.map(types::Timespec::from) {
+            Some(timespec) => self.enter_with(completions_min, &arguments.timespec(&timespec)),
+            None => self.enter_with(completions_min, &arguments),
+        }
+    }
+
+    /// One system call. A timeout, a signal and a full completion queue are no failures: the caller comes again.
+    fn enter_with(&mut self, completions_min: usize, arguments: &types::SubmitArgs<'_, '_>) {
         self.enters += 1;
-        let entered = match timeout {
-            Some(timeout) => {
-                let timespec = types::Timespec::from(timeout);
-                let arguments = types::SubmitArgs::new().timespec(&timespec);
-                self.ring.submitter().submit_with_args(completions_min, &arguments)
-            }
-            None => self.ring.submit_and_wait(completions_min),
-        };
+        let entered = self.ring.submitter().submit_with_args(completions_min, arguments);
         if let Err(error) = entered {
             let errno = error.raw_os_error();
             let expected = matches!(errno, Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN));
@@ -203,6 +228,7 @@ impl Uring {
         let errno = Errno(-result);
         match tag.kind {
             OperationKind::Receive => {
+                self.turn.receptions += 1;
                 let reception = match (result, cqueue::buffer_select(entry.flags())) {
                     (1.., Some(buffer)) => Reception::Bytes { buffer: BufferIndex(buffer), length: result as usize },
                     (0.., buffer) => {
@@ -278,6 +304,7 @@ impl Kernel for Uring {
         let place = self.vacant_send();
         debug_assert!(place < SLOTS_MAX);
         self.sends[place as usize] = Some(Sending { tag, buffer, gather });
+        self.turn.sends += 1;
         self.push(send.user_data(Tag { slot: place, ..tag }.pack()));
     }
 
@@ -321,13 +348,15 @@ impl Kernel for Uring {
     fn enter(&mut self, wait: EnterWait) {
         self.buffers.publish();
         self.flush_backlog();
+        self.drain.note_turn(self.turn);
         let must_not_wait = !self.backlog.is_empty() || !self.ring.completion().is_empty();
         match wait {
-            EnterWait::For(timeout) if !must_not_wait => self.enter_once(1, timeout),
+            EnterWait::For(timeout) if !must_not_wait => self.enter_to_wait(timeout),
             _ if !self.has_work() => {}
-            _ if self.drain > 0 => self.enter_once(self.drain as usize, Some(Duration::ZERO)),
+            _ if self.drain.depth() > 0 => self.enter_once(self.drain.depth() as usize, Some(Duration::ZERO)),
             _ => self.enter_once(0, None),
         }
+        self.turn = TurnCounts { completions: self.ring.completion().len() as u32, ..TurnCounts::default() };
     }
 
     fn next_completion(&mut self) -> Option<Completion> {
