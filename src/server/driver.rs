@@ -137,7 +137,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         self.shard.end_turn(now);
         self.act_on_connections();
         self.send_messages();
-        self.send_buffers();
+        self.send_buffers(now);
     }
 
     /// Tells up to `max` clients to go. Returns whether any connection is left, on any shard, closing ones included.
@@ -302,9 +302,9 @@ impl<K: Kernel, T: Time> Driver<K, T> {
     }
 
     /// One send for each connection with something to send.
-    fn send_buffers(&mut self) {
+    fn send_buffers(&mut self, now: Moment) {
         let sends = &mut self.sends;
-        self.shard.drain_dirty(|id, buffer| sends.push((id, buffer)));
+        self.shard.drain_dirty(now, |id, buffer| sends.push((id, buffer)));
         for (id, buffer) in self.sends.drain(..) {
             if let Err(buffer) = self.wires.send(id, buffer) {
                 // The connection has ended and the shard is about to hear of it.

@@ -6,7 +6,7 @@
 //! else anything [v3 MQTT-4.5.0-1] [v5 MQTT-4.5.0-1].
 //! Never: waits. A full queue drops or disconnects as configured.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use ahash::AHashMap;
 
@@ -87,7 +87,7 @@ impl Clients {
     #[must_use]
     pub fn new(key: HashKey, config: Rc<Config>) -> Self {
         Self {
-            connections: Connections::default(),
+            connections: Connections::new(Duration::from_micros(config.runtime.delivery_delay_us.into())),
             sessions: ChunkedSlab::default(),
             by_client_id: SplitTable::default(),
             key,
@@ -148,7 +148,7 @@ impl Clients {
         if order.qos == QoS::AtMostOnce && session.is_online() {
             let slot = session.connection;
             // [v5 MQTT-3.3.4-10] Past the window: that holds up QoS 1 and 2 only.
-            return self.write_qos0(publication, frames, slot, order);
+            return self.write_qos0(publication, frames, slot, order, now);
         }
         if order.qos == QoS::AtMostOnce && !self.config.mqtt.queue_qos0_offline {
             self.counters.dropped_offline += 1;
@@ -164,6 +164,7 @@ impl Clients {
         frames: &mut Frames,
         slot: u32,
         order: Order<'_>,
+        now: Moment,
     ) -> Delivered {
         let Some(connection) = self.connections.at(slot) else { return Delivered::Gone };
         let outbound_bytes = connection.outbound_bytes();
@@ -189,7 +190,7 @@ impl Clients {
         }
         let alias = if takes_alias { next_alias(&mut self.sent_aliases, slot, publication.topic) } else { None };
         // [v3 MQTT-4.3.1-1] [v5 MQTT-4.3.1-1]
-        let Some(out) = self.connections.out(slot) else { return Delivered::Gone };
+        let Some(out) = self.connections.out_for_delivery(slot, now) else { return Delivered::Gone };
         frames.append(out, publication, kind, None, identifiers, alias);
         self.counters.deliveries[0] += 1;
         Delivered::Yes
@@ -270,7 +271,7 @@ impl Clients {
         let unsent_bytes = connection.unsent_bytes as usize;
         let takes_aliases = connection.flags.any(Flags::TAKES_ALIASES);
         while outbox.may_send(quota) {
-            let Some(out) = self.connections.out(slot) else { return };
+            let Some(out) = self.connections.out_for_delivery(slot, now) else { return };
             if unsent_bytes + out.len() >= room {
                 return;
             }

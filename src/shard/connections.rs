@@ -1,11 +1,15 @@
 //! The Network Connections of a shard, as the protocol sees them.
 //!
-//! Owns: what stands in each slot, the out-buffers being filled, and the list of connections that have something to send.
+//! Owns: what stands in each slot, the out-buffers being filled, and the lists of connections that have something to send:
+//! at once, or, where deliveries may wait for more, when the first of them has waited long enough.
 //! Always: a slot is named by its driver with a generation, and input for an older generation meets nothing. An idle
 //! connection owns no buffer: what it needs while it is busy is boxed, and let go when it falls silent.
 //! Never: a socket. Bytes come in as slices and go out as buffers.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use crate::{
     mqtt::ProtocolVersion,
@@ -157,6 +161,8 @@ impl Flags {
     pub const BRIDGE: Flags = Flags(1 << 10);
     /// It takes Topic Aliases, and has a table of those that were sent.
     pub const TAKES_ALIASES: Flags = Flags(1 << 11);
+    /// It is in the list of connections whose deliveries wait for more.
+    pub const DELAYED: Flags = Flags(1 << 12);
 
     /// Whether any of `flags` is set.
     #[must_use]
@@ -197,10 +203,22 @@ pub struct Connections {
     )]
     pool: Vec<Box<OutBuffer>>,
     dirty: Vec<u32>,
+    /// How long deliveries may wait for more.
+    delivery_delay: Duration,
+    /// Connections whose deliveries wait.
+    delayed: Vec<u32>,
+    /// When they have waited long enough, all together.
+    delayed_until: Moment,
     open: usize,
 }
 
 impl Connections {
+    /// No connections yet. Deliveries wait for more up to `delivery_delay`; zero: they don't.
+    #[must_use]
+    pub fn new(delivery_delay: Duration) -> Self {
+        Self { delivery_delay, ..Self::default() }
+    }
+
     /// How many connections have a session.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -286,9 +304,54 @@ impl Connections {
         Some(connection.out.get_or_insert_with(|| pool.pop().unwrap_or_default()))
     }
 
-    /// The connections that have something to send, each with its buffer, since the last call. `send` is told the
-    /// connection's name and gets the buffer.
-    pub fn drain_dirty(&mut self, mut send: impl FnMut(ConnectionId, Box<OutBuffer>)) {
+    /// The out-buffer of the connection in `slot` for a delivery, which may wait for more.
+    #[inline]
+    pub fn out_for_delivery(&mut self, slot: u32, now: Moment) -> Option<&mut OutBuffer> {
+        if self.delivery_delay.is_zero() {
+            return self.out(slot);
+        }
+        let connection = self.at_mut(slot)?;
+        if connection.out.as_ref().is_some_and(|out| out.len() >= DELAYED_BYTES_MAX) {
+            return self.out(slot);
+        }
+        if !connection.flags.any(Flags::DELAYED) {
+            connection.flags.set(Flags::DELAYED, true);
+            if self.delayed.is_empty() {
+                self.delayed_until = now.after(self.delivery_delay);
+            }
+            self.delayed.push(slot);
+        }
+        let out = self.at_mut(slot)?.out.take().or_else(|| self.pool.pop()).unwrap_or_default();
+        Some(self.at_mut(slot)?.out.insert(out))
+    }
+
+    /// When deliveries that wait have waited long enough.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Moment> {
+        (!self.delayed.is_empty()).then_some(self.delayed_until)
+    }
+
+    /// Deliveries of the past that have waited long enough become due.
+    fn end_delay(&mut self, now: Moment) {
+        if self.delayed.is_empty() || self.delayed_until > now {
+            return;
+        }
+        let mut delayed = std::mem::take(&mut self.delayed);
+        for slot in delayed.drain(..) {
+            // The connection may have ended, and another may stand in its place: it has nothing to send then.
+            let Some(connection) = self.at_mut(slot) else { continue };
+            connection.flags.set(Flags::DELAYED, false);
+            if connection.out.is_some() {
+                self.out(slot);
+            }
+        }
+        self.delayed = delayed;
+    }
+
+    /// The connections that have something to send at `now`, each with its buffer, since the last call. `send` is told
+    /// the connection's name and gets the buffer.
+    pub fn drain_dirty(&mut self, now: Moment, mut send: impl FnMut(ConnectionId, Box<OutBuffer>)) {
+        self.end_delay(now);
         let mut dirty = std::mem::take(&mut self.dirty);
         for slot in dirty.drain(..) {
             let Some(connection) = self.at_mut(slot) else { continue };
@@ -321,5 +384,7 @@ impl Connections {
 
 /// Connections per chunk: about 100 KiB.
 const CHUNK: usize = 1024;
+/// Deliveries to one client that wait for more; with as many bytes they leave with the turn.
+const DELAYED_BYTES_MAX: usize = 16 * 1024;
 /// Buffers kept for reuse, of at most a few KiB each.
 const POOL_MAX: usize = 1024;

@@ -213,10 +213,11 @@ impl Shard {
         &self.clients
     }
 
-    /// A moment at or before which [`Shard::handle_time`] has something to do.
+    /// A moment at or before which there is something to do.
     #[must_use]
     pub fn next_due(&self) -> Option<Moment> {
-        self.timers.next_due()
+        let deliveries = self.clients.connections.next_due();
+        self.timers.next_due().into_iter().chain(deliveries).min()
     }
 
     /// Whether there is work that waits for nothing but the next turn: the driver must not sleep.
@@ -240,10 +241,10 @@ impl Shard {
         self.retained_talk.waits_for_grace()
     }
 
-    /// The connections that have something to send, each with its buffer. While a send of a connection is under way the
-    /// next gathers behind it.
-    pub fn drain_dirty(&mut self, send: impl FnMut(ConnectionId, Box<OutBuffer>)) {
-        self.clients.connections.drain_dirty(send);
+    /// The connections that have something to send at `now`, each with its buffer. While a send of a connection is under
+    /// way the next gathers behind it.
+    pub fn drain_dirty(&mut self, now: Moment, send: impl FnMut(ConnectionId, Box<OutBuffer>)) {
+        self.clients.connections.drain_dirty(now, send);
     }
 
     /// Takes back a buffer that was not sent.

@@ -88,7 +88,7 @@ impl PureShard {
         assert!(!shard.effects_mut().connections.drain(..).any(closed), "nobody is sent away");
         self.shared.clocks.publish_turn(0);
         shard.handle_mesh_room();
-        shard.drain_dirty(|id, buffer| sent.push((id, buffer)));
+        shard.drain_dirty(*now, |id, buffer| sent.push((id, buffer)));
         let buffers = sent.len();
         for (id, buffer) in sent.drain(..) {
             told(id, &buffer);

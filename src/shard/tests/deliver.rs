@@ -498,3 +498,42 @@ fn what_is_acknowledged_in_the_wrong_words_ends_the_connection_and_stays_in_flig
         }
     }
 }
+
+#[test]
+fn deliveries_wait_for_more_where_that_is_configured() {
+    let mut broker = Broker::with(1, |config| config.runtime.delivery_delay_us = 500);
+    let publisher = broker.connect("publisher", V5);
+    let subscriber = broker.connect("subscriber", V5);
+    broker.subscribe(subscriber, "t", 1);
+    broker.send(publisher, publish(1, 1, "t", "first"));
+    assert_eq!(broker.take(publisher), ["PUBACK 1"], "who publishes does not wait");
+    broker.after(Duration::from_micros(300));
+    broker.publish(publisher, "t", "second");
+    assert!(broker.take(subscriber).is_empty());
+    broker.after(Duration::from_micros(199));
+    assert!(broker.take(subscriber).is_empty());
+    // Half a millisecond after the first one, both.
+    broker.after(Duration::from_micros(1));
+    assert_eq!(broker.take(subscriber), ["PUBLISH q1 id=1 t=first", "PUBLISH q0 t=second"]);
+}
+
+#[test]
+fn what_is_no_delivery_leaves_at_once_and_takes_them_along() {
+    let mut broker = Broker::with(1, |config| config.runtime.delivery_delay_us = 500);
+    let client = broker.connect("c", V5);
+    broker.subscribe(client, "t", 0);
+    let publisher = broker.connect("publisher", V5);
+    broker.publish(publisher, "t", "m");
+    broker.ping(client);
+    assert_eq!(broker.take(client), ["PUBLISH q0 t=m", "PINGRESP"]);
+    // Large ones do not wait: they fill a send of their own.
+    broker.publish(publisher, "t", &"x".repeat(20_000));
+    broker.publish(publisher, "t", "after it");
+    assert_eq!(broker.take(client).len(), 2);
+    // Whoever leaves meanwhile is not sent to, nor is who comes in its place.
+    broker.publish(publisher, "t", "too late");
+    broker.hang_up(client);
+    let other = broker.connect("other", V5);
+    broker.after(Duration::from_millis(1));
+    assert!(broker.take(other).is_empty());
+}

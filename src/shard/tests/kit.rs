@@ -501,7 +501,8 @@ impl Broker {
 
     fn send_buffers(&mut self, index: u16) -> bool {
         let mut sends = Vec::new();
-        self.shards[usize::from(index)].drain_dirty(|id, buffer| sends.push((id, buffer)));
+        let now = self.now;
+        self.shards[usize::from(index)].drain_dirty(now, |id, buffer| sends.push((id, buffer)));
         let mut any = false;
         for (id, buffer) in sends {
             if buffer.is_empty() {

@@ -38,7 +38,7 @@ impl Alone {
         self.effects.append(&mut self.shard.effects_mut().connections);
         let sent = &mut self.sent;
         let mut buffers = Vec::new();
-        self.shard.drain_dirty(|id, buffer| buffers.push((id, buffer)));
+        self.shard.drain_dirty(self.now, |id, buffer| buffers.push((id, buffer)));
         for (id, buffer) in buffers {
             let bytes: Vec<u8> = buffer.slices(0).flatten().copied().collect();
             let length = bytes.len();

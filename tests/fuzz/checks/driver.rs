@@ -245,7 +245,7 @@ impl Driver {
 
     fn send_buffers(&mut self) -> bool {
         let mut sends = Vec::new();
-        self.shard.drain_dirty(|id, buffer| sends.push((id, buffer)));
+        self.shard.drain_dirty(self.now, |id, buffer| sends.push((id, buffer)));
         let went_on = !sends.is_empty();
         for (id, buffer) in sends {
             assert!(!buffer.is_empty(), "it sends something");
