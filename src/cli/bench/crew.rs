@@ -398,12 +398,15 @@ impl<L: Listener> Crew<L> {
                     break;
                 }
                 let Some(member) = waiting.pop_front() else { break };
-                self.begin(member).map_err(|errno| BenchError::Connect { address: self.target.address, errno })?;
+                let from = self.target.source(member as usize);
+                self.begin(member).map_err(|errno| self.target.connect_error(from, errno))?;
             }
             let now = self.now();
             let may_open = !waiting.is_empty() && self.deck.opening < self.target.opening_max;
             self.turn(if may_open { now } else { now.after(TICK) });
-            self.check_opening()?;
+            if let Some(failure) = self.deck.failure {
+                return Err(self.target.opening_error(failure, self.deck.ready));
+            }
             if self.deck.ready != ready {
                 (ready, moved) = (self.deck.ready, now);
             } else if now.since(moved) > PATIENCE {
@@ -425,16 +428,6 @@ impl<L: Listener> Crew<L> {
                 .map(|(broker, before)| each(broker.cpu_ns().saturating_sub(before))),
             generator_cpu_us: each(Observed::own().cpu_ns().saturating_sub(own_before)),
         })
-    }
-
-    /// Says a connect's own failure with the address, as one line for whoever looks for the broker.
-    fn check_opening(&self) -> Result<(), BenchError> {
-        match self.deck.failure {
-            Some(LinkFailure::Failed(errno)) if self.deck.ready == 0 => {
-                Err(BenchError::Connect { address: self.target.address, errno })
-            }
-            _ => self.check(),
-        }
     }
 
     /// Everyone leaves, and the broker has ended their connections or had [`CLOSE_PATIENCE`] for it.

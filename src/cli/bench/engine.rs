@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 
 use super::{
     BenchError,
-    fleet::{Fleet, Introduction, LinkPlan},
+    fleet::{Fleet, Introduction, LinkFailure, LinkPlan},
     plan::Share,
     team::Watch,
     timeline::Timeline,
@@ -123,7 +123,7 @@ impl Engine {
             let may_open = self.open_some(count.min(due.unwrap_or(count)))?;
             self.turn(if may_open { now } else { now.after(OPENING_TICK) });
             if let Some(failure) = self.fleet.failure() {
-                return Err(failure.into());
+                return Err(self.target.opening_error(failure, self.fleet.ready()));
             }
             if self.fleet.ready() != ready || self.fleet.opening() == 0 {
                 self.watch.opened(self.fleet.ready() - ready);
@@ -135,7 +135,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Opens a few connections, of `count` in all. Returns whether more could be opened at once.
+    /// Begins to open a few connections, of `count` in all. Returns whether more could be opened at once.
     fn open_some(&mut self, count: usize) -> Result<bool, BenchError> {
         for _ in 0..OPENED_PER_TURN {
             if self.fleet.len() >= count || self.fleet.opening() >= self.target.opening_max {
@@ -144,9 +144,9 @@ impl Engine {
             let Some(plan) = self.plans.pop_front() else { return Ok(false) };
             let opened = self.now();
             let from = self.target.source(plan.number as usize);
-            let connected = connector::connect(self.target.address, from, PATIENCE)
-                .map_err(|errno| self.target.connect_error(from, errno))?;
-            let id = self.wires.adopt(connected).map_err(|socket| {
+            let begun =
+                connector::begin(self.target.address, from).map_err(|errno| self.target.connect_error(from, errno))?;
+            let id = self.wires.adopt(begun).map_err(|socket| {
                 self.wires.discard(socket);
                 BenchError::TooManyConnections { connections: count, limit: self.fleet.len() as u64 }
             })?;
@@ -220,18 +220,29 @@ impl Engine {
 }
 
 impl Target {
-    /// Where a connection begins. One address has ports for about 28,000 connections to a server; on this machine there
-    /// are addresses for all.
+    /// Where a connection begins. The kernel looks for a free port longer and longer the more of one address towards a
+    /// server are in use, and there are about 28,000: on this machine there are addresses for all.
     pub fn source(&self, number: usize) -> Option<IpAddr> {
         if !self.sources.is_empty() {
             return self.sources.get(number % self.sources.len()).copied();
         }
         let SocketAddr::V4(to) = self.address else { return None };
-        let block = u8::try_from(number / CONNECTIONS_PER_SOURCE).unwrap_or(u8::MAX);
-        (to.ip().is_loopback() && block > 0).then(|| Ipv4Addr::new(127, 0, 1, block).into())
+        let block = u16::try_from(number / CONNECTIONS_PER_SOURCE).unwrap_or(u16::MAX).min(BLOCKS_MAX);
+        let [high, low] = (FIRST_BLOCK + block).to_be_bytes();
+        (to.ip().is_loopback() && block > 0).then(|| Ipv4Addr::new(127, 0, high, low).into())
     }
 
-    fn connect_error(&self, from: Option<IpAddr>, errno: Errno) -> BenchError {
+    /// What a failure while connections open is to whoever started the run: as long as none is `ready`, one that the
+    /// kernel tells of is about the address.
+    pub fn opening_error(&self, failure: LinkFailure, ready: usize) -> BenchError {
+        match failure {
+            LinkFailure::Failed(errno) if ready == 0 => self.connect_error(None, errno),
+            failure => failure.into(),
+        }
+    }
+
+    /// What the kernel said of a connection that was to begin at `from`.
+    pub fn connect_error(&self, from: Option<IpAddr>, errno: Errno) -> BenchError {
         let address = self.address;
         match from.filter(|_| !self.sources.is_empty()) {
             Some(from) => BenchError::ConnectFrom { address, from, errno },
@@ -258,8 +269,12 @@ pub(super) fn wires_on(wake: Wake) -> Result<Wires<Uring>, BenchError> {
     Ok(Wires::new(uring, WiresParameters { lingering_max: 1 << 20, ..WiresParameters::default() }))
 }
 
-const CONNECTIONS_PER_SOURCE: usize = 20_000;
-/// Connects between two turns: each is a blocking call.
+/// With more, finding a port takes the kernel longer than all the rest of a connect.
+const CONNECTIONS_PER_SOURCE: usize = 1000;
+/// The first address that is used beside the kernel's choice is 127.0.1.1.
+const FIRST_BLOCK: u16 = 0x0100;
+const BLOCKS_MAX: u16 = 0xFE00;
+/// Connects between two turns: on loopback each does the work of both sides at once.
 const OPENED_PER_TURN: usize = 16;
 const OPENING_TICK: Duration = Duration::from_millis(1);
 /// A turn never sleeps longer, so that the progress line moves.
@@ -269,3 +284,31 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// Descriptors that are no connections.
 const DESCRIPTORS_RESERVED: u64 = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_spread_over_addresses_of_this_machine_or_those_asked_for() {
+        let target = |address: &str, sources: &[&str]| Target {
+            address: address.parse().unwrap(),
+            opening_max: 1,
+            sources: sources.iter().map(|source| source.parse().unwrap()).collect(),
+        };
+        let here = target("127.0.0.1:1883", &[]);
+        for (number, from) in [
+            (0, None),
+            (CONNECTIONS_PER_SOURCE - 1, None),
+            (CONNECTIONS_PER_SOURCE, Some("127.0.1.1")),
+            (255 * CONNECTIONS_PER_SOURCE, Some("127.0.1.255")),
+            (256 * CONNECTIONS_PER_SOURCE, Some("127.0.2.0")),
+            (usize::MAX, Some("127.0.255.0")),
+        ] {
+            assert_eq!(here.source(number), from.map(|from| from.parse().unwrap()), "{number}");
+        }
+        assert_eq!(target("10.0.0.1:1883", &[]).source(1_000_000), None);
+        let asked = target("127.0.0.1:1883", &["127.0.0.2", "127.0.0.3"]);
+        assert_eq!(asked.source(3), Some("127.0.0.3".parse().unwrap()));
+    }
+}
