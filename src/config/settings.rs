@@ -43,7 +43,8 @@ section! {
         /// together into the sends of few.
         enter_completions_min: u32 = 0, count(0..=4096);
         /// Microseconds that deliveries may wait for others to the same client, so that fewer sends take them; 0: none, they
-        /// leave with the turn that made them. Whatever else a client is sent leaves at once, and takes them along.
+        /// leave with the turn that made them. Whatever else a client is sent leaves at once and takes them along, and 16 KiB
+        /// for one client do not wait.
         delivery_delay_us: u32 = 0, count(0..=1_000_000);
         /// Messages in flight between two shards per rank, a power of two. When full, the sending shard holds back.
         mesh_capacity: u32 = 1024, count(2..=65_536).power_of_two();

@@ -163,6 +163,8 @@ impl Flags {
     pub const TAKES_ALIASES: Flags = Flags(1 << 11);
     /// It is in the list of connections whose deliveries wait for more.
     pub const DELAYED: Flags = Flags(1 << 12);
+    /// What it is to be sent at once waits for the end of the send under way.
+    pub const FOLLOWS: Flags = Flags(1 << 13);
 
     /// Whether any of `flags` is set.
     #[must_use]
@@ -307,13 +309,13 @@ impl Connections {
     /// The out-buffer of the connection in `slot` for a delivery, which may wait for more.
     #[inline]
     pub fn out_for_delivery(&mut self, slot: u32, now: Moment) -> Option<&mut OutBuffer> {
-        if self.delivery_delay.is_zero() {
+        let fills_a_send =
+            |connection: &Connection| connection.out.as_ref().is_some_and(|out| out.len() >= DELAYED_BYTES_MAX);
+        if self.delivery_delay.is_zero() || self.at(slot).is_some_and(fills_a_send) {
             return self.out(slot);
         }
-        let connection = self.at_mut(slot)?;
-        if connection.out.as_ref().is_some_and(|out| out.len() >= DELAYED_BYTES_MAX) {
-            return self.out(slot);
-        }
+        let place = self.chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)?;
+        let Place::Open(connection) = place else { return None };
         if !connection.flags.any(Flags::DELAYED) {
             connection.flags.set(Flags::DELAYED, true);
             if self.delayed.is_empty() {
@@ -321,8 +323,18 @@ impl Connections {
             }
             self.delayed.push(slot);
         }
-        let out = self.at_mut(slot)?.out.take().or_else(|| self.pool.pop()).unwrap_or_default();
-        Some(self.at_mut(slot)?.out.insert(out))
+        let pool = &mut self.pool;
+        Some(connection.out.get_or_insert_with(|| pool.pop().unwrap_or_default()))
+    }
+
+    /// The send under way on the connection in `slot` is over: what was to follow it does.
+    pub fn end_send(&mut self, slot: u32) {
+        if let Some(connection) = self.at_mut(slot)
+            && connection.flags.any(Flags::FOLLOWS)
+        {
+            connection.flags.set(Flags::FOLLOWS, false);
+            self.out(slot);
+        }
     }
 
     /// When deliveries that wait have waited long enough.
@@ -359,6 +371,7 @@ impl Connections {
             let generation = connection.generation;
             // While a send is under way more is gathered, to leave in one send after it.
             if connection.unsent_bytes > 0 {
+                connection.flags.set(Flags::FOLLOWS, true);
                 continue;
             }
             let Some(out) = connection.out.take() else { continue };
@@ -384,7 +397,7 @@ impl Connections {
 
 /// Connections per chunk: about 100 KiB.
 const CHUNK: usize = 1024;
-/// Deliveries to one client that wait for more; with as many bytes they leave with the turn.
+/// Bytes of deliveries to one client that wait for more; with as many they leave with the turn.
 const DELAYED_BYTES_MAX: usize = 16 * 1024;
 /// Buffers kept for reuse, of at most a few KiB each.
 const POOL_MAX: usize = 1024;

@@ -81,9 +81,7 @@ impl Shard {
         let Some(connection) = self.clients.connections.open_mut(id) else { return };
         connection.unsent_bytes = connection.unsent_bytes.saturating_sub(bytes as u32);
         let (session, asks) = (connection.session, connection.flags.any(Flags::ASKS_RETAINED));
-        if connection.out.is_some() && !connection.flags.any(Flags::DELAYED) {
-            self.clients.connections.out(id.slot);
-        }
+        self.clients.connections.end_send(id.slot);
         self.clients.pump(session, now);
         if asks {
             self.continue_retained(session);

@@ -537,3 +537,43 @@ fn what_is_no_delivery_leaves_at_once_and_takes_them_along() {
     broker.after(Duration::from_millis(1));
     assert!(broker.take(other).is_empty());
 }
+
+#[test]
+fn what_is_no_delivery_follows_the_send_under_way_at_once() {
+    let mut broker = Broker::with(1, |config| config.runtime.delivery_delay_us = 500);
+    let publisher = broker.connect("publisher", V5);
+    let client = broker.connect("c", V5);
+    broker.subscribe(client, "t", 0);
+    broker.reads(client, false);
+    broker.publish(publisher, "t", "under way");
+    broker.after(Duration::from_micros(500));
+    assert_eq!(broker.take(client), ["PUBLISH q0 t=under way"]);
+    broker.publish(publisher, "t", "behind");
+    broker.ping(client);
+    assert!(broker.take(client).is_empty());
+    broker.reads(client, true);
+    assert_eq!(broker.take(client), ["PUBLISH q0 t=behind", "PINGRESP"]);
+}
+
+#[test]
+fn a_delivery_behind_a_send_waits_no_longer_than_configured() {
+    let mut broker = Broker::with(1, |config| config.runtime.delivery_delay_us = 500);
+    let publisher = broker.connect("publisher", V5);
+    let client = broker.connect("c", V5);
+    broker.subscribe(client, "t", 0);
+    broker.reads(client, false);
+    for (payload, told) in [("under way", 1), ("behind", 0)] {
+        broker.publish(publisher, "t", payload);
+        broker.after(Duration::from_micros(500));
+        assert_eq!(broker.take(client).len(), told);
+    }
+    broker.reads(client, true);
+    assert_eq!(broker.take(client), ["PUBLISH q0 t=behind"], "it has waited");
+    broker.reads(client, false);
+    broker.ping(client);
+    broker.publish(publisher, "t", "new");
+    broker.reads(client, true);
+    assert_eq!(broker.take(client), ["PINGRESP"], "a delivery alone does not follow at once");
+    broker.after(Duration::from_micros(500));
+    assert_eq!(broker.take(client), ["PUBLISH q0 t=new"]);
+}
