@@ -138,7 +138,7 @@ pub(super) struct CommonArgs {
     #[arg(long, visible_alias = "cpu", value_name = "LIST", value_parser = cpus)]
     cpus: Option<CpuList>,
     /// Local addresses that connections begin at, in turn: each has ports for about 28,000. [default: the kernel's choice,
-    /// and 127.0.1.x beyond 20,000 to this machine]
+    /// and to this machine one of 127.0.1.1 and those that follow for each 1,000 beyond the first]
     #[arg(long, value_name = "ADDR,ADDR..", value_delimiter = ',')]
     pub source: Vec<IpAddr>,
     /// The broker's process, if it runs on this machine: its CPU time, system calls and memory are measured.
