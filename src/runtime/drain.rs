@@ -58,7 +58,7 @@ impl DrainPolicy {
 const KERNEL_DEPTH: u32 = 20;
 /// Receptions for each send from which on a deeper look is worth it.
 const FLOWS_TOGETHER: u32 = 4;
-/// Completions handled in one turn.
+/// From here on a look saves hardly a send more, and what it brought first grows cold before the sends.
 const DEPTH_MAX: u32 = 256;
 
 #[cfg(test)]

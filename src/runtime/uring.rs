@@ -188,30 +188,22 @@ impl Uring {
     /// Submits and waits. Sends complete as they are submitted unless a peer doesn't read: a wait for one completion would
     /// end with them, and a second system call would have to follow. So they are waited for as well, for a moment.
     fn enter_to_wait(&mut self, timeout: Option<Duration>) {
-        let sends = if self.settles_for_one { self.turn.sends as usize } else { 0 };
-        if sends == 0 {
-            return self.enter_once(1, timeout);
-        }
-        let arguments = types::SubmitArgs::new().min_wait_usec(SENDS_WAIT_US);
-        match timeout.map(types::Timespec::from) {
-            Some(timespec) => self.enter_with(1 + sends, &arguments.timespec(&timespec)),
-            None => self.enter_with(1 + sends, &arguments),
+        match self.turn.sends as usize {
+            sends @ 1.. if self.settles_for_one => self.enter_once(1 + sends, timeout, SENDS_WAIT_US),
+            _ => self.enter_once(1, timeout, 0),
         }
     }
 
-    /// One system call.
-    fn enter_once(&mut self, completions_min: usize, timeout: Option<Duration>) {
-        let arguments = types::SubmitArgs::new();
-        match timeout.map(types::Timespec::from) {
-            Some(timespec) => self.enter_with(completions_min, &arguments.timespec(&timespec)),
-            None => self.enter_with(completions_min, &arguments),
-        }
-    }
-
-    /// One system call. A timeout, a signal and a full completion queue are no failures: the caller comes again.
-    fn enter_with(&mut self, completions_min: usize, arguments: &types::SubmitArgs<'_, '_>) {
+    /// One system call. After `settle_us`, unless that is 0, one completion is enough. A timeout, a signal and a full
+    /// completion queue are no failures: the caller comes again.
+    fn enter_once(&mut self, completions_min: usize, timeout: Option<Duration>, settle_us: u32) {
         self.enters += 1;
-        let entered = self.ring.submitter().submit_with_args(completions_min, arguments);
+        let timespec = timeout.map(types::Timespec::from);
+        let mut arguments = types::SubmitArgs::new().min_wait_usec(settle_us);
+        if let Some(timespec) = &timespec {
+            arguments = arguments.timespec(timespec);
+        }
+        let entered = self.ring.submitter().submit_with_args(completions_min, &arguments);
         if let Err(error) = entered {
             let errno = error.raw_os_error();
             let expected = matches!(errno, Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN));
@@ -353,8 +345,8 @@ impl Kernel for Uring {
         match wait {
             EnterWait::For(timeout) if !must_not_wait => self.enter_to_wait(timeout),
             _ if !self.has_work() => {}
-            _ if self.drain.depth() > 0 => self.enter_once(self.drain.depth() as usize, Some(Duration::ZERO)),
-            _ => self.enter_once(0, None),
+            _ if self.drain.depth() > 0 => self.enter_once(self.drain.depth() as usize, Some(Duration::ZERO), 0),
+            _ => self.enter_once(0, None, 0),
         }
         self.turn = TurnCounts { completions: self.ring.completion().len() as u32, ..TurnCounts::default() };
     }
