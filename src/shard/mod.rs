@@ -43,7 +43,7 @@ pub use timers::{Timer, TimerWheel};
 
 use crate::{
     config::Config,
-    message::{ApplicationMessage, Stamp},
+    message::{ApplicationMessage, Publication, Stamp},
     plant::{Bug, planted},
     routing::{FilterTable, InterestCounts, RetainedStore, ShareGroups, Subscriber},
     runtime::ConnectionId,
@@ -292,7 +292,9 @@ impl Shard {
                 }
             }
             MeshMessage::RetainedQuestion(question) => self.handle_retained_question(*question),
-            MeshMessage::SharePublish(_, message) => self.share_publish(message, now),
+            MeshMessage::SharePublish(_, message) => {
+                self.share_publish(&Publication::of(&Rc::new(message)), now);
+            }
             MeshMessage::ShareJoin(join) => self.handle_share_join(&join),
             MeshMessage::ShareLeave(leave) => self.handle_share_leave(&leave),
             MeshMessage::ShareState(state) => self.handle_share_state(&state),

@@ -325,13 +325,12 @@ impl Shard {
     ) {
         let mask = self.shared.share_interest.probe(hash, prefixes);
         for shard in shards_of(mask, self.shards) {
-            let message = ApplicationMessage::clone(publication.share());
             if shard == self.index {
-                routed.matched |= self.groups_match(&message);
-                self.share_publish(message, now);
+                routed.matched |= self.share_publish(publication, now);
                 continue;
             }
             routed.matched = true;
+            let message = ApplicationMessage::clone(publication.share());
             self.forward(shard, MeshMessage::SharePublish(report, message), routed);
         }
     }

@@ -299,7 +299,7 @@ impl Shard {
                 identifiers: if request.subscription_identifier == 0 { &[] } else { &identifiers },
                 share: None,
             };
-            self.deliver_one(&Rc::new(message), order, now);
+            self.deliver_one(&Publication::of(&Rc::new(message)), order, now);
         }
         self.continue_question(answer.number);
     }

@@ -19,7 +19,7 @@ use ahash::AHashMap;
 use smallvec::SmallVec;
 
 use crate::{
-    message::ApplicationMessage,
+    message::{ApplicationMessage, Publication},
     mqtt::{QoS, SharedFilter, TopicFilter},
     plant::{Bug, planted},
     routing::{ChunkedSlab, GroupIdentifier, Member, MemberState, home},
@@ -270,27 +270,22 @@ impl Shard {
         self.groups.update(name, filter, state.number, state.state);
     }
 
-    /// At home: whether any group wants it.
-    pub(super) fn groups_match(&self, message: &ApplicationMessage) -> bool {
-        let mut found = SmallVec::new();
-        self.groups.matches(message.topic(), message.envelope.topic_hash, &mut found);
+    /// At home: each group that wants it gets it once. Returns whether any does.
+    pub(super) fn share_publish(&mut self, publication: &Publication<'_>, now: Moment) -> bool {
+        let mut found: SmallVec<[GroupIdentifier; 8]> = SmallVec::new();
+        self.groups.matches(publication.topic, publication.envelope.topic_hash, &mut found);
+        for &group in &found {
+            self.offer(group, publication, Vec::new(), None, now);
+        }
         !found.is_empty()
     }
 
-    /// At home: each group that wants it gets it once.
-    pub(super) fn share_publish(&mut self, message: ApplicationMessage, now: Moment) {
-        let mut found: SmallVec<[GroupIdentifier; 8]> = SmallVec::new();
-        self.groups.matches(message.topic(), message.envelope.topic_hash, &mut found);
-        for group in found {
-            self.offer(group, message.clone(), Vec::new(), None, now);
-        }
-    }
-
-    /// At home: picks a member and sends it the message.
+    /// At home: picks a member and gives or sends it the message. One that is at home here too gets it like any
+    /// subscriber: nothing is kept of a message that is only passed on.
     fn offer(
         &mut self,
         group: GroupIdentifier,
-        message: ApplicationMessage,
+        publication: &Publication<'_>,
         refused: Vec<u64>,
         mut asleep: Option<Member>,
         now: Moment,
@@ -299,32 +294,60 @@ impl Shard {
             self.clients.counters.dropped_share_unserved += 1;
             return;
         };
+        let origin = ShareOrigin { group, home: self.index };
+        let is_here = member.shard == self.index;
+        if is_here && self.deliver_to_member(&member, origin, publication, now) {
+            return;
+        }
+        let message = ApplicationMessage::clone(publication.share());
         let delivery = ShareDelivery { home: self.index, group, member, refused, asleep, message };
-        if member.shard == self.index {
-            self.handle_share_delivery(delivery, now);
+        if is_here {
+            self.refuse_share_delivery(delivery);
         } else {
             self.send(member.shard, MeshMessage::ShareDeliver(Box::new(delivery)));
         }
     }
 
     /// At the member's home: delivers, or refuses.
-    pub(super) fn handle_share_delivery(&mut self, mut delivery: ShareDelivery, now: Moment) {
-        let membership = self.memberships.entries.at(delivery.member.session);
-        let session = membership
-            .filter(|membership| membership.number == delivery.member.session_number)
-            .map(|membership| membership.session);
-        let delivered = session.map_or(Delivered::Gone, |session| self.deliver_shared(session, &delivery, now));
-        if delivered == Delivered::Yes || (delivered == Delivered::Gone && planted(Bug::ShareRefusalDropped)) {
-            if let Some(session) = session {
-                self.note_share_state(session);
-            }
-            return;
+    pub(super) fn handle_share_delivery(&mut self, delivery: ShareDelivery, now: Moment) {
+        let origin = ShareOrigin { group: delivery.group, home: delivery.home };
+        let message = Rc::new(delivery.message.clone());
+        if !self.deliver_to_member(&delivery.member, origin, &Publication::of(&message), now) {
+            self.refuse_share_delivery(delivery);
         }
+    }
+
+    /// At the member's home: returns whether the message is done with.
+    fn deliver_to_member(
+        &mut self,
+        member: &Member,
+        origin: ShareOrigin,
+        publication: &Publication<'_>,
+        now: Moment,
+    ) -> bool {
+        let session = self.session_of_member(member);
+        let delivered = session
+            .map_or(Delivered::Gone, |session| self.deliver_shared(session, member, origin, publication, now));
+        if let (Delivered::Yes, Some(session)) = (delivered, session) {
+            self.note_share_state(session);
+        }
+        delivered == Delivered::Yes || (delivered == Delivered::Gone && planted(Bug::ShareRefusalDropped))
+    }
+
+    /// The session that a membership belongs to, while it lasts.
+    fn session_of_member(&self, member: &Member) -> Option<u32> {
+        let membership = self.memberships.entries.at(member.session)?;
+        (membership.number == member.session_number).then_some(membership.session)
+    }
+
+    /// At the member's home: the message goes back to be offered to another one.
+    fn refuse_share_delivery(&mut self, mut delivery: ShareDelivery) {
         let member = delivery.member;
         if !delivery.refused.contains(&member.session_number) {
             delivery.refused.push(member.session_number);
         }
-        let would_queue = session
+        let would_queue = self
+            .session_of_member(&member)
             .and_then(|session| self.clients.sessions.at(session))
             .is_some_and(|session| !session.is_online() && session.expiry_interval_s > 0);
         if would_queue && member.state == MemberState::Ready && !planted(Bug::SleepingMemberForgotten) {
@@ -337,12 +360,16 @@ impl Shard {
         }
     }
 
-    fn deliver_shared(&mut self, session: u32, delivery: &ShareDelivery, now: Moment) -> Delivered {
-        let member = &delivery.member;
+    fn deliver_shared(
+        &mut self,
+        session: u32,
+        member: &Member,
+        origin: ShareOrigin,
+        publication: &Publication<'_>,
+        now: Moment,
+    ) -> Delivered {
         // [v5 MQTT-4.8.2-3]
         let granted = QoS::from_bits(member.qos).unwrap_or_default();
-        let message = Rc::new(delivery.message.clone());
-        let qos = message.envelope.qos.min(granted);
         // A member that has just gone gives the message to one that is there; asleep it was picked for want of others.
         let is_online = self.clients.sessions.at(session).is_some_and(|session| session.is_online());
         if !is_online && member.state == MemberState::Ready {
@@ -352,12 +379,12 @@ impl Shard {
         let identifiers = [member.subscription_identifier];
         let order = Order {
             session,
-            qos,
-            retain: message.envelope.retain && member.options & 1 != 0,
+            qos: publication.envelope.qos.min(granted),
+            retain: publication.envelope.retain && member.options & 1 != 0,
             identifiers: if member.subscription_identifier == 0 { &[] } else { &identifiers },
-            share: Some(ShareOrigin { home: delivery.home, group: delivery.group }),
+            share: Some(origin),
         };
-        self.deliver_one(&message, order, now)
+        self.deliver_one(publication, order, now)
     }
 
     /// A session has ended: what its share groups may give to others goes back to their homes.
@@ -394,7 +421,8 @@ impl Shard {
                 return;
             }
             let Some(unserved) = self.memberships.retries.pop_front() else { return };
-            self.offer(unserved.group, unserved.message, unserved.refused, unserved.asleep, now);
+            let message = Rc::new(unserved.message);
+            self.offer(unserved.group, &Publication::of(&message), unserved.refused, unserved.asleep, now);
         }
     }
 }

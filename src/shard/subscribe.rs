@@ -5,7 +5,7 @@
 //! Never: says SUBACK for a share group before the group's home has heard of the member.
 
 use crate::{
-    message::{ApplicationMessage, Publication},
+    message::Publication,
     mqtt::{
         EncodeWithin, PacketIdentifier, QoS, ReasonCode, ReasonCodes, SubAck, Subscribe, SubscriptionOptions,
         TopicFilter, UnsubAck, Unsubscribe,
@@ -212,14 +212,13 @@ impl Shard {
     /// Delivers one message to one session outside of a fan-out: a retained one, or one for a share group.
     pub(super) fn deliver_one(
         &mut self,
-        message: &std::rc::Rc<ApplicationMessage>,
+        publication: &Publication<'_>,
         order: super::clients::Order<'_>,
         now: Moment,
     ) -> super::clients::Delivered {
-        let publication = Publication::of(message);
         let Shard { clients, fan_out, .. } = self;
-        fan_out.frames.begin(&publication, 1, now);
-        clients.deliver(&publication, &mut fan_out.frames, order, now)
+        fan_out.frames.begin(publication, 1, now);
+        clients.deliver(publication, &mut fan_out.frames, order, now)
     }
 }
 
