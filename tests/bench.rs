@@ -3,6 +3,7 @@
 mod house;
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
@@ -366,6 +367,59 @@ fn the_broker_is_measured_when_its_process_is_known() {
     assert_eq!(report.get("saturated"), Some(&Value::Bool(is_saturated)), "{report:#}");
 }
 
+/// The names that perf/README.md gives to what a scenario reports, in order.
+fn documented(scenario: &str) -> BTreeSet<String> {
+    const MESSAGES: [&str; 5] = ["p2p", "fanout", "fanin", "sharedsub", "composite"];
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("perf/README.md")).expect("perf/README.md");
+    let rows =
+        text.lines().skip_while(|line| *line != "| in | name | meaning |").take_while(|line| line.starts_with('|'));
+    let mut names = BTreeSet::new();
+    for row in rows.skip(2) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let is_here = match cells[1] {
+            "all" => true,
+            "messages" => MESSAGES.contains(&scenario),
+            "checks" => MESSAGES.contains(&scenario) || ["retained", "offline"].contains(&scenario),
+            one => one == scenario,
+        };
+        for name in cells[2].split('`').skip(1).step_by(2).filter(|_| is_here) {
+            match name.strip_suffix("*_us") {
+                Some(start) => {
+                    names.extend(["p50", "p90", "p99", "p99_9", "max"].map(|quantile| format!("{start}{quantile}_us")));
+                }
+                None => names.extend([name.to_owned()]),
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn every_scenario_reports_what_is_documented_and_nothing_else() {
+    let broker = Broker::start(1, &["127.0.0.1"], &[]);
+    let host = broker.address().to_string();
+    let Some(pid) = broker.pid().map(|pid| pid.to_string()) else { return };
+    for arguments in [
+        &["p2p", "--pairs", "2"][..],
+        &["fanout", "--subscribers", "3"],
+        &["fanin", "--publishers", "3"],
+        &["sharedsub", "--publishers", "3"],
+        &["composite", "--publishers", "10", "--churn-clients", "2", "--rate", "1000"],
+        &["conn", "--clients", "5", "--hold", "50ms"],
+        &["idle", "--clients", "5,10,15", "--duration", "50ms"],
+        &["retained", "--messages", "50", "--clients", "2"],
+        &["offline", "--clients", "2", "--messages", "10"],
+        &["storm", "--clients", "5", "--stay", "1", "--calm", "50ms"],
+    ] {
+        let has_messages = ["p2p", "fanout", "fanin", "sharedsub", "composite"].contains(&arguments[0]);
+        let short = if has_messages { &SHORT[..] } else { &[] };
+        let report = report(&host, &[arguments, short, &["--pid", &pid]].concat());
+        let told: BTreeSet<String> = report.as_object().expect("an object").keys().cloned().collect();
+        assert_eq!(told, documented(arguments[0]), "{arguments:?}");
+    }
+}
+
 #[test]
 fn a_person_gets_a_table() {
     let broker = Broker::start(1, &["127.0.0.1"], &[]);
@@ -404,6 +458,7 @@ fn an_unreachable_broker_and_wrong_flags_get_one_clear_line() {
         (&free, &["preset", "p2p-1K"], 2, "error: there is no preset 'p2p-1K'"),
         (&free, &["composite", "--shares", "p2p=50"], 2, "error: invalid value 'p2p=50' for '--shares"),
         (&free, &["storm", "--ping", "0ms"], 2, "error: invalid value '0ms' for '--ping"),
+        (&free, &["storm", "--threads", "2"], 2, "error: storm works on one thread"),
         (&free, &["retained", "--messages", "1000000", "--clients", "1000000"], 2, "error: 1000000 messages"),
         (&free, &["fanin", "--publishers", "1000000", "--subscribers", "1000000"], 2, "error: 1000000 publishers"),
     ] {

@@ -176,7 +176,7 @@ ROWS = (
         "memory per retained message of 64 B",
         "bytes",
         RETAINED_RUN,
-        at("resident_bytes_per_message", "retained_resident_bytes_per_message", "broker_resident_bytes_per_message"),
+        at("broker_resident_bytes_per_message"),
         "connections",
         frozenset({"pid"}),
     ),

@@ -107,6 +107,20 @@ pub(super) enum Scenario {
     },
 }
 
+/// Messages that one client publishes and that stay with the broker for a while.
+#[derive(Clone, Debug, Args)]
+pub(super) struct BatchArgs {
+    /// Messages that are published in a second; without it, as fast as the broker acknowledges them.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub rate: Option<f64>,
+    /// Messages that may be unacknowledged. They are published at QoS 1 or, with --qos 2, at QoS 2.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub window: u32,
+    /// Bytes of payload, 16 or more.
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload())]
+    pub payload: u32,
+}
+
 /// What every scenario takes.
 #[derive(Clone, Debug, Args)]
 pub(super) struct CommonArgs {

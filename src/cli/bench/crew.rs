@@ -10,7 +10,8 @@ use super::{
     BenchError,
     engine::{Target, reserve_descriptors, wires_on},
     fleet::{Introduction, LinkFailure},
-    observed::Observed,
+    growth::Growth,
+    observed::{Observed, Span},
     progress::Progress,
     report::{ConnectReport, Quantiles},
 };
@@ -76,14 +77,23 @@ pub(super) struct Batch {
     pub window: u32,
     /// Messages a second at most.
     pub rate: Option<f64>,
+    /// Who takes them, where that is known.
+    pub broker: Option<Observed>,
 }
 
 /// How that went.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Published {
     pub seconds: f64,
+    pub per_second: f64,
     /// Acknowledged with an error.
     pub refused: u64,
+    /// CPU time of the broker for each message.
+    pub broker_cpu_us: Option<f64>,
+    /// And of this process.
+    pub generator_cpu_us: f64,
+    /// Memory that the broker took for each; nothing when it had room for them.
+    pub resident_bytes: Option<f64>,
 }
 
 /// How far a member has come.
@@ -274,7 +284,14 @@ impl<L: Listener> Crew<L> {
         let (started, acknowledged_before, refused_before) = (self.now(), self.deck.acknowledged, self.deck.refused);
         let (mut sent, mut acknowledged, mut moved) = (0, 0, started);
         let (mut topic, mut payload) = (String::new(), Vec::new());
+        let span = Span::begin(batch.broker);
+        let mut growth = batch.broker.and_then(Observed::resident_peak_bytes).map(Growth::new);
+        let mut next_point = 0;
         while acknowledged < batch.count {
+            if acknowledged >= next_point {
+                note(&mut growth, batch, acknowledged);
+                next_point = acknowledged + batch.count.div_ceil(GROWTH_POINTS);
+            }
             let now = self.now();
             let due = batch.rate.map(|rate| (now.since(started).as_secs_f64() * rate) as u32 + 1);
             let may_be_sent = batch.count.min(due.unwrap_or(u32::MAX)).min(acknowledged.saturating_add(batch.window));
@@ -303,7 +320,16 @@ impl<L: Listener> Crew<L> {
             self.progress.show(now, || format!("{}: {acknowledged} of {}", batch.what, batch.count));
         }
         let seconds = self.now().since(started).as_secs_f64();
-        Ok(Published { seconds, refused: self.deck.refused - refused_before })
+        let cpu = span.each(u64::from(batch.count));
+        note(&mut growth, batch, batch.count);
+        Ok(Published {
+            seconds,
+            per_second: f64::from(batch.count) / seconds.max(1e-6),
+            refused: self.deck.refused - refused_before,
+            broker_cpu_us: cpu.broker_us,
+            generator_cpu_us: cpu.generator_us,
+            resident_bytes: growth.and_then(|growth| growth.bytes_each()),
+        })
     }
 
     /// Whether a member may publish at `qos`, and has not too much to send already.
@@ -387,8 +413,7 @@ impl<L: Listener> Crew<L> {
     /// Connects `members`, who are away; one failure is the end.
     pub fn open(&mut self, members: Range<u32>, broker: Option<Observed>) -> Result<ConnectReport, BenchError> {
         let (started, before) = (self.now(), self.deck.ready);
-        let cpu = |process: Observed| process.cpu_ns();
-        let (broker_before, own_before) = (broker.map(cpu), Observed::own().cpu_ns());
+        let span = Span::begin(broker);
         let count = members.len();
         let mut waiting: VecDeque<u32> = members.clone().collect();
         let (mut ready, mut moved) = (self.deck.ready, started);
@@ -415,7 +440,7 @@ impl<L: Listener> Crew<L> {
             self.progress.show(now, || format!("opening connections: {} of {count}", ready - before));
         }
         let seconds = self.now().since(started).as_secs_f64();
-        let each = |ns: u64| ns as f64 / 1e3 / count.max(1) as f64;
+        let cpu = span.each(count as u64);
         let took = |member: u32| self.deck.members[member as usize].took_us;
         let times: Vec<u32> = members.map(took).collect();
         Ok(ConnectReport {
@@ -423,10 +448,8 @@ impl<L: Listener> Crew<L> {
             seconds,
             per_second: count as f64 / seconds.max(1e-6),
             latency: Quantiles::of(&times),
-            broker_cpu_us: broker
-                .zip(broker_before)
-                .map(|(broker, before)| each(broker.cpu_ns().saturating_sub(before))),
-            generator_cpu_us: each(Observed::own().cpu_ns().saturating_sub(own_before)),
+            broker_cpu_us: cpu.broker_us,
+            generator_cpu_us: cpu.generator_us,
         })
     }
 
@@ -644,6 +667,13 @@ impl<L: Listener> WireHandler for Deck<L> {
     }
 }
 
+/// Takes down how much memory the broker has with so many messages of a batch.
+fn note(growth: &mut Option<Growth>, batch: &Batch, count: u32) {
+    if let Some((growth, resident)) = growth.as_mut().zip(batch.broker.and_then(Observed::resident_bytes)) {
+        growth.take_down(count, resident);
+    }
+}
+
 /// Members `bench-RUN-KNNNNNN`, which hear what `filter` says of each.
 pub(super) fn identities(
     prefix: &str,
@@ -664,6 +694,8 @@ pub(super) fn identities(
 const OUT_BYTES_MAX: usize = 256 * 1024;
 /// Connects between two turns.
 const OPENED_PER_TURN: usize = 16;
+/// How often memory is looked at while a batch is published.
+const GROWTH_POINTS: u32 = 16;
 /// A turn never sleeps longer, so that the progress line moves.
 const TICK: Duration = Duration::from_millis(200);
 const CLOSING_TICK: Duration = Duration::from_millis(1);

@@ -13,7 +13,7 @@
 //! | [`retained`], [`offline`], [`storm`], [`churn`] | what these do, and what is counted; [`seen`] has each message once |
 //! | [`companion`] | what goes on beside a run, on a thread of its own |
 //! | [`preset`] | the cases of the Open MQTT Benchmark Suite |
-//! | [`observed`] | CPU time and memory of a process |
+//! | [`observed`], [`growth`] | CPU time and memory of a process |
 //! | [`report`], [`outcome`], [`timeline`], [`plot`], [`progress`] | what is told, at the end and meanwhile |
 //!
 //! What always holds: a thread has one ring and shares nothing per message; every message is checked; the time in a message is when it was handed to
@@ -28,6 +28,7 @@ mod crew;
 mod engine;
 mod fleet;
 mod flow;
+mod growth;
 mod mix;
 mod observed;
 mod offline;
@@ -123,6 +124,8 @@ enum BenchError {
     ThreadDied,
     #[error("{}: {error}", path.display())]
     Plot { path: PathBuf, error: PlotError },
+    #[error("{0} works on one thread: leave out --threads, and give --cpus one CPU")]
+    OneThread(&'static str),
     #[error("--plot draws messages, and this scenario has none")]
     NothingToPlot,
 }
@@ -138,6 +141,7 @@ impl BenchError {
             | BenchError::NoProcess(_)
             | BenchError::SourceFamily { .. }
             | BenchError::NothingToPlot
+            | BenchError::OneThread(_)
             | BenchError::Cpu(_) => Exit::BadUsage,
             _ => Exit::CannotRun,
         }
@@ -211,6 +215,11 @@ impl Scenario {
         )
     }
 
+    /// Whether its clients come and go.
+    fn has_a_crew(&self) -> bool {
+        matches!(self, Scenario::Retained(_) | Scenario::Offline(_) | Scenario::Storm(_))
+    }
+
     /// Filters that each subscriber subscribes to.
     fn subscriptions(&self) -> u32 {
         match self {
@@ -250,6 +259,9 @@ fn run(scenario: &Scenario, common: &CommonArgs) -> Result<Report, BenchError> {
         return Err(BenchError::NothingToPlot);
     }
     let threads = common.threads();
+    if threads.count > 1 && scenario.has_a_crew() {
+        return Err(BenchError::OneThread(scenario.name()));
+    }
     let may_use = allowed_cpus();
     if let Some(cpu) = threads.cpus.iter().find(|cpu| !may_use.contains(cpu)) {
         return Err(BenchError::Cpu(*cpu));

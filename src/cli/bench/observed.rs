@@ -31,6 +31,34 @@ pub(super) struct CpuUse {
     pub cpus: usize,
 }
 
+/// The CPU time that goes into something, from its begin on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    broker: Option<(Observed, u64)>,
+    own_ns: u64,
+}
+
+/// What each of many things took, in microseconds of CPU time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct CpuEach {
+    pub broker_us: Option<f64>,
+    pub generator_us: f64,
+}
+
+impl Span {
+    pub fn begin(broker: Option<Observed>) -> Self {
+        Span { broker: broker.map(|broker| (broker, broker.cpu_ns())), own_ns: Observed::own().cpu_ns() }
+    }
+
+    /// What each of so many things took until now.
+    pub fn each(self, count: u64) -> CpuEach {
+        let each =
+            |process: Observed, before: u64| process.cpu_ns().saturating_sub(before) as f64 / 1e3 / count.max(1) as f64;
+        let broker_us = self.broker.map(|(broker, before)| each(broker, before));
+        CpuEach { broker_us, generator_us: each(Observed::own(), self.own_ns) }
+    }
+}
+
 impl Observed {
     /// The process of that number, if it runs and lets itself be looked at.
     pub fn new(pid: u32) -> Option<Self> {
@@ -102,12 +130,18 @@ impl Observed {
     /// `smaps_rollup` walks the page tables; `status`, which is read without the right to look into the process, adds up
     /// counters of each CPU and may be off by some hundred kilobytes.
     pub fn resident_bytes(self) -> Option<u64> {
-        let field = |file: &str, name: &str| {
-            let text = fs::read_to_string(format!("/proc/{}/{file}", self.pid)).ok()?;
-            let value = text.lines().find_map(|line| line.strip_prefix(name))?;
-            value.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
-        };
-        field("smaps_rollup", "Rss:").or_else(|| field("status", "VmRSS:"))
+        self.memory("smaps_rollup", "Rss:").or_else(|| self.memory("status", "VmRSS:"))
+    }
+
+    /// The most that it ever used.
+    pub fn resident_peak_bytes(self) -> Option<u64> {
+        self.memory("status", "VmHWM:")
+    }
+
+    fn memory(self, file: &str, name: &str) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.pid)).ok()?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+        value.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
     }
 }
 
@@ -140,6 +174,7 @@ mod tests {
     fn this_process_uses_cpu_and_memory_and_an_absent_one_is_not_observed() {
         assert!(Observed::new(std::process::id()).is_some());
         assert!(Observed::own().resident_bytes().is_some_and(|bytes| bytes > 100_000));
+        assert!(Observed::own().resident_peak_bytes().is_some_and(|bytes| bytes > 100_000));
         assert_eq!(Observed::new(u32::MAX), None);
         assert!(!Observed::own().allowed_cpus(std::process::id()).is_empty());
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{
     BenchError,
-    arguments::{CommonArgs, count, payload, positive},
+    arguments::{BatchArgs, CommonArgs, count},
     crew::{Batch, Crew, Listener, News, identities},
     flow::{Arrival, Flow},
     outcome::Outcome,
@@ -27,15 +27,8 @@ pub(super) struct OfflineArgs {
     /// Messages that are queued for each; brokers limit them, often to 1000.
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = count())]
     pub messages: u32,
-    /// Messages that are queued in a second; without it, as fast as the broker acknowledges them.
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub rate: Option<f64>,
-    /// Messages that may be unacknowledged while they are queued. They go at QoS 1 or, with --qos 2, at QoS 2.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_535))]
-    pub window: u32,
-    /// Bytes of payload, 16 or more.
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload())]
-    pub payload: u32,
+    #[command(flatten)]
+    pub batch: BatchArgs,
     #[command(flatten)]
     pub common: CommonArgs,
 }
@@ -49,11 +42,14 @@ pub(super) struct OfflineReport {
     pub queue_seconds: f64,
     pub queued_per_second: f64,
     pub broker_cpu_us_per_queued: Option<f64>,
-    pub resident_bytes_per_queued: Option<f64>,
+    pub generator_cpu_us_per_queued: f64,
+    /// Absent when the broker had room from before for most of them.
+    pub broker_resident_bytes_per_queued: Option<f64>,
     /// From the first connect to the last message.
     pub drain_seconds: f64,
     pub drained_per_second: f64,
     pub broker_cpu_us_per_drained: Option<f64>,
+    pub generator_cpu_us_per_drained: f64,
     /// Sessions that the broker had forgotten. MQTT 3.1 has no word for it.
     pub sessions_lost: Option<u32>,
     #[serde(flatten)]
@@ -80,7 +76,8 @@ pub(super) fn run(
     setting: &Setting,
     progress: Progress,
 ) -> Result<(ConnectReport, Outcome), BenchError> {
-    let OfflineArgs { clients, messages, payload: payload_bytes, .. } = *arguments;
+    let OfflineArgs { clients, messages, .. } = *arguments;
+    let BatchArgs { payload: payload_bytes, window, rate } = arguments.batch;
     let queued = clients.checked_mul(messages).ok_or(BenchError::TooManyDeliveries { messages, clients })?;
     let qos = setting.introduction.qos.max(QoS::AtLeastOnce);
     let mut introduction = setting.introduction.clone();
@@ -99,8 +96,7 @@ pub(super) fn run(
     let connect = crew.open(0..clients + 1, setting.broker)?;
     (0..clients).for_each(|client| crew.leave(client));
     crew.wait_closed();
-    let batch =
-        Batch { what: "queueing", count: queued, qos, retain: false, window: arguments.window, rate: arguments.rate };
+    let batch = Batch { what: "queueing", count: queued, qos, retain: false, window, rate, broker: setting.broker };
     let mut report =
         OfflineReport { clients, payload_bytes, messages_per_client: messages, ..OfflineReport::default() };
     let outcome =
@@ -121,18 +117,16 @@ fn queue(
     report: &mut OfflineReport,
 ) -> Result<(), BenchError> {
     let (clients, payload_bytes) = (report.clients, report.payload_bytes);
-    let (cpu, resident) = (setting.cpu_ns(), setting.resident_bytes());
     let published = crew.publish(clients, batch, |number, now, topic, payload| {
         let (client, sequence) = (number % clients, number / clients);
         topic.push_str(&setting.topic(client));
         Setting::fill(payload, Stamp { publisher: client, sequence, sent: now }, payload_bytes);
     })?;
-    let each = |amount: f64| amount / f64::from(batch.count);
     report.queue_seconds = published.seconds;
-    report.queued_per_second = f64::from(batch.count) / published.seconds.max(1e-6);
-    report.broker_cpu_us_per_queued = setting.cpu_ns_since(cpu).map(|ns| each(ns as f64 / 1e3));
-    let grown = setting.resident_bytes().zip(resident).map(|(after, before)| after as f64 - before as f64);
-    report.resident_bytes_per_queued = grown.map(each);
+    report.queued_per_second = published.per_second;
+    report.broker_cpu_us_per_queued = published.broker_cpu_us;
+    report.generator_cpu_us_per_queued = published.generator_cpu_us;
+    report.broker_resident_bytes_per_queued = published.resident_bytes;
     (report.check.published, report.check.refused) = (u64::from(batch.count), published.refused);
     Ok(())
 }
@@ -146,13 +140,15 @@ fn drain(
 ) -> Result<(), BenchError> {
     (0..report.clients).for_each(|client| crew.identity_mut(client).filter = None);
     crew.listener_mut().sessions = 0;
-    let (cpu, started, expected) = (setting.cpu_ns(), crew.now(), u64::from(batch.count));
+    let (span, started, expected) = (setting.span(), crew.now(), u64::from(batch.count));
     crew.open(0..report.clients, None)?;
     crew.wait_for(expected, "draining", |mail| mail.delivered);
-    let (cpu, mail) = (setting.cpu_ns_since(cpu), crew.listener());
+    let mail = crew.listener();
+    let cpu = span.each(mail.delivered);
     report.drain_seconds = mail.last.since(started).as_secs_f64();
     report.drained_per_second = mail.delivered as f64 / report.drain_seconds.max(1e-6);
-    report.broker_cpu_us_per_drained = cpu.map(|ns| ns as f64 / 1e3 / mail.delivered.max(1) as f64);
+    report.broker_cpu_us_per_drained = cpu.broker_us;
+    report.generator_cpu_us_per_drained = cpu.generator_us;
     let tells = setting.introduction.options.version != ProtocolVersion::V31;
     report.sessions_lost = tells.then_some(report.clients - mail.sessions);
     let check = &mut report.check;
@@ -226,16 +222,12 @@ impl OfflineReport {
         table.line("sessions", format!("{clients}, {messages_per_client} messages of {payload_bytes} bytes for each"));
         let OfflineReport { queue_seconds, queued_per_second, drain_seconds, drained_per_second, .. } = self;
         table.line("queued", format!("in {queue_seconds:.2} s, {queued_per_second:.0} a second"));
-        if let Some(cpu) = self.broker_cpu_us_per_queued {
-            table.line("  broker CPU", format!("{cpu:.2} us a message"));
-        }
-        if let Some(bytes) = self.resident_bytes_per_queued {
+        table.cpu(self.broker_cpu_us_per_queued, self.generator_cpu_us_per_queued, "message");
+        if let Some(bytes) = self.broker_resident_bytes_per_queued {
             table.line("  memory", format!("{bytes:.0} bytes a message"));
         }
         table.line("drained", format!("in {drain_seconds:.2} s, {drained_per_second:.0} a second"));
-        if let Some(cpu) = self.broker_cpu_us_per_drained {
-            table.line("  broker CPU", format!("{cpu:.2} us a message"));
-        }
+        table.cpu(self.broker_cpu_us_per_drained, self.generator_cpu_us_per_drained, "message");
         if let Some(lost) = self.sessions_lost.filter(|lost| *lost > 0) {
             table.line("", format!("{lost} sessions were forgotten"));
         }

@@ -227,10 +227,7 @@ impl ConnectReport {
         let ConnectReport { connections, seconds, per_second, .. } = self;
         table.line("opened", format!("{connections} in {seconds:.2} s, {per_second:.0} a second"));
         table.line("opening, us", self.latency.text());
-        if let Some(cpu) = self.broker_cpu_us {
-            table.line("  broker CPU", format!("{cpu:.1} us a connection"));
-        }
-        table.line("  own CPU", format!("{:.1} us a connection", self.generator_cpu_us));
+        table.cpu(self.broker_cpu_us, self.generator_cpu_us, "connection");
     }
 }
 
@@ -338,6 +335,14 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// CPU time for each of something, of the broker where it is known, and of this process.
+    pub fn cpu(&mut self, broker_us: Option<f64>, generator_us: f64, each: &str) {
+        if let Some(cpu) = broker_us {
+            self.line("  broker CPU", format!("{cpu:.2} us a {each}"));
+        }
+        self.line("  own CPU", format!("{generator_us:.2} us a {each}"));
+    }
+
     pub fn line(&mut self, name: &str, what: String) {
         let _ = writeln!(self.text, "{name:<14}{what}");
     }

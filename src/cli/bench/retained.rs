@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     BenchError,
-    arguments::{CommonArgs, count, payload, positive},
+    arguments::{BatchArgs, CommonArgs, count},
     crew::{Batch, Crew, Listener, News, identities},
     fleet::LinkFailure,
     outcome::Outcome,
@@ -30,15 +30,8 @@ pub(super) struct RetainedArgs {
     /// Clients that subscribe to all of them with one wildcard.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = count())]
     pub clients: u32,
-    /// Messages that are stored in a second; without it, as fast as the broker acknowledges them.
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub rate: Option<f64>,
-    /// Messages that may be unacknowledged while they are stored. They are stored at QoS 1 or, with --qos 2, at QoS 2.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_535))]
-    pub window: u32,
-    /// Bytes of payload, 16 or more.
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload())]
-    pub payload: u32,
+    #[command(flatten)]
+    pub batch: BatchArgs,
     /// Leave the messages with the broker.
     #[arg(long)]
     pub keep: bool,
@@ -55,7 +48,9 @@ pub(super) struct RetainedReport {
     pub store_seconds: f64,
     pub stored_per_second: f64,
     pub broker_cpu_us_per_stored: Option<f64>,
-    pub resident_bytes_per_message: Option<f64>,
+    pub generator_cpu_us_per_stored: f64,
+    /// Absent when the broker had room from before for most of them.
+    pub broker_resident_bytes_per_message: Option<f64>,
     /// From the first SUBSCRIBE to the last message of the last client.
     pub deliver_seconds: f64,
     pub delivered_per_second: f64,
@@ -63,6 +58,7 @@ pub(super) struct RetainedReport {
     #[serde(flatten, serialize_with = "last_message_quantiles")]
     pub last_message_us: Quantiles,
     pub broker_cpu_us_per_delivery: Option<f64>,
+    pub generator_cpu_us_per_delivery: f64,
     pub is_cleared: bool,
     #[serde(flatten)]
     pub check: CheckReport,
@@ -90,7 +86,7 @@ pub(super) fn run(
     if u64::from(messages) * u64::from(clients) > DELIVERIES_MAX {
         return Err(BenchError::TooManyDeliveries { messages, clients });
     }
-    let collection = Collection::new(clients, messages, arguments.payload as usize);
+    let collection = Collection::new(clients, messages, arguments.batch.payload as usize);
     // The last one publishes.
     let members = identities(&setting.introduction.client_identifier_prefix, 'r', clients + 1, |_| None);
     let mut crew = Crew::new(setting.target.clone(), setting.introduction.clone(), members, collection, progress)?;
@@ -98,7 +94,7 @@ pub(super) fn run(
     let mut report = RetainedReport {
         messages,
         clients,
-        payload_bytes: arguments.payload,
+        payload_bytes: arguments.batch.payload,
         is_cleared: !arguments.keep,
         ..RetainedReport::default()
     };
@@ -118,20 +114,18 @@ fn store(
     setting: &Setting,
     report: &mut RetainedReport,
 ) -> Result<(), BenchError> {
-    let each = |amount: f64| amount / f64::from(arguments.messages);
-    let (cpu, resident) = (setting.cpu_ns(), setting.resident_bytes());
-    let batch = Batch { rate: arguments.rate, ..batch("storing", arguments) };
+    let batch = Batch { rate: arguments.batch.rate, broker: setting.broker, ..batch("storing", arguments) };
     let published = crew.publish(arguments.clients, &batch, |number, now, topic, payload| {
         topic.push_str(&setting.topic(number));
-        Setting::fill(payload, Stamp { publisher: 0, sequence: number, sent: now }, arguments.payload);
+        Setting::fill(payload, Stamp { publisher: 0, sequence: number, sent: now }, arguments.batch.payload);
     })?;
     report.check.published = u64::from(arguments.messages);
     report.check.refused = published.refused;
     report.store_seconds = published.seconds;
-    report.stored_per_second = f64::from(arguments.messages) / published.seconds.max(1e-6);
-    report.broker_cpu_us_per_stored = setting.cpu_ns_since(cpu).map(|ns| each(ns as f64 / 1e3));
-    let grown = setting.resident_bytes().zip(resident).map(|(after, before)| after as f64 - before as f64);
-    report.resident_bytes_per_message = grown.map(each);
+    report.stored_per_second = published.per_second;
+    report.broker_cpu_us_per_stored = published.broker_cpu_us;
+    report.generator_cpu_us_per_stored = published.generator_cpu_us;
+    report.broker_resident_bytes_per_message = published.resident_bytes;
     Ok(())
 }
 
@@ -144,14 +138,14 @@ fn deliver(
     let wildcard = setting.wildcard();
     let filter = TopicFilter::parse(&wildcard).expect("the filters of a run are topic filters");
     let options = SubscriptionOptions { qos: setting.introduction.qos, ..SubscriptionOptions::default() };
-    let (cpu, started) = (setting.cpu_ns(), crew.now());
+    let (span, started) = (setting.span(), crew.now());
     for client in 0..arguments.clients {
         crew.speak(client, |client, out| client.subscribe(&[(filter, options)], out)).map_err(LinkFailure::from)?;
     }
     let expected = u64::from(arguments.messages) * u64::from(arguments.clients);
     crew.wait_for(expected, "delivering", |collection| collection.delivered);
-    let cpu = setting.cpu_ns_since(cpu);
     let collection = crew.listener();
+    let cpu = span.each(collection.delivered);
     if let Some(code) = collection.refused {
         return Err(LinkFailure::SubscriptionRefused(code).into());
     }
@@ -161,7 +155,8 @@ fn deliver(
     report.deliver_seconds = seconds;
     report.delivered_per_second = collection.delivered as f64 / seconds.max(1e-6);
     report.last_message_us = Quantiles::of(&micros);
-    report.broker_cpu_us_per_delivery = cpu.map(|ns| ns as f64 / 1e3 / collection.delivered.max(1) as f64);
+    report.broker_cpu_us_per_delivery = cpu.broker_us;
+    report.generator_cpu_us_per_delivery = cpu.generator_us;
     let check = &mut report.check;
     (check.deliveries_expected, check.delivered) = (expected, collection.delivered);
     check.lost = collection.lost();
@@ -180,7 +175,15 @@ fn clear(crew: &mut Crew<Collection>, arguments: &RetainedArgs, setting: &Settin
 
 fn batch(what: &'static str, arguments: &RetainedArgs) -> Batch {
     let qos = arguments.common.qos.max(QoS::AtLeastOnce);
-    Batch { what, count: arguments.messages, qos, retain: true, window: arguments.window, rate: None }
+    Batch {
+        what,
+        count: arguments.messages,
+        qos,
+        retain: true,
+        window: arguments.batch.window,
+        rate: None,
+        broker: None,
+    }
 }
 
 impl Collection {
@@ -240,18 +243,14 @@ impl RetainedReport {
             "stored",
             format!("{messages} of {payload_bytes} bytes in {store_seconds:.2} s, {stored_per_second:.0} a second"),
         );
-        if let Some(cpu) = self.broker_cpu_us_per_stored {
-            table.line("  broker CPU", format!("{cpu:.2} us a message"));
-        }
-        if let Some(bytes) = self.resident_bytes_per_message {
+        table.cpu(self.broker_cpu_us_per_stored, self.generator_cpu_us_per_stored, "message");
+        if let Some(bytes) = self.broker_resident_bytes_per_message {
             table.line("  memory", format!("{bytes:.0} bytes a message"));
         }
         let RetainedReport { clients, deliver_seconds, delivered_per_second, .. } = self;
         table.line("delivered", format!("to {clients} in {deliver_seconds:.3} s, {delivered_per_second:.0} a second"));
         table.line("to the last, us", self.last_message_us.text());
-        if let Some(cpu) = self.broker_cpu_us_per_delivery {
-            table.line("  broker CPU", format!("{cpu:.2} us a delivery"));
-        }
+        table.cpu(self.broker_cpu_us_per_delivery, self.generator_cpu_us_per_delivery, "delivery");
         table.line("afterwards", if self.is_cleared { "cleared" } else { "kept by the broker" }.to_owned());
         self.check.tell(table);
     }

@@ -1,6 +1,11 @@
 //! What the scenarios of clients that come and go have in common: where, who, and under which topics.
 
-use super::{engine::Target, fleet::Introduction, observed::Observed, stamp::Stamp};
+use super::{
+    engine::Target,
+    fleet::Introduction,
+    observed::{Observed, Span},
+    stamp::Stamp,
+};
 
 /// Where a run takes place.
 #[derive(Clone, Debug)]
@@ -13,16 +18,9 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    pub fn cpu_ns(&self) -> Option<u64> {
-        self.broker.map(Observed::cpu_ns)
-    }
-
-    pub fn cpu_ns_since(&self, before: Option<u64>) -> Option<u64> {
-        Some(self.cpu_ns()?.saturating_sub(before?))
-    }
-
-    pub fn resident_bytes(&self) -> Option<u64> {
-        self.broker.and_then(Observed::resident_bytes)
+    /// From now on, what the broker and this process do.
+    pub fn span(&self) -> Span {
+        Span::begin(self.broker)
     }
 
     /// The topic of that number.

@@ -62,6 +62,7 @@ pub(super) struct StormReport {
     pub missing: u64,
     pub first_failure: Option<String>,
     pub broker_cpu_us_per_client: Option<f64>,
+    pub generator_cpu_us_per_client: f64,
     #[serde(flatten)]
     pub pings: PingsReport,
 }
@@ -103,9 +104,11 @@ pub(super) fn run(
     };
     crew.rest(arguments.calm, "calm")?;
     pings.enter(Phase::Storm);
-    let cpu = setting.cpu_ns();
+    let span = setting.span();
     let mut report = weather(&mut crew, arguments);
-    report.broker_cpu_us_per_client = setting.cpu_ns_since(cpu).map(|ns| ns as f64 / 1e3 / f64::from(clients));
+    let cpu = span.each(u64::from(clients));
+    report.broker_cpu_us_per_client = cpu.broker_us;
+    report.generator_cpu_us_per_client = cpu.generator_us;
     report.pings = pings.finish()?;
     crew.leave_all();
     crew.progress.clear();
@@ -315,9 +318,7 @@ impl StormReport {
         let StormReport { clients, seconds, per_second, failures, retries, missing, .. } = self;
         table.line("storm", format!("{clients} dropped; back after {seconds:.2} s, {per_second:.0} a second"));
         table.line("  opening, us", self.opening_us.text());
-        if let Some(cpu) = self.broker_cpu_us_per_client {
-            table.line("  broker CPU", format!("{cpu:.1} us a client"));
-        }
+        table.cpu(self.broker_cpu_us_per_client, self.generator_cpu_us_per_client, "client");
         let why = self.first_failure.as_ref().map_or_else(String::new, |why| format!(" (the first: {why})"));
         table.line("  failed", format!("{failures} connections{why}, {retries} tried again, {missing} missing"));
         let PingsReport { clients, sent, unanswered, connections_lost, .. } = &self.pings;
