@@ -284,13 +284,19 @@ impl<L: Listener> Crew<L> {
         let (started, acknowledged_before, refused_before) = (self.now(), self.deck.acknowledged, self.deck.refused);
         let (mut sent, mut acknowledged, mut moved) = (0, 0, started);
         let (mut topic, mut payload) = (String::new(), Vec::new());
-        let span = Span::begin(batch.broker);
         let mut growth = batch.broker.and_then(Observed::resident_peak_bytes).map(Growth::new);
-        let mut next_point = 0;
+        let mut note = |count: u32, resident_bytes: fn(Observed) -> Option<u64>| {
+            if let Some((growth, resident)) = growth.as_mut().zip(batch.broker.and_then(resident_bytes)) {
+                growth.take_down(count, resident);
+            }
+        };
+        note(0, Observed::resident_bytes);
+        let (span, step) = (Span::begin(batch.broker), batch.count.div_ceil(GROWTH_POINTS));
+        let mut next_point = step;
         while acknowledged < batch.count {
             if acknowledged >= next_point {
-                note(&mut growth, batch, acknowledged);
-                next_point = acknowledged + batch.count.div_ceil(GROWTH_POINTS);
+                note(acknowledged, Observed::resident_bytes_about);
+                next_point = acknowledged + step;
             }
             let now = self.now();
             let due = batch.rate.map(|rate| (now.since(started).as_secs_f64() * rate) as u32 + 1);
@@ -321,7 +327,7 @@ impl<L: Listener> Crew<L> {
         }
         let seconds = self.now().since(started).as_secs_f64();
         let cpu = span.each(u64::from(batch.count));
-        note(&mut growth, batch, batch.count);
+        note(batch.count, Observed::resident_bytes);
         Ok(Published {
             seconds,
             per_second: f64::from(batch.count) / seconds.max(1e-6),
@@ -664,13 +670,6 @@ impl<L: Listener> WireHandler for Deck<L> {
                 CloseCause::Failed(errno) => LinkFailure::Failed(errno),
             },
         );
-    }
-}
-
-/// Takes down how much memory the broker has with so many messages of a batch.
-fn note(growth: &mut Option<Growth>, batch: &Batch, count: u32) {
-    if let Some((growth, resident)) = growth.as_mut().zip(batch.broker.and_then(Observed::resident_bytes)) {
-        growth.take_down(count, resident);
     }
 }
 

@@ -130,7 +130,12 @@ impl Observed {
     /// `smaps_rollup` walks the page tables; `status`, which is read without the right to look into the process, adds up
     /// counters of each CPU and may be off by some hundred kilobytes.
     pub fn resident_bytes(self) -> Option<u64> {
-        self.memory("smaps_rollup", "Rss:").or_else(|| self.memory("status", "VmRSS:"))
+        self.memory("smaps_rollup", "Rss:").or_else(|| self.resident_bytes_about())
+    }
+
+    /// The same from the kernel's counters alone: cheap enough to be read while messages flow.
+    pub fn resident_bytes_about(self) -> Option<u64> {
+        self.memory("status", "VmRSS:")
     }
 
     /// The most that it ever used.
@@ -174,6 +179,7 @@ mod tests {
     fn this_process_uses_cpu_and_memory_and_an_absent_one_is_not_observed() {
         assert!(Observed::new(std::process::id()).is_some());
         assert!(Observed::own().resident_bytes().is_some_and(|bytes| bytes > 100_000));
+        assert!(Observed::own().resident_bytes_about().is_some_and(|bytes| bytes > 100_000));
         assert!(Observed::own().resident_peak_bytes().is_some_and(|bytes| bytes > 100_000));
         assert_eq!(Observed::new(u32::MAX), None);
         assert!(!Observed::own().allowed_cpus(std::process::id()).is_empty());

@@ -119,7 +119,7 @@ fn queue(
     let (clients, payload_bytes) = (report.clients, report.payload_bytes);
     let published = crew.publish(clients, batch, |number, now, topic, payload| {
         let (client, sequence) = (number % clients, number / clients);
-        topic.push_str(&setting.topic(client));
+        setting.write_topic(topic, client);
         Setting::fill(payload, Stamp { publisher: client, sequence, sent: now }, payload_bytes);
     })?;
     report.queue_seconds = published.seconds;

@@ -1,6 +1,6 @@
 //! Who connects, subscribes and publishes in each scenario.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use bytes::Bytes;
 
@@ -219,7 +219,14 @@ fn silent(clients: u32, threads: u32, run: u64) -> Plan {
 }
 
 pub(super) fn topic(run: u64, number: u32) -> String {
-    format!("bench/{run:06x}/{number:07}")
+    let mut topic = String::new();
+    write_topic(&mut topic, run, number);
+    topic
+}
+
+/// The same, behind what `topic` has.
+pub(super) fn write_topic(topic: &mut String, run: u64, number: u32) {
+    write!(topic, "bench/{run:06x}/{number:07}").expect("a text takes all that it is given");
 }
 
 /// Pairs of a publisher and a subscriber that hears it: each has a sequence that is checked, of 16 bytes.

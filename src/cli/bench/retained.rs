@@ -116,7 +116,7 @@ fn store(
 ) -> Result<(), BenchError> {
     let batch = Batch { rate: arguments.batch.rate, broker: setting.broker, ..batch("storing", arguments) };
     let published = crew.publish(arguments.clients, &batch, |number, now, topic, payload| {
-        topic.push_str(&setting.topic(number));
+        setting.write_topic(topic, number);
         Setting::fill(payload, Stamp { publisher: 0, sequence: number, sent: now }, arguments.batch.payload);
     })?;
     report.check.published = u64::from(arguments.messages);
@@ -170,7 +170,7 @@ fn clear(crew: &mut Crew<Collection>, arguments: &RetainedArgs, setting: &Settin
     (0..arguments.clients).for_each(|client| crew.leave(client));
     crew.wait_closed();
     let batch = batch("clearing", arguments);
-    crew.publish(arguments.clients, &batch, |number, _, topic, _| topic.push_str(&setting.topic(number))).map(drop)
+    crew.publish(arguments.clients, &batch, |number, _, topic, _| setting.write_topic(topic, number)).map(drop)
 }
 
 fn batch(what: &'static str, arguments: &RetainedArgs) -> Batch {

@@ -28,6 +28,11 @@ impl Setting {
         super::plan::topic(self.run, number)
     }
 
+    /// The same, behind what `topic` has.
+    pub fn write_topic(&self, topic: &mut String, number: u32) {
+        super::plan::write_topic(topic, self.run, number);
+    }
+
     /// What matches all of them.
     pub fn wildcard(&self) -> String {
         format!("bench/{:06x}/#", self.run)
