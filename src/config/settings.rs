@@ -51,6 +51,9 @@ section! {
         /// Slots of the table of interest, a power of two, at best 16 per expected filter; 8 bytes each once in use.
         /// With fewer, shards are asked in vain more often.
         interest_slots: u32 = 1 << 20, count(1024..=1 << 28).power_of_two();
+        /// Places clients, topics and share groups on shards, the same in each start; 0: another one with each start. Who
+        /// knows it can choose the shard of a ClientId, as `ringmq bench p2p --homes` does: leave it 0 beside strangers.
+        placement_seed: u64 = 0, count(0..=i64::MAX as u64);
         /// Connections, all shards together; 0: as many as the file descriptor limit allows. More are closed at once.
         connections_max: u32 = 0, count(0..=16_777_216);
         /// File descriptors that are kept for everything but clients when connections_max is 0.

@@ -96,7 +96,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let capacity = config.runtime.mesh_capacity as usize;
     let ports = Mesh::build::<MeshMessage>(shards, [capacity; RANKS]).map_err(ServerError::Mesh)?;
     handle_stop_signals(ports.iter().map(|port| port.wake().clone()).collect())?;
-    let key = HashKey::from_seed(placement_seed());
+    let key = HashKey::from_seed(placement_seed(config.runtime.placement_seed));
     let interest_slots = config.runtime.interest_slots as usize;
     let shared = Arc::new(Shared::new(shards as u16, config.listeners.len(), key, interest_slots));
     let clock = Clock::start();
@@ -179,8 +179,12 @@ fn choose_cpus(config: &Config) -> Result<Vec<u32>, ServerError> {
     }
 }
 
-/// The seed that places clients and topics: another one with each start as long as nothing is kept beyond it.
-fn placement_seed() -> u128 {
+/// The seed that places clients and topics: another one with each start unless it is configured, since nothing is kept
+/// beyond a start.
+fn placement_seed(configured: u64) -> u128 {
+    if configured != 0 {
+        return u128::from(configured);
+    }
     let (low, high) = (random_seed(), random_seed());
     u128::from(low) | u128::from(high) << 64
 }

@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 
 use super::{
+    homes::HomesArgs,
     mix::{CompositeArgs, SharedsubArgs},
     offline::OfflineArgs,
     payload::PayloadLengths,
@@ -33,6 +34,8 @@ pub(super) enum Scenario {
         /// Pairs.
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = count())]
         pairs: u32,
+        #[command(flatten)]
+        homes: HomesArgs,
         #[command(flatten)]
         traffic: TrafficArgs,
         #[command(flatten)]
@@ -271,6 +274,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
 const EXAMPLES: &str = "\
 Examples:
   ringmq bench p2p --pairs 100 --window 64 --cpu 1 --pid $(pidof ringmq)
+  ringmq bench p2p --homes apart --placement 7,2   beside: ringmq --shards 2 --set runtime.placement_seed=7
   ringmq bench fanout --subscribers 1000 --qos 1 --version 5
   ringmq bench fanin --rate 20000 --duration 30s --payload 64:9,4096:1 --plot fanin.svg
   ringmq bench p2p --pairs 20000 --cpus 2-3 --source 127.0.0.2,127.0.0.3 --json

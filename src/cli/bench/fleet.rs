@@ -6,7 +6,10 @@
 
 use std::net::SocketAddr;
 
-use super::traffic::{Audience, Traffic};
+use super::{
+    homes::Home,
+    traffic::{Audience, Traffic},
+};
 use crate::{
     client::{Client, ClientError, ClientEvent, ClientOptions},
     mqtt::{Connect, QoS, ReasonCode, SubscriptionOptions, TopicFilter},
@@ -28,6 +31,8 @@ pub(super) struct LinkPlan {
     pub audience: Audience,
     /// Which publisher it is.
     pub publisher: Option<u32>,
+    /// The shard that its ClientId is chosen for.
+    pub home: Option<Home>,
 }
 
 /// What every connection says of itself.
@@ -177,6 +182,7 @@ impl Fleet {
         self.by_slot[slot] = number as u32;
         let introduction = &self.introduction;
         let client_id = format!("{}{:07}", introduction.client_identifier_prefix, plan.number);
+        let client_id = plan.home.map_or_else(|| client_id.clone(), |home| home.client_id(&client_id));
         let connect = Connect {
             keep_alive_s: introduction.keep_alive_s,
             user_name: introduction.user_name.as_deref(),

@@ -8,6 +8,7 @@
 //! | [`engine`], [`fleet`] | one thread's turns of its ring, and its connections with their clients |
 //! | [`traffic`], [`flow`], [`window`], [`stamp`] | the messages, and the check that each arrives once and in order |
 //! | [`board`] | what threads must know of each other's messages |
+//! | [`homes`] | ClientIds by the shard of RingMQ that they belong to |
 //! | [`mix`] | who there is where a message goes to one of a group, or where several scenarios go on at once |
 //! | [`crew`], [`setting`] | clients that come and go, on a ring of their own |
 //! | [`retained`], [`offline`], [`storm`], [`churn`] | what these do, and what is counted; [`seen`] has each message once |
@@ -29,6 +30,7 @@ mod engine;
 mod fleet;
 mod flow;
 mod growth;
+mod homes;
 mod mix;
 mod observed;
 mod offline;
@@ -106,6 +108,8 @@ enum BenchError {
     TooManyDeliveries { messages: u32, clients: u32 },
     #[error("the broker stopped acknowledging: it has {acknowledged} of {count} messages")]
     Unacknowledged { acknowledged: u32, count: u32 },
+    #[error("one shard has no pairs apart")]
+    OneShard,
     #[error("a payload of {0} bytes does not fit into a packet")]
     PayloadTooLarge(u32),
     #[error("the limit on file descriptors: {0}")]

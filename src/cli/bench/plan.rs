@@ -89,14 +89,16 @@ impl Plan {
 /// The plan of `scenario` for so many threads. `run` keeps the topics of this run apart from those of any other.
 pub(super) fn plan(scenario: &Scenario, threads: u32, run: u64) -> Result<Plan, BenchError> {
     match scenario {
-        Scenario::P2p { pairs, traffic, common } => {
+        Scenario::P2p { pairs, homes, traffic, common } => {
             let subscriber = |pair: u32| {
                 let audience =
                     Audience { first_publisher: pair, publishers: 1, first_flow: pair as usize, is_shared: false };
                 (topic(run, pair), audience)
             };
             let publishers = Publishers { count: *pairs, topic: |number| topic(run, number) };
-            with_traffic((0..*pairs).map(subscriber), &publishers, traffic, common, threads)
+            let mut plan = with_traffic((0..*pairs).map(subscriber), &publishers, traffic, common, threads)?;
+            homes.choose(&mut plan.links)?;
+            Ok(plan)
         }
         Scenario::Fanout { publishers, subscribers, traffic, common } => {
             let audience = everyone(*publishers, *subscribers)?;
@@ -154,7 +156,7 @@ fn with_traffic(
         for publisher in &mut reach[audience.first_publisher as usize..][..newly_heard] {
             publisher.receivers[thread as usize] += 1;
         }
-        links.push(LinkPlan { number, thread, filter: Some(filter), audience, publisher: None });
+        links.push(LinkPlan { number, thread, filter: Some(filter), audience, publisher: None, home: None });
     }
     let subscribers = links.len() as u32;
     let longest = arguments.payload.longest();

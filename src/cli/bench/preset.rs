@@ -90,7 +90,7 @@ mod tests {
             assert!(list().contains(case.name));
         }
         let scenario = preset("p2p-1K-1K-1K-1K", &["--pairs", "7", "--host", "127.0.0.1:1"]).unwrap();
-        let Scenario::P2p { pairs, traffic, common } = scenario else { panic!("{scenario:?}") };
+        let Scenario::P2p { pairs, traffic, common, .. } = scenario else { panic!("{scenario:?}") };
         assert_eq!((pairs, traffic.rate, traffic.payload.to_string().as_str()), (7, Some(1000.0), "16"));
         assert_eq!((common.qos.value(), common.keep_alive, common.host.as_str()), (1, 300, "127.0.0.1:1"));
     }
