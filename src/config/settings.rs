@@ -46,7 +46,8 @@ section! {
         /// leave with the turn that made them. Whatever else a client is sent leaves at once and takes them along, and 16 KiB
         /// for one client do not wait.
         delivery_delay_us: u32 = 0, count(0..=1_000_000);
-        /// Messages in flight between two shards per rank, a power of two. When full, the sending shard holds back.
+        /// Messages in flight between two shards per rank, a power of two; of deliveries a sixteenth as many, in each of which
+        /// up to 64 small ones travel together. When full, the sending shard holds back.
         mesh_capacity: u32 = 1024, count(2..=65_536).power_of_two();
         /// Slots of the table of interest, a power of two, at best 16 per expected filter; 8 bytes each once in use.
         /// With fewer, shards are asked in vain more often.

@@ -31,7 +31,7 @@ use crate::{
         signals::{SignalError, handle_stop_signals, stop_signals},
         uring::UringError,
     },
-    shard::{ListenerFacts, MeshMessage, RANKS, Shard, Shared},
+    shard::{ListenerFacts, MeshMessage, RANKS, Shard, Shared, mesh_capacities},
     sync::Arc,
 };
 
@@ -94,7 +94,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let mut listeners = listen(&config, shards)?;
     print_start(&config, shards, &cpus, descriptors, &listeners);
     let capacity = config.runtime.mesh_capacity as usize;
-    let ports = Mesh::build::<MeshMessage>(shards, [capacity; RANKS]).map_err(ServerError::Mesh)?;
+    let ports = Mesh::build::<MeshMessage>(shards, mesh_capacities(capacity)).map_err(ServerError::Mesh)?;
     handle_stop_signals(ports.iter().map(|port| port.wake().clone()).collect())?;
     let key = HashKey::from_seed(placement_seed(config.runtime.placement_seed));
     let interest_slots = config.runtime.interest_slots as usize;

@@ -6,8 +6,12 @@
 use std::collections::VecDeque;
 
 use crate::{
+    message::Publication,
     runtime::ConnectionId,
-    shard::exchange::{Arrival, MeshMessage, RANKS},
+    shard::{
+        exchange::{Arrival, MeshMessage, RANK_DELIVERY, RANKS, Taken},
+        parcel::Parcel,
+    },
     transport::OutBuffer,
 };
 
@@ -65,6 +69,21 @@ impl Effects {
         }
     }
 
+    /// Sends a copy of `publication` to the subscribers of shard `to`, in the parcel that waits for it, else in one that
+    /// `empty` gives.
+    pub fn send_copy(&mut self, to: u16, publication: &Publication<'_>, report: Taken, empty: impl FnOnce() -> Parcel) {
+        let Some(queue) = self.outbound.get_mut(usize::from(to) * RANKS + RANK_DELIVERY) else { return };
+        self.waiting[RANK_DELIVERY] += 1;
+        if let Some(MeshMessage::Parcel(parcel)) = queue.back_mut()
+            && parcel.has_room(publication)
+        {
+            return parcel.push(publication, report);
+        }
+        let mut parcel = empty();
+        parcel.push(publication, report);
+        queue.push_back(MeshMessage::Parcel(parcel));
+    }
+
     /// Lets `take` have what waits for shard `to` at `rank`, when anything does, and returns what it returns.
     pub fn take_out<R>(
         &mut self,
@@ -73,9 +92,10 @@ impl Effects {
         take: impl FnOnce(&mut VecDeque<MeshMessage>) -> R,
     ) -> Option<R> {
         let queue = self.outbound.get_mut(usize::from(to) * RANKS + rank).filter(|queue| !queue.is_empty())?;
-        let before = queue.len();
+        let messages = |queue: &VecDeque<MeshMessage>| queue.iter().map(MeshMessage::count).sum::<usize>();
+        let before = messages(queue);
         let result = take(queue);
-        self.waiting[rank] = self.waiting[rank] - before + queue.len();
+        self.waiting[rank] = self.waiting[rank] - before + messages(queue);
         Some(result)
     }
 

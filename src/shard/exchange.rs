@@ -10,6 +10,7 @@ use crate::{
     mqtt::ReasonCode,
     routing::{Cursor, GroupIdentifier, Member, MemberState},
     runtime::ReleasedSocket,
+    shard::parcel::Parcel,
 };
 
 /// Ranks of mesh messages.
@@ -40,6 +41,8 @@ pub enum MeshMessage {
     ShareState(Box<ShareState>),
     /// Deliver this to the subscribers there.
     Deliver(Taken, ApplicationMessage),
+    /// The same for several that are small.
+    Parcel(Parcel),
     /// Deliver this to the one member that was picked.
     ShareDeliver(Box<ShareDelivery>),
     /// Every message of a rank up to this one, counted from the first, has been handled there.
@@ -177,7 +180,7 @@ impl MeshMessage {
             | Self::ShareJoin(_)
             | Self::ShareLeave(_)
             | Self::ShareState(_) => RANK_HOME,
-            Self::Deliver(..) | Self::ShareDeliver(_) => RANK_DELIVERY,
+            Self::Deliver(..) | Self::Parcel(_) | Self::ShareDeliver(_) => RANK_DELIVERY,
             Self::Handled { .. }
             | Self::Refused { .. }
             | Self::RetainedAnswer(_)
@@ -191,8 +194,18 @@ impl MeshMessage {
     pub fn wants_report(&self) -> bool {
         match self {
             Self::Retain(taken, _) | Self::SharePublish(taken, _) | Self::Deliver(taken, _) => *taken == Taken::Report,
+            Self::Parcel(parcel) => parcel.wants_report(),
             Self::ShareJoin(join) => join.taken == Taken::Report,
             _ => false,
+        }
+    }
+
+    /// How many messages it stands for.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Parcel(parcel) => parcel.len(),
+            _ => 1,
         }
     }
 }

@@ -20,6 +20,7 @@ mod frames;
 mod input;
 mod ledger;
 mod packets;
+mod parcel;
 mod publish;
 mod retained;
 mod share;
@@ -51,6 +52,7 @@ use crate::{
     shard::{
         fan_out::{FanOut, FanOutJob},
         ledger::{AnswerReference, Ledger},
+        parcel::{PARCEL_MESSAGES_MAX, Parcels},
         retained::RetainedTalk,
         share::Memberships,
     },
@@ -99,6 +101,7 @@ pub struct Shard {
     retained_talk: RetainedTalk,
     fan_out: FanOut,
     jobs: VecDeque<FanOutJob>,
+    parcels: Parcels,
     /// Wills that came when there was much to do.
     wills: VecDeque<Box<Will>>,
     ledger: Ledger,
@@ -166,6 +169,7 @@ impl Shard {
             retained_talk: RetainedTalk::default(),
             fan_out: FanOut::default(),
             jobs: VecDeque::new(),
+            parcels: Parcels::default(),
             wills: VecDeque::new(),
             ledger: Ledger::new(usize::from(shards)),
             timers,
@@ -227,6 +231,7 @@ impl Shard {
             // Asked for after the driver had acted: room in the mesh lets connections receive again.
             || !self.effects.connections.is_empty()
             || !self.jobs.is_empty()
+            || self.parcels.has_work()
             || !self.wills.is_empty()
             || !self.to_self.is_empty()
             || !self.settled.is_empty()
@@ -263,14 +268,18 @@ impl Shard {
     pub fn leaves_in_mesh(&self, from: u16, rank: usize) -> bool {
         match rank {
             RANK_HOME => self.effects.waiting(RANK_DELIVERY) > 0,
-            RANK_DELIVERY => self.fan_outs_are_many() || self.jobs.iter().any(|job| job.comes_from_shard(from)),
+            RANK_DELIVERY => {
+                self.fan_outs_are_many()
+                    || self.jobs.iter().any(|job| job.comes_from_shard(from))
+                    || self.parcels.has_begun(from)
+            }
             _ => false,
         }
     }
 
     /// A message of the mesh came from shard `from`.
     pub fn handle_mesh(&mut self, from: u16, message: MeshMessage, now: Moment) {
-        self.clients.counters.mesh_received += 1;
+        self.clients.counters.mesh_received += message.count() as u64;
         let (rank, wants_report) = (message.rank(), message.wants_report());
         let handled = self.handle_exchange(from, message, now);
         if handled {
@@ -298,6 +307,11 @@ impl Shard {
             MeshMessage::ShareJoin(join) => self.handle_share_join(&join),
             MeshMessage::ShareLeave(leave) => self.handle_share_leave(&leave),
             MeshMessage::ShareState(state) => self.handle_share_state(&state),
+            MeshMessage::Parcel(parcel) => {
+                // What is in it is counted one by one.
+                self.handle_parcel(from, parcel, 0, now);
+                return false;
+            }
             MeshMessage::Deliver(taken, message) => return self.deliver_from_shard(from, taken, message, now),
             MeshMessage::ShareDeliver(delivery) => self.handle_share_delivery(*delivery, now),
             MeshMessage::Handled { rank, count } => {
@@ -357,6 +371,7 @@ impl Shard {
             self.handle_exchange(self.index, message, now);
         }
         self.run_fan_out(now);
+        self.run_parcels(now);
         self.run_wills(now);
         self.run_share_retries(now);
         self.run_retained(now);
@@ -424,6 +439,17 @@ impl Shard {
     }
 }
 
+/// How many messages each ring of a mesh holds, by rank, when `messages` of a rank may be in flight between two shards.
+/// Deliveries come in parcels, so fewer are enough, and no more than fit into a turn.
+#[must_use]
+pub fn mesh_capacities(messages: usize) -> [usize; RANKS] {
+    let mut capacities = [messages; RANKS];
+    capacities[RANK_DELIVERY] = (messages * DELIVERY_ROOM / PARCEL_MESSAGES_MAX).max(2);
+    capacities
+}
+
+/// Deliveries in flight in full parcels for each message of another rank.
+const DELIVERY_ROOM: usize = 4;
 /// Timers handled in one turn; more wait for the next.
 const TIMERS_PER_TURN: usize = 1024;
 /// How often expired retained messages are looked for. They are never delivered once expired; this frees their memory.

@@ -23,6 +23,7 @@ use crate::{
         exchange::{MeshMessage, Taken},
         fan_out::Source,
         ledger::{AnswerReference, Wait},
+        parcel::Parcel,
     },
     time::Moment,
 };
@@ -308,8 +309,17 @@ impl Shard {
         let me = self.index;
         for shard in shards_of(mask, self.shards).filter(|&shard| shard != me) {
             routed.matched = true;
-            let message = ApplicationMessage::clone(publication.share());
-            self.forward(shard, MeshMessage::Deliver(report, message), routed);
+            if !Parcel::takes(publication) {
+                let message = ApplicationMessage::clone(publication.share());
+                self.forward(shard, MeshMessage::Deliver(report, message), routed);
+                continue;
+            }
+            let wait = self.ledger.count_sent(shard, RANK_DELIVERY);
+            if report == Taken::Report {
+                routed.waits.push(wait);
+            }
+            let Shard { effects, parcels, .. } = self;
+            effects.send_copy(shard, publication, report, || parcels.empty());
         }
     }
 
@@ -406,4 +416,4 @@ fn shards_of(mask: u64, shards: u16) -> impl Iterator<Item = u16> {
 
 /// Messages that may wait for room in the mesh before publishers wait as well: what a turn adds on top is bounded by its
 /// budget.
-const MESH_WAITING_MAX: usize = 1024;
+const MESH_WAITING_MAX: usize = 4096;

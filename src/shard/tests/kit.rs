@@ -544,6 +544,11 @@ impl Broker {
         named(name, |group| home(hash(group), self.shards.len()) as u16 == shard)
     }
 
+    /// What lies in the mesh from shard `from` to shard `to`.
+    pub fn in_mesh(&self, to: u16, from: u16, rank: usize) -> Vec<&MeshMessage> {
+        self.mesh.get(&(to, from, rank)).into_iter().flatten().collect()
+    }
+
     pub fn counters(&self, shard: u16) -> &Counters {
         self.shards[usize::from(shard)].counters()
     }

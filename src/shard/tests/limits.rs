@@ -187,23 +187,23 @@ fn a_publisher_is_paused_while_the_mesh_has_no_room_and_loses_nothing() {
     let received_before = broker.counters(1).mesh_received;
     broker.mesh_is_held = true;
     broker.mesh_capacity = 2;
-    for number in 0..1100 {
+    for number in 0..4200 {
         broker.write(publisher, publish(0, 0, "t", &number.to_string()));
     }
     broker.turn(0);
     assert!(broker.is_paused(publisher));
     assert_eq!(broker.counters(0).paused_for_mesh, 1);
-    assert_eq!(broker.counters(0).publishes_received[0], 1025, "1024 may wait");
+    assert_eq!(broker.counters(0).publishes_received[0], 4097, "4096 may wait");
     broker.after_s(60);
     assert!(broker.take(publisher).is_empty());
     assert!(broker.is_paused(publisher), "there is still no room");
-    assert_eq!(broker.counters(0).publishes_received[0], 1025);
+    assert_eq!(broker.counters(0).publishes_received[0], 4097);
     broker.mesh_is_held = false;
     broker.settle();
     assert!(!broker.is_paused(publisher));
-    let expected: Vec<String> = (0..1100).map(|number| format!("PUBLISH q0 t={number}")).collect();
+    let expected: Vec<String> = (0..4200).map(|number| format!("PUBLISH q0 t={number}")).collect();
     assert_eq!(broker.take(subscriber), expected);
-    assert_eq!(broker.counters(1).mesh_received - received_before, 1100);
+    assert_eq!(broker.counters(1).mesh_received - received_before, 4200);
 }
 
 #[test]

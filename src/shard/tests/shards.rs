@@ -94,6 +94,34 @@ fn a_large_fan_out_keeps_its_shard_from_taking_more_of_that_source_and_from_no_o
 }
 
 #[test]
+fn small_messages_travel_together_and_keep_their_order_among_large_ones() {
+    let mut broker = Broker::new(2);
+    let (near, far) = (broker.client_id_at(0, "near"), broker.client_id_at(1, "far"));
+    let (publisher, subscriber) = (broker.connect(&near, V5), broker.connect(&far, V5));
+    broker.subscribe(subscriber, "t/#", 1);
+    let received = broker.counters(1).mesh_received;
+    let payload = |n: u8| if n % 50 == 49 { "x".repeat(3000) } else { n.to_string() };
+    let payloads: Vec<String> = (0..200).map(payload).collect();
+    for (number, payload) in (0..).zip(&payloads) {
+        broker.write(publisher, publish(number % 2, u16::from(number), &format!("t/{number}"), payload));
+    }
+    broker.turn(0);
+    // Three of 49 between the large ones, which go alone.
+    let sent = broker.in_mesh(1, 0, RANK_DELIVERY);
+    assert_eq!(sent.iter().map(|message| message.count()).collect::<Vec<_>>(), [49, 1, 49, 1, 49, 1, 49, 1]);
+    assert!(sent.iter().all(|message| message.rank() == RANK_DELIVERY));
+    broker.settle();
+    assert_eq!(broker.counters(1).mesh_received - received, 200);
+    let told = broker.take(subscriber);
+    assert_eq!(told.len(), payloads.len());
+    for (number, line) in told.iter().enumerate() {
+        assert!(line.contains(&format!(" t/{number}=")), "{line} in place {number}");
+    }
+    let acknowledged = broker.take(publisher);
+    assert_eq!(acknowledged, (0..100).map(|number| format!("PUBACK {}", 2 * number + 1)).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_would_need_room_that_the_mesh_does_not_have_is_left_in_it() {
     let mut broker = Broker::new(2);
     let message = |broker: &Broker| {
