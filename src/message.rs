@@ -1,6 +1,7 @@
 //! The ApplicationMessage: what a PUBLISH carries, taken over by the broker.
 //!
-//! Owns: one allocation of topic, forwarded properties and payload, and the few numbers that travel with it.
+//! Owns: one allocation of topic, forwarded properties and payload, and the few numbers that travel with it. What came as
+//! a packet in memory of its own stays in that memory.
 //! Always: immutable once made; cloning it costs one reference count. Inside a core it is shared as `Rc`, and each other
 //! core that wants it gets a clone of its own, so that cores contend for the count once a core and not once a delivery.
 //! Never: an opinion about who gets it.
@@ -72,8 +73,11 @@ impl Envelope {
 /// A message that the broker has taken over.
 #[derive(Clone, Debug)]
 pub struct ApplicationMessage {
+    /// From the topic on.
     bytes: Bytes,
-    topic_bytes: u32,
+    topic_bytes: u16,
+    /// Bytes behind the topic that belong to no part.
+    gap_bytes: u16,
     properties_bytes: u32,
     /// What travels with the bytes.
     pub envelope: Envelope,
@@ -90,10 +94,32 @@ impl ApplicationMessage {
         bytes.extend_from_slice(payload);
         Self {
             bytes: bytes.freeze(),
-            topic_bytes: topic.len() as u32,
+            topic_bytes: topic.len() as u16,
+            gap_bytes: 0,
             properties_bytes: properties.len() as u32,
             envelope,
         }
+    }
+
+    /// Shares `packet`, in which the parts of a publication lie, instead of copying them. `None` where they do not lie in
+    /// it as a message needs them: the topic, then the properties right before the payload, then nothing more.
+    #[must_use]
+    pub fn within(packet: &Bytes, topic: &str, properties: &[u8], payload: &[u8], envelope: Envelope) -> Option<Self> {
+        let (start, topic_end) = place_in(packet, topic.as_bytes())?;
+        let (payload_start, end) = place_in(packet, payload)?;
+        let properties_start = payload_start.checked_sub(properties.len())?;
+        let gap = properties_start.checked_sub(topic_end)?;
+        // What is passed on may be a part of what came, or have changed its place.
+        if end != packet.len() || packet.get(properties_start..payload_start) != Some(properties) {
+            return None;
+        }
+        Some(Self {
+            topic_bytes: u16::try_from(topic.len()).ok()?,
+            gap_bytes: u16::try_from(gap).ok()?,
+            properties_bytes: u32::try_from(properties.len()).ok()?,
+            bytes: packet.slice(start..),
+            envelope,
+        })
     }
 
     /// The TopicName.
@@ -113,7 +139,7 @@ impl ApplicationMessage {
     /// The properties that are passed on unchanged, in wire form without their length.
     #[must_use]
     pub fn properties(&self) -> &[u8] {
-        let start = self.topic_bytes as usize;
+        let start = self.properties_start();
         self.bytes.get(start..start + self.properties_bytes as usize).unwrap_or_default()
     }
 
@@ -135,9 +161,20 @@ impl ApplicationMessage {
         self.bytes.len() + CHARGED_OVERHEAD_BYTES
     }
 
-    fn payload_start(&self) -> usize {
-        (self.topic_bytes + self.properties_bytes) as usize
+    fn properties_start(&self) -> usize {
+        usize::from(self.topic_bytes) + usize::from(self.gap_bytes)
     }
+
+    fn payload_start(&self) -> usize {
+        self.properties_start() + self.properties_bytes as usize
+    }
+}
+
+/// Where `part` begins and ends in `whole`, if it is a part of it.
+fn place_in(whole: &[u8], part: &[u8]) -> Option<(usize, usize)> {
+    let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
+    let end = start.checked_add(part.len())?;
+    (end <= whole.len()).then_some((start, end))
 }
 
 /// What holding a message costs beside its bytes: the message itself and two reference counts, rounded up.
@@ -155,6 +192,8 @@ pub struct Publication<'a> {
     pub payload: &'a [u8],
     /// What travels with the bytes.
     pub envelope: Envelope,
+    /// The memory that all of it lies in, when that can be shared.
+    packet: Option<&'a Bytes>,
     shared: OnceCell<Rc<ApplicationMessage>>,
 }
 
@@ -162,7 +201,13 @@ impl<'a> Publication<'a> {
     /// A publication that nobody keeps yet.
     #[must_use]
     pub fn new(topic: &'a str, properties: &'a [u8], payload: &'a [u8], envelope: Envelope) -> Self {
-        Self { topic, properties, payload, envelope, shared: OnceCell::new() }
+        Self { topic, properties, payload, envelope, packet: None, shared: OnceCell::new() }
+    }
+
+    /// The same, which came in `packet`: whoever keeps the publication shares that.
+    #[must_use]
+    pub fn in_packet(self, packet: Option<&'a Bytes>) -> Self {
+        Self { packet, ..self }
     }
 
     /// A publication of a message that is shared already.
@@ -173,14 +218,19 @@ impl<'a> Publication<'a> {
             properties: message.properties(),
             payload: message.payload(),
             envelope: message.envelope,
+            packet: None,
             shared: OnceCell::from(Rc::clone(message)),
         }
     }
 
     /// The shared message, made at the first call.
     pub fn share(&self) -> &Rc<ApplicationMessage> {
-        self.shared
-            .get_or_init(|| Rc::new(ApplicationMessage::new(self.topic, self.properties, self.payload, self.envelope)))
+        let Self { topic, properties, payload, envelope, packet, shared } = self;
+        shared.get_or_init(|| {
+            let within =
+                packet.and_then(|packet| ApplicationMessage::within(packet, topic, properties, payload, *envelope));
+            Rc::new(within.unwrap_or_else(|| ApplicationMessage::new(topic, properties, payload, *envelope)))
+        })
     }
 }
 
@@ -240,6 +290,26 @@ mod tests {
         let message = ApplicationMessage::new("a/b", &[1, 1], b"payload", envelope());
         assert_eq!((message.topic(), message.properties(), message.payload()), ("a/b", &[1, 1][..], &b"payload"[..]));
         assert_eq!(message.payload_shared(), &b"payload"[..]);
+    }
+
+    #[test]
+    fn a_message_shares_the_packet_that_it_came_in() {
+        let packet = Bytes::from_static(b"..a/b--ppPAYLOAD");
+        let part = |from: usize, to: usize| &packet[from..to];
+        let topic = std::str::from_utf8(part(2, 5)).unwrap();
+        for properties in [part(7, 9), b"", b"pp"] {
+            let message = ApplicationMessage::within(&packet, topic, properties, part(9, 16), envelope()).unwrap();
+            assert_eq!((message.topic(), message.properties()), ("a/b", properties));
+            assert_eq!(message.payload().as_ptr_range(), part(9, 16).as_ptr_range());
+        }
+        let none = |topic: &str, properties: &[u8], payload: &[u8]| {
+            ApplicationMessage::within(&packet, topic, properties, payload, envelope()).is_none()
+        };
+        assert!(none("a/b", b"pp", part(9, 16)), "a topic that an alias stands for");
+        assert!(none(topic, b"qq", part(9, 16)), "properties that changed");
+        assert!(none(topic, part(4, 9), part(9, 16)), "properties that begin within the topic");
+        assert!(none(topic, b"pp", part(9, 15)), "a payload with something behind it");
+        assert!(none(topic, b"pp", b"PAYLOAD"), "a payload that lies elsewhere");
     }
 
     #[test]

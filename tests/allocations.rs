@@ -20,6 +20,8 @@ static ALLOCATOR: Counting = Counting;
 const TOPIC: &str = "building/7/floor/3/temperature";
 const PAYLOAD: [u8; 64] = [b'x'; 64];
 const ROUNDS: u64 = 1000;
+const LARGE: usize = 256 * 1024;
+const RECEIVE_BUFFER_BYTES: usize = 4096;
 
 /// A publisher and its subscribers, all of one version and QoS.
 struct Scene {
@@ -28,6 +30,8 @@ struct Scene {
     qos: QoS,
     subscribers: usize,
     identifier: u16,
+    /// Bytes of the fixed header of `frame`.
+    header_bytes: usize,
     /// Encoded once, as a client's bytes come from its socket.
     frame: Vec<u8>,
     /// Acknowledgements of a turn, by whom they come from.
@@ -45,17 +49,19 @@ impl Scene {
         let publisher = shard.connect(version, "publisher");
         let frame = publish(version, qos, 1, TOPIC, &PAYLOAD);
         let (acknowledgements, answer) = (Vec::new(), Vec::new());
-        Self { shard, publisher, qos, subscribers, identifier: 0, frame, acknowledgements, answer }
+        Self { shard, publisher, qos, subscribers, identifier: 0, header_bytes: 2, frame, acknowledgements, answer }
     }
 
     /// One message, from PUBLISH to the last acknowledgement. The clients themselves keep their memory.
     fn publish(&mut self) {
         self.identifier = self.identifier % 1000 + 1;
-        let identifier_at = 2 + 2 + TOPIC.len();
+        let identifier_at = self.header_bytes + 2 + TOPIC.len();
         if self.qos != QoS::AtMostOnce {
             self.frame[identifier_at..identifier_at + 2].copy_from_slice(&self.identifier.to_be_bytes());
         }
-        self.shard.receive(self.publisher, &self.frame);
+        for piece in self.frame.chunks(RECEIVE_BUFFER_BYTES) {
+            self.shard.receive(self.publisher, piece);
+        }
         let Self { shard, publisher, acknowledgements, qos, .. } = self;
         let (mut frames, mut pubacks) = (0, 0);
         shard.turn(|id, out| {
@@ -115,12 +121,40 @@ fn a_qos_1_message_allocates_twice_however_many_get_it() {
     }
 }
 
+/// Bytes asked for by a message of `LARGE` bytes to 100 subscribers that comes in receive buffers of 4 KiB.
+fn requested_by_a_large_message(version: ProtocolVersion, qos: QoS) -> u64 {
+    let mut scene = Scene::new(version, qos, 100);
+    scene.frame = publish(version, qos, 1, TOPIC, &vec![b'x'; LARGE]);
+    scene.header_bytes = 4;
+    for _ in 0..3 {
+        scene.publish();
+    }
+    let before = counted();
+    scene.publish();
+    let after = counted();
+    assert_eq!(after.bytes, before.bytes, "nothing of it is kept");
+    let requested = after.requested - before.requested;
+    println!("{version:?} {qos:?}: {requested} bytes requested by a message of {LARGE}");
+    requested
+}
+
+#[test]
+fn a_large_message_is_copied_in_once_and_not_out_however_many_get_it() {
+    for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+            let requested = requested_by_a_large_message(version, qos);
+            assert!((LARGE as u64..LARGE as u64 * 11 / 10).contains(&requested), "{version:?} {qos:?}: {requested}");
+        }
+    }
+}
+
 #[test]
 fn what_is_allocated_is_counted() {
     let before = counted();
     let copy = PAYLOAD.to_vec();
     let after = counted();
     assert_eq!((after.allocations - before.allocations, after.bytes - before.bytes), (1, 64));
+    assert_eq!(after.requested - before.requested, 64);
     drop(copy);
     assert_eq!(counted().bytes, before.bytes);
 }

@@ -8,6 +8,8 @@
 
 use std::net::SocketAddr;
 
+use bytes::{Buf, Bytes};
+
 use crate::{
     mqtt::{
         DecodeError, ReasonCode,
@@ -136,16 +138,13 @@ impl Shard {
                         if part.is_empty() {
                             return self.stash(id, stash);
                         }
-                        if need <= STASH_RESERVE_BYTES {
-                            stash.reserve_exact(need.saturating_sub(stash.len()));
-                        }
+                        reserve(&mut stash, part.len(), need);
                         stash.extend_from_slice(part);
                         rest = behind;
                     }
                 }
             }
-            let used = self.consume(id, &stash, self.work_per_turn(), now);
-            stash.drain(..used);
+            self.consume_one(id, &mut stash, now);
             if !stash.is_empty() {
                 stash.extend_from_slice(rest);
                 return self.stash(id, stash);
@@ -162,6 +161,24 @@ impl Shard {
             && let Some(connection) = self.clients.connections.open_mut(id)
         {
             connection.inbound_mut().stash.extend_from_slice(rest);
+        }
+    }
+
+    /// Handles the packet that `packet` is, and leaves there what is not handled. The memory of a large one goes to the
+    /// message that came in it, if something keeps that.
+    fn consume_one(&mut self, id: ConnectionId, packet: &mut Vec<u8>, now: Moment) {
+        if packet.len() <= STASH_RESERVE_BYTES {
+            let used = self.consume(id, packet, self.work_per_turn(), now);
+            packet.drain(..used);
+            return;
+        }
+        let mut shared = Bytes::from(std::mem::take(packet));
+        self.packet = Some(shared.clone());
+        let used = self.consume(id, &shared, self.work_per_turn(), now);
+        self.packet = None;
+        if used < shared.len() {
+            shared.advance(used);
+            *packet = Vec::from(shared);
         }
     }
 
@@ -366,6 +383,16 @@ impl Shard {
     }
 }
 
+/// Makes room for `more` bytes of a packet of `need` bytes, in as few steps as a client deserves that may only announce it.
+fn reserve(stash: &mut Vec<u8>, more: usize, need: usize) {
+    let wanted = stash.len() + more;
+    if wanted <= stash.capacity() {
+        return;
+    }
+    let trusted = if stash.len() < STASH_RESERVE_BYTES { STASH_RESERVE_BYTES } else { stash.len() * STASH_GROWTH };
+    stash.reserve_exact(need.min(trusted).max(wanted) - stash.len());
+}
+
 /// One and a half KeepAlives.
 pub(super) fn keep_alive_patience(keep_alive_s: u16) -> std::time::Duration {
     std::time::Duration::from_millis(u64::from(keep_alive_s) * 1_500)
@@ -382,3 +409,6 @@ const PINGREQ: [u8; 2] = [0xC0, 0x00];
 const STASH_PAUSE_BYTES: usize = 64 * 1024;
 /// Memory set aside at once for a packet that arrives in pieces. A client that only announces a large one gets no more.
 const STASH_RESERVE_BYTES: usize = 16 * 1024;
+/// With these there, room is made for so many times as much: a large packet is moved once or twice while it grows, and
+/// what is not written to yet takes addresses only.
+const STASH_GROWTH: usize = 32;

@@ -33,6 +33,8 @@ mod timers;
 
 use std::{collections::VecDeque, rc::Rc, time::Duration};
 
+use bytes::Bytes;
+
 pub use clients::Clients;
 pub use connections::{Connection, Connections, Peer};
 pub use counters::Counters;
@@ -129,6 +131,8 @@ pub struct Shard {
     /// Filters whose interest is added after the turn that follows, and after this one: only with a planted bug.
     late_interest: [Vec<Box<str>>; 2],
     scratch: Vec<u8>,
+    /// The memory of the packet that is being handled, when it has some of its own.
+    packet: Option<Bytes>,
 }
 
 /// What a shard needs to know of a listener.
@@ -189,6 +193,7 @@ impl Shard {
             pending_until: Moment::NEVER,
             late_interest: [const { Vec::new() }; 2],
             scratch: Vec::new(),
+            packet: None,
             config,
             shared,
         }

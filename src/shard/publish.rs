@@ -178,7 +178,8 @@ impl Shard {
         // [v5 MQTT-3.3.2-4] [v5 MQTT-3.3.2-15] [v5 MQTT-3.3.2-16] [v5 MQTT-3.3.2-17] [v5 MQTT-3.3.2-18] [v5 MQTT-3.3.2-20]
         publish.properties.write_forwarded(&mut properties);
         let envelope = self.envelope(publish.qos, publish.retain, publish.properties.message_expiry_interval, now);
-        let publication = Publication::new(topic, &properties, publish.payload, envelope);
+        let packet = self.packet.take();
+        let publication = Publication::new(topic, &properties, publish.payload, envelope).in_packet(packet.as_ref());
         let publisher = self.session_of(id);
         if publish.qos == QoS::ExactlyOnce
             && let Some(identifier) = identifier

@@ -14,12 +14,14 @@ pub struct Counting;
 pub struct Counted {
     /// Calls that gave out memory, growing included.
     pub allocations: u64,
+    /// Bytes that these calls asked for, all of them again where memory grew: what may have had to be moved.
+    pub requested: u64,
     /// Bytes that are in use, each piece rounded up as the broker's allocator does.
     pub bytes: i64,
 }
 
 thread_local! {
-    static COUNTED: Cell<Counted> = const { Cell::new(Counted { allocations: 0, bytes: 0 }) };
+    static COUNTED: Cell<Counted> = const { Cell::new(Counted { allocations: 0, requested: 0, bytes: 0 }) };
 }
 
 /// What the calling thread has asked for so far. Memory that another thread frees counts there.
@@ -27,9 +29,13 @@ pub fn counted() -> Counted {
     COUNTED.get()
 }
 
-fn count(allocations: u64, bytes: i64) {
+fn count(allocations: u64, requested: usize, bytes: i64) {
     let counted = COUNTED.get();
-    COUNTED.set(Counted { allocations: counted.allocations + allocations, bytes: counted.bytes + bytes });
+    COUNTED.set(Counted {
+        allocations: counted.allocations + allocations,
+        requested: counted.requested + requested as u64,
+        bytes: counted.bytes + bytes,
+    });
 }
 
 /// The size class of mimalloc: multiples of 16 up to 128, then eight classes to each power of two.
@@ -41,19 +47,19 @@ fn rounded(bytes: usize) -> i64 {
 // allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(1, rounded(layout.size()));
+        count(1, layout.size(), rounded(layout.size()));
         // SAFETY: the caller's contract is the system's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        count(0, -rounded(layout.size()));
+        count(0, 0, -rounded(layout.size()));
         // SAFETY: the caller's contract is the system's.
         unsafe { System.dealloc(place, layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        count(1, rounded(bytes) - rounded(layout.size()));
+        count(1, bytes, rounded(bytes) - rounded(layout.size()));
         // SAFETY: the caller's contract is the system's.
         unsafe { System.realloc(place, layout, bytes) }
     }
