@@ -8,6 +8,8 @@ from typing import Callable
 
 PAIRS = 100
 FAN = 1000
+LARGE_FAN = 100
+LARGE_PAYLOAD = 256 * 1024
 SHARED_SUBSCRIBERS = 5
 CONNECTIONS = 15_000
 RETAINED_MESSAGES = 50_000
@@ -63,6 +65,16 @@ def _messages(scenario, qos, window, payload=64):
     return arguments
 
 
+def _per_mib(payload):
+    """CPU µs of the broker per MiB of payload that is delivered."""
+
+    def figure(report):
+        cpu = at("broker_cpu_us_per_delivery", "messages_broker_cpu_us_per_delivery")(report)
+        return None if cpu is None else cpu * 2**20 / payload
+
+    return figure
+
+
 def _message_row(name, title, scenario, qos, window, payload=64, needs=()):
     needs = frozenset(needs) | ({"qos2"} if qos == 2 else frozenset())
     run = Run(name, _messages(scenario, qos, window, payload), needs=needs, saturates=True)
@@ -93,6 +105,7 @@ MESSAGE_DETAILS = (
 P2P = ("p2p", "--pairs", str(PAIRS))
 FANOUT = ("fanout", "--publishers", "1", "--subscribers", str(FAN))
 FANIN = ("fanin", "--publishers", str(FAN), "--subscribers", "1")
+LARGE_FANOUT = ("fanout", "--publishers", "1", "--subscribers", str(LARGE_FAN))
 SHARED = ("sharedsub", "--publishers", str(FAN), "--subscribers", str(SHARED_SUBSCRIBERS))
 
 
@@ -144,6 +157,16 @@ ROWS = (
     _message_row("p2p-q2-w1", "100 pairs, QoS 2, window 1", P2P, 2, 1),
     _message_row("fanout-q0-w4", "fan-out 1→1000, QoS 0, window 4", FANOUT, 0, 4),
     _message_row("fanout-q1-w4", "fan-out 1→1000, QoS 1, window 4", FANOUT, 1, 4),
+    Row(
+        "fanout-large",
+        "fan-out 1→100, QoS 0, 256 KiB, window 2",
+        "CPU µs per delivered MiB",
+        Run("fanout-large", _messages(LARGE_FANOUT, 0, 2, LARGE_PAYLOAD), saturates=True),
+        _per_mib(LARGE_PAYLOAD),
+        "messages",
+        frozenset({"pid"}),
+        MESSAGE_DETAILS,
+    ),
     _message_row("fanin-q0-w8", "fan-in 1000→1, QoS 0, window 8", FANIN, 0, 8),
     _message_row("fanin-q1-w8", "fan-in 1000→1, QoS 1, window 8", FANIN, 1, 8),
     _message_row("shared-q0-w8", "shared 1000→5, QoS 0, window 8", SHARED, 0, 8, needs=["shared"]),
