@@ -326,8 +326,8 @@ impl Shard {
         now: Moment,
     ) -> bool {
         let session = self.session_of_member(member);
-        let delivered = session
-            .map_or(Delivered::Gone, |session| self.deliver_shared(session, member, origin, publication, now));
+        let delivered =
+            session.map_or(Delivered::Gone, |session| self.deliver_shared(session, member, origin, publication, now));
         if let (Delivered::Yes, Some(session)) = (delivered, session) {
             self.note_share_state(session);
         }
