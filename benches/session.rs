@@ -28,7 +28,7 @@ fn delivery(qos: QoS) -> Delivery {
 fn fill(outbox: &mut Outbox, delivery: &Delivery, window: u32, identifiers: &mut Vec<PacketIdentifier>) {
     identifiers.clear();
     (0..window).for_each(|_| outbox.push(delivery.clone()));
-    while let Some((identifier, delivery)) = outbox.take_next(window) {
+    while let Some((identifier, delivery)) = outbox.take_next(window, 0) {
         black_box(delivery);
         identifiers.extend(identifier);
     }

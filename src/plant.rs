@@ -59,6 +59,16 @@ pub enum Bug {
     ParkedBeforeSent,
     /// A shared message that every member refused is dropped, although the session of one would queue it.
     SleepingMemberForgotten,
+    /// Parts of a QoS 2 publication are committed as they come.
+    GroupSplit,
+    /// A QoS 2 PUBLISH is sent before the store has it.
+    Qos2SentBeforeDurable,
+    /// Acknowledgements do not wait for the store.
+    AckBeforeDurable,
+    /// A shard reports a publication as taken before its own part is durable.
+    ReportBeforeDurable,
+    /// CONNACK does not wait for the store.
+    ConnackBeforeDurable,
 }
 
 impl Bug {
@@ -90,6 +100,11 @@ impl Bug {
         Bug::StarvedLeftBehind,
         Bug::ParkedBeforeSent,
         Bug::SleepingMemberForgotten,
+        Bug::GroupSplit,
+        Bug::Qos2SentBeforeDurable,
+        Bug::AckBeforeDurable,
+        Bug::ReportBeforeDurable,
+        Bug::ConnackBeforeDurable,
     ];
 }
 

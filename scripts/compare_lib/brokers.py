@@ -109,7 +109,7 @@ class RingMq(Broker):
     pins_itself = True
 
     def command(self, port, directory, cpu):
-        arguments = ["serve", "--listen", f"127.0.0.1:{port}", "--allow-anonymous", "--shards", "1", "--cpus", str(cpu)]
+        arguments = ["serve", "--listen", f"127.0.0.1:{port}", "--allow-anonymous", "--durability", "memory", "--shards", "1", "--cpus", str(cpu)]
         return [self.program, *arguments, "--set", "mqtt.queue_messages_max=100000"]
 
 

@@ -26,6 +26,12 @@ pub(super) struct ServeArgs {
     /// CPUs to pin the shards to, such as 0-3,6 [runtime.cpus].
     #[arg(long, value_name = "LIST")]
     cpus: Option<String>,
+    /// Keep sessions and retained messages in this directory [store.data_dir].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// What an acknowledgement promises: sync, batched or memory [store.durability].
+    #[arg(long, value_name = "MODE")]
+    durability: Option<String>,
     /// Admit clients without credentials on every listener [auth.allow_anonymous].
     #[arg(long)]
     allow_anonymous: bool,
@@ -106,6 +112,8 @@ impl ServeArgs {
             ("--cpus", "runtime", "cpus", &self.cpus),
             ("--allow-anonymous", "auth", "allow_anonymous", &anonymous),
             ("--log", "log", "level", &self.log),
+            ("--data-dir", "store", "data_dir", &self.data_dir),
+            ("--durability", "store", "durability", &self.durability),
         ]
         .into_iter()
         .filter_map(|(flag, section, key, value)| Some(Flag { flag, section, key, value: value.clone()? }))
@@ -118,5 +126,6 @@ Examples:
   ringmq serve
   ringmq serve --config /etc/ringmq/ringmq.toml --log debug
   ringmq serve --listen 0.0.0.0:1883 --listen [::]:1883 --allow-anonymous
+  ringmq serve --data-dir /var/lib/ringmq --durability batched
   ringmq serve --shards 4 --cpus 0-3 --set mqtt.packet_bytes_max=256KiB
   RINGMQ_LISTENER__0__ADDRESS=0.0.0.0:1883 ringmq serve";

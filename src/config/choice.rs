@@ -70,6 +70,18 @@ words! {
 }
 
 words! {
+    /// What an acknowledgement of QoS 1 or 2 promises.
+    Durability {
+        /// It is on the disk: it survives the death of the machine.
+        Sync = "sync",
+        /// It is written: it survives the death of the process, and after the sync interval that of the machine.
+        Batched = "batched",
+        /// It is in memory: it lasts as long as the process.
+        Memory = "memory",
+    }
+}
+
+words! {
     /// What happens to a message for a session whose queue is full.
     QueueFull {
         /// The oldest queued message is dropped and counted, the new one is queued.

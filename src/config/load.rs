@@ -252,6 +252,7 @@ impl Draft {
             "auth" => config.auth.assign(key, raw),
             "mqtt" => config.mqtt.assign(key, raw),
             "share" => config.share.assign(key, raw),
+            "store" => config.store.assign(key, raw),
             "sys" => config.sys.assign(key, raw),
             "log" => config.log.assign(key, raw),
             _ => return self.errors.add(unknown_section(section), key_place),

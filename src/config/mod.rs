@@ -28,14 +28,14 @@ mod units;
 mod violation;
 
 pub use choice::{
-    AllowAnonymous, LogFormat, LogLevel, Protocol, QueueFull, ShareStrategy, SlowSubscriber, UnknownWord, Words,
+    AllowAnonymous, Durability, LogFormat, LogLevel, Protocol, QueueFull, ShareStrategy, SlowSubscriber, UnknownWord, Words,
 };
 pub use listener::Listener;
 pub use load::{Flag, SourceFile, Sources};
 pub use place::{Origin, Place};
 pub use reference::reference;
 pub use report::{ConfigError, ConfigErrors};
-pub use settings::{AuthSettings, LogSettings, MqttLimits, NodeSettings, RuntimeLimits, ShareSettings, SysSettings};
+pub use settings::{AuthSettings, LogSettings, MqttLimits, NodeSettings, RuntimeLimits, ShareSettings, StoreSettings, SysSettings};
 pub use units::{UNLIMITED, whole_seconds};
 pub use violation::{KeyHint, Quantity, SectionHint, Violation};
 
@@ -52,6 +52,8 @@ pub struct Config {
     pub auth: AuthSettings,
     /// `[mqtt]`: what a client may ask of the broker.
     pub mqtt: MqttLimits,
+    /// `[store]`: what outlives the process.
+    pub store: StoreSettings,
     /// `[share]`: shared subscriptions.
     pub share: ShareSettings,
     /// `[sys]`: what the broker publishes about itself.
@@ -68,6 +70,7 @@ impl Default for Config {
             listeners: Listener::loopback(),
             auth: AuthSettings::default(),
             mqtt: MqttLimits::default(),
+            store: StoreSettings::default(),
             share: ShareSettings::default(),
             sys: SysSettings::default(),
             log: LogSettings::default(),

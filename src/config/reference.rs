@@ -6,7 +6,7 @@ use super::{
     Config,
     listener::Listener,
     schema::{Key, Section},
-    settings::{AuthSettings, LogSettings, MqttLimits, NodeSettings, RuntimeLimits, ShareSettings, SysSettings},
+    settings::{AuthSettings, LogSettings, MqttLimits, NodeSettings, RuntimeLimits, ShareSettings, StoreSettings, SysSettings},
 };
 
 /// The file `ringmq.toml` in the repository's root. Loading it gives [`Config::default`].
@@ -21,6 +21,7 @@ pub fn reference() -> String {
     }
     write_section(&mut text, &config.auth);
     write_section(&mut text, &config.mqtt);
+    write_section(&mut text, &config.store);
     write_section(&mut text, &config.share);
     write_section(&mut text, &config.sys);
     write_section(&mut text, &config.log);
@@ -44,6 +45,7 @@ pub(super) fn names() -> Vec<SectionNames> {
         of::<Listener>(),
         of::<AuthSettings>(),
         of::<MqttLimits>(),
+        of::<StoreSettings>(),
         of::<ShareSettings>(),
         of::<SysSettings>(),
         of::<LogSettings>(),

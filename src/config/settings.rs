@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::{
-    choice::{AllowAnonymous, LogFormat, LogLevel, QueueFull, ShareStrategy, SlowSubscriber},
-    rule::{choice, count, cpus, duration, flag, size, topic_level, topic_prefix},
+    choice::{AllowAnonymous, Durability, LogFormat, LogLevel, QueueFull, ShareStrategy, SlowSubscriber},
+    rule::{choice, count, cpus, duration, flag, size, text, topic_level, topic_prefix},
     schema::section,
     units::{DAY, KIB, MIB, UNLIMITED},
 };
@@ -161,6 +161,22 @@ section! {
             duration(Duration::from_secs(1)..=100 * 365 * DAY).whole_seconds().or_unlimited();
         /// Whether payloads that are declared to be UTF-8 are checked. If one isn't: 0x99, and it is not delivered.
         payload_format_check: bool = false, flag();
+    }
+}
+
+section! {
+    /// What outlives the process: sessions that do not end with their connection, with their subscriptions, queues and
+    /// Wills, and retained messages.
+    ["store"] StoreSettings {
+        /// What an acknowledgement promises: "sync" (it is on the disk), "batched" (it is written, and on the disk after
+        /// sync_interval; survives the end of the process, not a power cut), or "memory" (nothing is kept).
+        durability: Durability = Durability::Sync, choice();
+        /// Where it is kept; empty: the state directory that systemd names, else ringmq-data in the working directory. One
+        /// process at a time.
+        data_dir: String = String::new(), text(0..=4096);
+        /// With "batched": time after which what was written is on the disk.
+        sync_interval: Duration = Duration::from_millis(200),
+            duration(Duration::from_millis(1)..=Duration::from_secs(60));
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     plant::{Bug, planted},
     runtime::{Close, CloseCause, ConnectionId, Kernel, MeshPort, Wait, WireHandler, Wires, kernel::EnterWait},
     shard::{ConnectionEffect, Ending, MeshMessage, RANK_DELIVERY, RANK_HOME, RANK_REPLY, RANKS, Shard, Shared},
+    store::StorePort,
     sync::Arc,
     time::Moment,
     transport::OutBuffer,
@@ -55,6 +56,8 @@ pub struct Driver<K: Kernel, T: Time> {
     held_ranks: u8,
     /// Replies of other shards, kept for its memory.
     replies: Vec<(u16, MeshMessage)>,
+    /// The way to the store, when anything is kept.
+    store: Option<Box<dyn StorePort>>,
     /// Connections to send for, kept for its memory.
     sends: Vec<(ConnectionId, Box<OutBuffer>)>,
 }
@@ -83,8 +86,14 @@ impl<K: Kernel, T: Time> Driver<K, T> {
             mesh_messages_per_turn: mesh_capacity,
             held_ranks: 0,
             replies: Vec::new(),
+            store: None,
             sends: Vec::new(),
         }
+    }
+
+    /// From now on what the shard asks to be kept goes to `store`.
+    pub fn set_store(&mut self, store: Box<dyn StorePort>) {
+        self.store = Some(store);
     }
 
     /// The shard.
@@ -128,6 +137,9 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         let mut handler = Handler { shard, time, now: None, sleeper };
         wires.finish_turn(&mut handler, rest.wait);
         let now = handler.now();
+        if let Some(store) = &self.store {
+            self.shard.handle_store(store.durable(), store.has_failed(), now);
+        }
         self.shard.check_grace();
         if self.take_messages(now) {
             self.shard.handle_mesh_drained();
@@ -136,8 +148,18 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         self.shard.run_jobs(now);
         self.shard.end_turn(now);
         self.act_on_connections();
+        self.submit();
         self.send_messages();
         self.send_buffers(now);
+    }
+
+    /// Hands what the turn asked for to the store.
+    pub fn submit(&mut self) {
+        if let Some(store) = &mut self.store
+            && let Some(batch) = self.shard.take_batch()
+        {
+            store.submit(batch);
+        }
     }
 
     /// Tells up to `max` clients to go. Returns whether any connection is left, on any shard, closing ones included.

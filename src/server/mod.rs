@@ -5,17 +5,19 @@
 //! client is served, and a start that fails says in one line what is missing.
 
 mod driver;
+mod storage;
 
 use std::{
     fmt::Write as _,
     io::Write as _,
     net::SocketAddr,
     rc::Rc,
-    sync::Arc as StdArc,
+    sync::{Arc as StdArc, Barrier},
     time::{Duration, Instant},
 };
 
 pub use driver::{Driver, Rest, Time};
+pub use storage::StorageError;
 
 use crate::{
     config::Config,
@@ -32,6 +34,7 @@ use crate::{
         uring::UringError,
     },
     shard::{ListenerFacts, MeshMessage, RANKS, Shard, Shared, mesh_capacities},
+    store::{Journal, KeeperPort},
     sync::Arc,
 };
 
@@ -73,6 +76,12 @@ pub enum ServerError {
     /// A shard's thread failed.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+    /// What is to be kept cannot be.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// What was to be kept could not be.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
     /// Signals cannot be handled.
     #[error(transparent)]
     Signal(#[from] SignalError),
@@ -100,19 +109,32 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let interest_slots = config.runtime.interest_slots as usize;
     let shared = Arc::new(Shared::new(shards as u16, config.listeners.len(), key, interest_slots));
     let clock = Clock::start();
+    let wakes = ports.iter().map(|port| port.wake().clone()).collect();
+    let storage = storage::open(&config, key, wakes)?;
+    if let Some(storage) = &storage {
+        print_storage(&config, storage);
+    }
+    let (keeper, shares) = storage.map_or((None, Vec::new()), |storage| (Some(storage.keeper), storage.shares));
+    let mut shares = shares.into_iter();
+    let restored = StdArc::new(Barrier::new(shards + 1));
     let config = StdArc::new(config);
     let mut executors = Vec::new();
     for (index, port) in ports.into_iter().enumerate() {
         let sockets: Vec<Socket> = listeners.iter_mut().filter_map(Listeners::take).collect();
         let facts = listener_facts(&config, &listeners);
-        let seed =
-            ShardSeed { index, config: StdArc::clone(&config), shared: Arc::clone(&shared), clock, sockets, facts };
+        let (share, restored) = (shares.next(), StdArc::clone(&restored));
+        let (config, shared) = (StdArc::clone(&config), Arc::clone(&shared));
+        let seed = ShardSeed { index, config, shared, clock, sockets, facts, share, restored };
         let cpu = cpus[index % cpus.len()] as usize;
         executors.push(Executor::start(index, Some(cpu), move || run_shard(seed, port))?);
     }
+    restored.wait();
     say("ready\n");
     for executor in executors {
         executor.join()??;
+    }
+    if let Some(keeper) = keeper {
+        keeper.join()?;
     }
     say("stopped\n");
     Ok(())
@@ -126,11 +148,15 @@ struct ShardSeed {
     clock: Clock,
     sockets: Vec<Socket>,
     facts: Vec<ListenerFacts>,
+    /// What it takes over, when anything is kept.
+    share: Option<storage::Share>,
+    /// Where shards meet before the first of them serves anyone.
+    restored: StdArc<Barrier>,
 }
 
 /// A shard, from its first turn to its last.
 async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), ServerError> {
-    let ShardSeed { index, config, shared, clock, sockets, facts } = seed;
+    let ShardSeed { index, config, shared, clock, sockets, facts, share, restored } = seed;
     let limits = &config.runtime;
     let parameters = UringParameters {
         submissions: limits.ring_entries,
@@ -139,23 +165,44 @@ async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), S
         buffer_bytes: limits.receive_buffer_bytes,
         drain: limits.enter_completions_min,
     };
-    let uring = Uring::new(parameters, port.wake().clone())?;
-    let mut wires = Wires::new(uring, wires_parameters(&config));
-    for socket in sockets {
-        wires.add_listener(socket);
-    }
+    let uring = Uring::new(parameters, port.wake().clone());
     let grace = limits.shutdown_grace;
     let mesh_capacity = limits.mesh_capacity as usize;
     let config = Rc::new(Config::clone(&config));
-    let shard = Shard::new(index as u16, config, Arc::clone(&shared), facts, clock.now());
+    let wires_parameters = wires_parameters(&config);
+    let mut shard = Shard::new(index as u16, config, Arc::clone(&shared), facts, clock.now());
+    let store = share.map(|share| restore(&mut shard, share, clock));
+    // Whatever failed here, the others must not wait for this shard.
+    restored.wait();
+    let mut wires = Wires::new(uring?, wires_parameters);
+    for socket in sockets {
+        wires.add_listener(socket);
+    }
     let mut driver = Driver::new(wires, shard, port, shared, clock, mesh_capacity);
+    if let Some(store) = store {
+        driver.set_store(Box::new(store));
+    }
     // The loop never yields to its executor. glommio parks when its preemption timer fired before it looked at its tasks,
     // and a task that has only woken itself then waits for good: on a busy machine that stopped whole shards.
     while stop_signals() == 0 {
         driver.turn(true);
     }
     drain(&mut driver, grace);
+    driver.submit();
     Ok(())
+}
+
+/// Gives a shard what was kept for it, and returns its way to the store.
+fn restore(shard: &mut Shard, share: storage::Share, clock: Clock) -> KeeperPort {
+    shard.set_journal(Journal::on(shard.index(), share.last_number));
+    let now = clock.now();
+    for session in share.sessions {
+        shard.restore_session(session, now);
+    }
+    for message in share.retained {
+        shard.restore_retained(message, now);
+    }
+    share.port
 }
 
 /// Says goodbye to every client, a few at a time, within the grace period.
@@ -252,6 +299,16 @@ fn print_start(config: &Config, shards: usize, cpus: &[u32], descriptors: u64, l
         let _ = writeln!(lines, "listening on tcp {} ({who})", bound.address());
     }
     say(&lines);
+}
+
+/// What was found in the store.
+fn print_storage(config: &Config, storage: &storage::Storage) {
+    let storage::Storage { directory, sessions, retained, queued, .. } = storage;
+    let mode = crate::config::Words::word(config.store.durability);
+    say(&format!(
+        "store: {} ({mode}), {sessions} sessions, {queued} queued messages, {retained} retained messages\n",
+        directory.display()
+    ));
 }
 
 /// Prints; a standard output that nobody reads any more is no reason to stop serving.

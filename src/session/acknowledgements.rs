@@ -1,7 +1,7 @@
 //! The acknowledgements that one Network Connection owes its client.
 //!
 //! Owns: PUBACK, PUBREC, SUBACK and UNSUBACK packets whose packet was handled here while something elsewhere (another
-//! shard now, the store as well once there is one) has yet to take its part.
+//! shard, the store) has yet to take its part; of PUBREL and PUBCOMP those that wait for the store.
 //! Always: they leave in the order of the packets that they answer [v3 MQTT-4.6.0-2] [v3 MQTT-4.6.0-3], so one that is
 //! ready waits for those before it.
 //! Never: outlives the connection. A client that comes back sends its packets again.
@@ -24,6 +24,10 @@ pub enum Answer {
     SubAck(PacketIdentifier, Box<[ReasonCode]>, Vec<RetainedRequest>),
     /// To an UNSUBSCRIBE: a ReasonCode for each filter.
     UnsubAck(PacketIdentifier, Box<[ReasonCode]>),
+    /// To a PUBREC that the store has to hear of.
+    PubRel(PacketIdentifier),
+    /// To a PUBREL that the store has to hear of.
+    PubComp(PacketIdentifier, ReasonCode),
 }
 
 /// A new subscription that is to be sent the retained messages that match.

@@ -23,6 +23,7 @@ use crate::{
     mqtt::{PacketIdentifier, QoS},
     plant::{Bug, planted},
     routing::GroupIdentifier,
+    store::Stored,
 };
 
 /// The share group that a delivery was taken from.
@@ -47,6 +48,17 @@ pub struct Delivery {
     pub subscription_identifiers: SubscriptionIdentifiers,
     /// The share group that gave it to this client, if one did.
     pub share: Option<ShareOrigin>,
+    /// Where it stands in the store, if it does.
+    pub stored: Option<Stored>,
+}
+
+/// What the store holds of a delivery that is done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Its place in the queue.
+    pub sequence: u64,
+    /// The number of its message.
+    pub number: u64,
 }
 
 /// A delivery that waits behind the in-flight window.
@@ -68,15 +80,16 @@ struct InFlight {
 enum Stage {
     /// PUBLISH was sent; PUBACK or PUBREC is due. `counts`: it was sent on this connection, against its quota.
     Sent { delivery: Delivery, counts: bool },
-    /// QoS 2: PUBREC came and PUBREL was sent; PUBCOMP is due. The message is not needed any more.
-    Released { counts: bool },
+    /// QoS 2: PUBREC came and PUBREL was sent; PUBCOMP is due. The message is not needed any more, only its number in the
+    /// store.
+    Released { number: Option<u64>, counts: bool },
     /// Acknowledged before an older one was: goes with that, or when there are too many of its kind.
     Gone,
 }
 
 impl Stage {
     fn counts(&self) -> bool {
-        matches!(self, Stage::Sent { counts: true, .. } | Stage::Released { counts: true })
+        matches!(self, Stage::Sent { counts: true, .. } | Stage::Released { counts: true, .. })
     }
 
     fn is_sent_with(&self, qos: QoS) -> bool {
@@ -85,6 +98,14 @@ impl Stage {
 
     fn is_gone(&self) -> bool {
         matches!(self, Stage::Gone)
+    }
+
+    fn number(&self) -> Option<u64> {
+        match self {
+            Stage::Sent { delivery, .. } => delivery.stored.map(|stored| stored.number),
+            Stage::Released { number, .. } => *number,
+            Stage::Gone => None,
+        }
     }
 }
 
@@ -124,9 +145,62 @@ pub struct Outbox {
     /// Of `in_flight`, those before this one need not be sent again on this connection.
     resend_from: usize,
     queued_bytes: u64,
+    /// The delivery that the last call was done with or saw released, for the store to hear of.
+    settled: Option<Settled>,
 }
 
 impl Outbox {
+    /// An empty outbox whose next delivery gets this sequence number.
+    #[must_use]
+    pub fn starting_at(next_sequence: u64) -> Self {
+        Self { next_sequence, ..Self::default() }
+    }
+
+    /// The sequence number of the next delivery.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Deliveries before this one have been sent.
+    #[must_use]
+    pub fn sent_below(&self) -> u64 {
+        self.queue.front().map_or(self.next_sequence, |queued| queued.sequence)
+    }
+
+    /// What the store holds of the delivery that was done with, or saw PUBREC, since the last call.
+    pub fn take_settled(&mut self) -> Option<Settled> {
+        self.settled.take()
+    }
+
+    /// Puts back what was in the outbox when the broker stopped, in order. `was_sent`: the client may hold it.
+    pub fn restore(&mut self, sequence: u64, delivery: Delivery, was_sent: bool) {
+        self.next_sequence = sequence + 1;
+        if was_sent && self.has_span_for(sequence) {
+            self.in_flight.push_back(InFlight { sequence, stage: Stage::Sent { delivery, counts: false } });
+            return;
+        }
+        self.queued_bytes += delivery.message.charged_bytes() as u64;
+        self.queue.push_back(Queued { sequence, delivery });
+    }
+
+    /// As [`Outbox::restore`], of a QoS 2 delivery that PUBREC had come for.
+    pub fn restore_released(&mut self, sequence: u64, number: u64) {
+        self.next_sequence = sequence + 1;
+        let stage = Stage::Released { number: Some(number), counts: false };
+        self.in_flight.push_back(InFlight { sequence, stage });
+    }
+
+    /// The QoS 2 delivery at the front of the queue, when it waits for the store.
+    fn front_waits_for_store(&self, durable: u64) -> bool {
+        let front = self.queue.front().map(|queued| &queued.delivery);
+        front.is_some_and(|delivery| {
+            delivery.qos == QoS::ExactlyOnce
+                && delivery.stored.is_some_and(|stored| stored.batch > durable)
+                && !planted(Bug::Qos2SentBeforeDurable)
+        })
+    }
+
     /// Whether nothing is in flight or queued.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -170,18 +244,24 @@ impl Outbox {
     pub fn drop_oldest(&mut self) -> Option<Delivery> {
         let queued = self.queue.pop_front()?;
         self.queued_bytes -= queued.delivery.message.charged_bytes() as u64;
+        self.settled =
+            queued.delivery.stored.map(|stored| Settled { sequence: queued.sequence, number: stored.number });
         Some(queued.delivery)
     }
 
     /// Moves the next waiting delivery into the in-flight window, when fewer than `quota` are unacknowledged, and
-    /// returns it with its PacketIdentifier. A QoS 0 delivery that waited for an offline client has none and leaves.
-    pub fn take_next(&mut self, quota: u32) -> Option<(Option<PacketIdentifier>, Delivery)> {
+    /// returns it with its PacketIdentifier. A QoS 0 delivery that waited for an offline client has none and leaves. One of
+    /// QoS 2 leaves once the store has it: `durable` is the last batch that it has.
+    pub fn take_next(&mut self, quota: u32, durable: u64) -> Option<(Option<PacketIdentifier>, Delivery)> {
         let front = self.queue.front()?;
         if front.delivery.qos == QoS::AtMostOnce {
             return self.drop_oldest().map(|delivery| (None, delivery));
         }
         // [v5 MQTT-4.9.0-2] [v5 MQTT-3.3.4-9]
         if self.counted >= quota || self.resend_from < self.in_flight.len() || !self.has_span_for(front.sequence) {
+            return None;
+        }
+        if self.front_waits_for_store(durable) {
             return None;
         }
         // [v5 MQTT-4.3.2-1] [v5 MQTT-4.3.3-1] The next sequence number has an identifier that is not in use.
@@ -230,7 +310,10 @@ impl Outbox {
                     return Acknowledged::Completed;
                 }
                 // [v3 MQTT-4.3.3-1] [v5 MQTT-4.3.3-4] [v5 MQTT-4.3.3-6]
-                *stage = Stage::Released { counts: *counts };
+                let (number, counts) = (delivery.stored.map(|stored| stored.number), *counts);
+                *stage = Stage::Released { number, counts };
+                let sequence = self.in_flight[index].sequence;
+                self.settled = number.map(|number| Settled { sequence, number });
                 Acknowledged::Release
             }
             Stage::Released { .. } if !refused => Acknowledged::Release,
@@ -259,7 +342,7 @@ impl Outbox {
         self.counted = 0;
         for entry in &mut self.in_flight {
             match &mut entry.stage {
-                Stage::Sent { counts, .. } | Stage::Released { counts } => *counts = false,
+                Stage::Sent { counts, .. } | Stage::Released { counts, .. } => *counts = false,
                 Stage::Gone => {}
             }
         }
@@ -350,7 +433,9 @@ impl Outbox {
 
     /// The exchange at `index` is complete: moves the window on past everything that is gone.
     fn complete(&mut self, index: usize) {
-        let stage = std::mem::replace(&mut self.in_flight[index].stage, Stage::Gone);
+        let entry = &mut self.in_flight[index];
+        let stage = std::mem::replace(&mut entry.stage, Stage::Gone);
+        self.settled = stage.number().map(|number| Settled { sequence: entry.sequence, number });
         self.counted -= u32::from(stage.counts());
         self.gone += 1;
         while self.in_flight.pop_front_if(|entry| entry.stage.is_gone()).is_some() {
@@ -407,11 +492,12 @@ mod tests {
             retain: false,
             subscription_identifiers: SubscriptionIdentifiers::None,
             share: None,
+            stored: None,
         }
     }
 
     fn send(outbox: &mut Outbox, quota: u32) -> Option<PacketIdentifier> {
-        outbox.take_next(quota).and_then(|(identifier, _)| identifier)
+        outbox.take_next(quota, 0).and_then(|(identifier, _)| identifier)
     }
 
     /// Everything that is sent again, with whether it is a PUBREL.
@@ -578,7 +664,7 @@ mod tests {
                 match step {
                     0 => outbox.push(delivery(QoS::AtLeastOnce)),
                     1 => outbox.push(delivery(QoS::ExactlyOnce)),
-                    2 => if let Some((Some(identifier), sent)) = outbox.take_next(8) {
+                    2 => if let Some((Some(identifier), sent)) = outbox.take_next(8, 0) {
                         prop_assert!(model.iter().all(|entry| entry.0 != identifier));
                         model.push((identifier, sent.qos, false));
                     },

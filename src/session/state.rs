@@ -27,7 +27,7 @@ pub enum HeldSubscription {
 }
 
 /// What is published when a client goes without a word.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Will {
     /// The message. Its expiry counts from publication, so `message_expiry_interval_s` is kept apart.
     pub message: ApplicationMessage,
@@ -35,6 +35,15 @@ pub struct Will {
     pub message_expiry_interval_s: Option<u32>,
     /// Seconds between the end of the connection and the publication.
     pub delay_s: u32,
+}
+
+/// What the store knows of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Names the session there, for ever.
+    pub number: u64,
+    /// Where its outbox goes on when it is made anew: a place in a durable queue is used once.
+    pub next_sequence: u64,
 }
 
 /// What the broker keeps for one client.
@@ -62,6 +71,8 @@ pub struct Session {
     pub received: Option<Box<ReceivedIdentifiers>>,
     /// The Will, while it may still be published.
     pub will: Option<Box<Will>>,
+    /// What the store knows of it, when it is durable.
+    pub kept: Option<Box<Kept>>,
 }
 
 impl Session {
@@ -80,6 +91,7 @@ impl Session {
             outbox: None,
             received: None,
             will: None,
+            kept: None,
         }
     }
 
@@ -91,13 +103,22 @@ impl Session {
 
     /// The outbox, made when first used.
     pub fn outbox_mut(&mut self) -> &mut Outbox {
-        self.outbox.get_or_insert_default()
+        let next_sequence = self.kept.as_ref().map_or(0, |kept| kept.next_sequence);
+        self.outbox.get_or_insert_with(|| Box::new(Outbox::starting_at(next_sequence)))
+    }
+
+    /// Its number in the store, when it is durable.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        self.kept.as_ref().map(|kept| kept.number)
     }
 
     /// Frees the outbox once nothing is in it.
     pub fn drop_empty_outbox(&mut self) {
-        if self.outbox.as_ref().is_some_and(|outbox| outbox.is_empty()) {
-            self.outbox = None;
+        let Some(outbox) = self.outbox.as_ref().filter(|outbox| outbox.is_empty()) else { return };
+        if let Some(kept) = &mut self.kept {
+            kept.next_sequence = outbox.next_sequence();
         }
+        self.outbox = None;
     }
 }

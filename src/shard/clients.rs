@@ -23,8 +23,10 @@ use crate::{
     shard::{
         connections::{Connection, Connections, Flags},
         counters::Counters,
+        durable::{Durable, Waiter},
         frames::{FrameKind, Frames, SHARED_PAYLOAD_BYTES_MIN},
     },
+    store::Journal,
     time::Moment,
     transport::OutBuffer,
 };
@@ -77,6 +79,8 @@ pub struct Clients {
     pub displaced: Vec<(ShareOrigin, Rc<ApplicationMessage>)>,
     /// The Topic Aliases that were sent, by slot, of connections that take some.
     pub sent_aliases: AHashMap<u32, SentAliases>,
+    /// What the store is asked for.
+    pub durable: Durable,
     /// The settings.
     pub config: Rc<Config>,
     next_generation: u32,
@@ -95,6 +99,7 @@ impl Clients {
             condemned: Vec::new(),
             displaced: Vec::new(),
             sent_aliases: AHashMap::new(),
+            durable: Durable::new(Journal::off()),
             config,
             next_generation: 0,
         }
@@ -216,6 +221,8 @@ impl Clients {
         if slow && limits.slow_subscriber == SlowSubscriber::Disconnect {
             self.condemned.extend(id.map(|id| (id, ReasonCode::QuotaExceeded)));
         }
+        let (kept, generation) = (session.kept.as_deref().copied(), session.generation);
+        let number = kept.map(|kept| kept.number);
         let outbox = session.outbox_mut();
         let bytes = (publication.topic.len() + publication.properties.len() + publication.payload.len()) as u64;
         while outbox.queued() > 0
@@ -233,10 +240,16 @@ impl Clients {
                 self.counters.dropped_queue_full += 1;
                 return Delivered::Full;
             }
-            match outbox.drop_oldest() {
+            let dropped = outbox.drop_oldest();
+            self.durable.end_queued(number, outbox.take_settled());
+            match dropped {
                 Some(Delivery { share: Some(origin), message, .. }) => self.displaced.push((origin, message)),
                 _ => self.counters.dropped_queue_full += 1,
             }
+        }
+        let stored = self.durable.queue(kept.as_ref(), outbox.next_sequence(), publication.share(), order);
+        if stored.is_some() && order.qos == QoS::ExactlyOnce && id.is_some() {
+            self.durable.wait(Waiter::Session(order.session, generation));
         }
         outbox.push(Delivery {
             message: Rc::clone(publication.share()),
@@ -244,6 +257,7 @@ impl Clients {
             retain: order.retain,
             subscription_identifiers: SubscriptionIdentifiers::of(order.identifiers),
             share: order.share,
+            stored,
         });
         self.counters.deliveries[usize::from(order.qos.value())] += 1;
         self.pump(order.session, now);
@@ -261,6 +275,7 @@ impl Clients {
     /// Sends from a session's outbox what its window and its out-buffer have room for.
     pub fn pump(&mut self, session: u32, now: Moment) {
         let Some(session) = self.sessions.at_mut(session) else { return };
+        let number = session.number();
         let Some(outbox) = session.outbox.as_deref_mut() else { return };
         let slot = session.connection;
         let Some(connection) = self.connections.at(slot) else { return };
@@ -281,7 +296,7 @@ impl Clients {
                     continue;
                 }
                 Some(Resend::Publish(identifier, delivery)) => (Some(identifier), delivery, true),
-                None => match outbox.take_next(quota) {
+                None => match outbox.take_next(quota, self.durable.journal.durable()) {
                     Some((identifier, delivery)) => (identifier, delivery, false),
                     None => return,
                 },
@@ -304,6 +319,7 @@ impl Clients {
             self.counters.dropped_too_large += u64::from(too_large && !expired);
             if let Some(identifier) = identifier {
                 outbox.abandon(identifier);
+                self.durable.end_queued(number, outbox.take_settled());
             }
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     shard::{
         Arrival, ConnectionEffect, Ending, Shard,
         connections::{Connection, Flags, Pending, Place},
+        durable::Waiter,
         ending::Gone,
         input::keep_alive_patience,
         timers::Timer,
@@ -207,6 +208,7 @@ impl Shard {
         if found.is_none() && !self.shared.sessions.add_within(1, sessions_max) {
             return self.refuse_connect(id, pending.listener, connect.version, ReasonCode::QuotaExceeded);
         }
+        self.clients.durable.begin();
         let (session, session_present) = self.session_for(client_id, found, connect, now);
         granted.session_present = session_present;
         let mut connack = std::mem::take(&mut self.scratch);
@@ -215,6 +217,8 @@ impl Shard {
             self.connack(connect, &granted, assigned).map(|packet| packet.encode(connect.version, &mut connack));
         debug_assert!(matches!(encoded, Some(Ok(()))), "it fitted before");
         self.open(id, pending, connect, session, &granted, stamp, now);
+        self.keep_session(session, !session_present);
+        self.hold_for_store(id, session);
         if let Some(out) = self.clients.connections.out(id.slot) {
             out.bytes_mut().extend_from_slice(&connack);
         }
@@ -239,6 +243,10 @@ impl Shard {
         let admits_anonymous =
             self.listeners.get(usize::from(pending.listener)).is_some_and(|listener| listener.admits_anonymous);
         auth::authenticate(admits_anonymous, connect.user_name, connect.password)?;
+        if self.clients.durable.journal.has_failed() && self.session_expiry_for(connect) > 0 {
+            // A session that is to be kept cannot be.
+            return Err(ReasonCode::ServerUnavailable);
+        }
         if let Some(will) = &connect.will {
             // [v5 MQTT-3.2.2-12]
             if will.qos.value() > limits.maximum_qos {
@@ -347,6 +355,20 @@ impl Shard {
             self.timers.set(due, Timer::KeepAlive { slot: id.slot });
         }
         self.clients.counters.connects_accepted += 1;
+    }
+
+    /// CONNACK waits for the store, where it says something that has to outlive a crash, and where an earlier connection of
+    /// the session has left something that is not durable yet: a PUBREL or PUBCOMP on this one must not come before it.
+    fn hold_for_store(&mut self, id: ConnectionId, session: u32) {
+        let is_kept = self.clients.sessions.at(session).is_some_and(|session| session.kept.is_some());
+        let durable = &self.clients.durable;
+        if (durable.has_asked() || (is_kept && !durable.is_settled()))
+            && !planted(Bug::ConnackBeforeDurable)
+            && let Some(connection) = self.clients.connections.open_mut(id)
+        {
+            connection.flags.set(Flags::HELD, true);
+            self.clients.durable.wait(Waiter::Connection(id));
+        }
     }
 
     /// A Will as it is kept.

@@ -165,6 +165,8 @@ impl Flags {
     pub const DELAYED: Flags = Flags(1 << 12);
     /// What it is to be sent at once waits for the end of the send under way.
     pub const FOLLOWS: Flags = Flags(1 << 13);
+    /// Nothing is sent to it until the store has what its CONNACK says.
+    pub const HELD: Flags = Flags(1 << 14);
 
     /// Whether any of `flags` is set.
     #[must_use]
@@ -368,6 +370,9 @@ impl Connections {
         for slot in dirty.drain(..) {
             let Some(connection) = self.at_mut(slot) else { continue };
             connection.flags.set(Flags::DIRTY, false);
+            if connection.flags.any(Flags::HELD) {
+                continue;
+            }
             let generation = connection.generation;
             // While a send is under way more is gathered, to leave in one send after it.
             if connection.unsent_bytes > 0 {

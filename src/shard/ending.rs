@@ -17,6 +17,7 @@ use crate::{
         connections::{Connection, Flags, Place},
         timers::Timer,
     },
+    store::Operation,
     time::Moment,
 };
 
@@ -122,7 +123,11 @@ impl Shard {
         if connection.flags.any(Flags::TAKES_ALIASES) {
             self.clients.sent_aliases.remove(&id.slot);
         }
-        let last = connection.out.take();
+        let mut last = connection.out.take();
+        if connection.flags.any(Flags::HELD) {
+            // Its CONNACK is not true yet, so it never hears it.
+            last.take().into_iter().for_each(|last| self.clients.connections.recycle(last));
+        }
         if gone.closed {
             if let Some(last) = last {
                 self.clients.connections.recycle(last);
@@ -136,8 +141,8 @@ impl Shard {
         self.log_disconnect(&connection, gone.reason);
         if let Some(session) = self.clients.sessions.at_mut(session) {
             session.connection = NO_CONNECTION;
-            if gone.forgets_will {
-                session.will = None;
+            if gone.forgets_will && session.will.take().is_some() {
+                self.keep_no_will(connection.session);
             }
         }
         self.leave_session(session, gone, now);
@@ -152,6 +157,11 @@ impl Shard {
             // [v5 MQTT-4.1.0-2]
             return self.end_session(index, now);
         }
+        if self.draining && session.kept.is_some() && session.will.take().is_some() {
+            // The broker goes, not the client, which comes back to its session.
+            self.keep_no_will(index);
+        }
+        let Some(session) = self.clients.sessions.at_mut(index) else { return };
         let delay_s = session.will.as_ref().map_or(0, |will| will.delay_s);
         if delay_s == 0 {
             self.publish_will(index, now);
@@ -165,6 +175,9 @@ impl Shard {
         }
         if let Some(session) = self.clients.sessions.at_mut(index) {
             session.offline_since = now;
+        }
+        if !gone.resumed {
+            self.keep_absence(index, now);
         }
         // What was asked for the connection waits for its room no longer: the session queues what it keeps.
         self.continue_retained(index);
@@ -202,6 +215,7 @@ impl Shard {
     fn publish_will(&mut self, session: u32, now: Moment) {
         // [v3 MQTT-3.1.2-10] [v5 MQTT-3.1.2-10]
         let Some(will) = self.clients.sessions.at_mut(session).and_then(|session| session.will.take()) else { return };
+        self.keep_no_will(session);
         if self.turn_is_full() || !self.wills.is_empty() {
             // Many clients have gone at once. It is moved, not copied: the queue holds what the sessions held.
             return self.wills.push_back(will);
@@ -235,6 +249,9 @@ impl Shard {
         self.publish_will(index, now);
         let Some(session) = self.clients.remove(index) else { return };
         self.shared.sessions.take(1);
+        if let Some(number) = session.number() {
+            self.clients.durable.journal.ask(Operation::SessionEnd(number));
+        }
         for held in session.subscriptions {
             match held {
                 HeldSubscription::Plain(filter) => self.drop_subscription(filter, index),

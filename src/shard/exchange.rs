@@ -11,6 +11,7 @@ use crate::{
     routing::{Cursor, GroupIdentifier, Member, MemberState},
     runtime::ReleasedSocket,
     shard::parcel::Parcel,
+    store::Group,
 };
 
 /// Ranks of mesh messages.
@@ -74,8 +75,34 @@ pub enum MeshMessage {
 pub enum Taken {
     /// It does.
     Report,
+    /// It does, and what this changes is committed together with what the publication changes elsewhere: the number of the
+    /// sender's group.
+    Together(u64),
     /// It does not.
     Ignore,
+}
+
+impl Taken {
+    /// Whether the sender waits.
+    #[must_use]
+    pub fn is_awaited(self) -> bool {
+        self != Taken::Ignore
+    }
+
+    /// Whether the message belongs to a group.
+    #[must_use]
+    pub fn is_grouped(self) -> bool {
+        matches!(self, Taken::Together(_))
+    }
+
+    /// The group of shard `from` that the message belongs to.
+    #[must_use]
+    pub fn group(self, from: u16) -> Option<Group> {
+        match self {
+            Taken::Together(number) => Some(Group { origin: from, number }),
+            Taken::Report | Taken::Ignore => None,
+        }
+    }
 }
 
 /// A client on its way to its home shard.
@@ -193,9 +220,9 @@ impl MeshMessage {
     #[must_use]
     pub fn wants_report(&self) -> bool {
         match self {
-            Self::Retain(taken, _) | Self::SharePublish(taken, _) | Self::Deliver(taken, _) => *taken == Taken::Report,
+            Self::Retain(taken, _) | Self::SharePublish(taken, _) | Self::Deliver(taken, _) => taken.is_awaited(),
             Self::Parcel(parcel) => parcel.wants_report(),
-            Self::ShareJoin(join) => join.taken == Taken::Report,
+            Self::ShareJoin(join) => join.taken.is_awaited(),
             _ => false,
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     routing::Matches,
     runtime::ConnectionId,
     shard::{
-        RANK_DELIVERY, Shard, Subscription, SubscriptionBits, clients::Order, connections::Flags, exchange::Taken,
+        RANK_DELIVERY, Shard, Subscription, SubscriptionBits, clients::Order, connections::Flags, durable::{OpenGroup, Waiter}, exchange::Taken,
         frames::Frames, input::WORK_PER_DELIVERY, ledger::AnswerReference,
     },
     time::Moment,
@@ -76,6 +76,8 @@ pub(super) struct FanOutJob {
     report: Taken,
     /// The acknowledgement that waits for it.
     pub answer: Option<AnswerReference>,
+    /// The group that its deliveries belong to, and how many parts other shards add when it is made here.
+    pub group: Option<OpenGroup>,
 }
 
 impl FanOutJob {
@@ -147,7 +149,7 @@ impl Shard {
             self.clients.counters.fan_out_jobs += 1;
             let message = Rc::clone(publication.share());
             let targets = std::mem::take(&mut self.fan_out.targets);
-            self.jobs.push_back(FanOutJob { message, targets, next: 0, source, report, answer: None });
+            self.jobs.push_back(FanOutJob { message, targets, next: 0, source, report, answer: None, group: None });
             return Here { matched, job: true };
         }
         let Shard { clients, fan_out: FanOut { frames, targets }, .. } = self;
@@ -165,6 +167,10 @@ impl Shard {
         let slice_end = (job.next + SLICE).min(job.targets.len());
         let message = Rc::clone(&job.message);
         let publication = Publication::of(&message);
+        let asked = self.clients.durable.journal.awaited();
+        if let Some(open) = job.group {
+            self.clients.durable.journal.begin_part(open.group);
+        }
         let Shard { clients, fan_out, .. } = self;
         fan_out.frames.begin(&publication, slice_end - job.next, now);
         for target in job.targets.get(job.next..slice_end).unwrap_or_default() {
@@ -174,15 +180,26 @@ impl Shard {
             }
         }
         job.next = slice_end;
-        if job.next < job.targets.len() {
+        let is_over = job.next == job.targets.len();
+        if let Some(open) = job.group {
+            self.clients.durable.journal.end_part(is_over, open.others);
+        }
+        if let Source::Shard(shard) = job.source {
+            self.note_asked_since(asked, shard, RANK_DELIVERY);
+        }
+        if !is_over {
             return self.jobs.push_back(job);
         }
         match job.source {
             Source::Connection { id, .. } => self.stop_waiting(id, Flags::WAITS_FOR_JOB),
-            Source::Shard(shard) => self.ledger.count_received(shard, RANK_DELIVERY, job.report == Taken::Report),
+            Source::Shard(shard) => self.ledger.count_received(shard, RANK_DELIVERY, job.report.is_awaited()),
             Source::Broker => {}
         }
-        self.settled.extend(job.answer);
+        if let (Some(answer), false) = (job.answer, self.clients.durable.is_settled()) {
+            self.clients.durable.wait(Waiter::Answer(answer));
+        } else {
+            self.settled.extend(job.answer);
+        }
     }
 
     /// A publication of another shard. Returns whether it is delivered already, not as a job.
@@ -194,7 +211,18 @@ impl Shard {
         now: Moment,
     ) -> bool {
         let message = Rc::new(message);
-        !self.fan_out_here(&Publication::of(&message), Source::Shard(from), report, now).job
+        let group = report.group(from).filter(|_| self.clients.durable.journal.is_on());
+        if let Some(group) = group {
+            self.clients.durable.journal.begin_part(group);
+        }
+        let is_job = self.fan_out_here(&Publication::of(&message), Source::Shard(from), report, now).job;
+        if let Some(group) = group {
+            self.clients.durable.journal.end_part(!is_job, 0);
+            if let (true, Some(job)) = (is_job, self.jobs.back_mut()) {
+                job.group = Some(OpenGroup { group, others: 0 });
+            }
+        }
+        !is_job
     }
 }
 

@@ -38,6 +38,8 @@ struct Stream {
     received: u64,
     /// Whether it waits to hear of them.
     report_due: bool,
+    /// The last batch in which the store was asked for something on their behalf.
+    asked_batch: u64,
 }
 
 /// The waits of one shard.
@@ -74,11 +76,17 @@ impl Ledger {
         stream.report_due |= wants_report;
     }
 
-    /// Calls `report` with (shard, rank, count) for each shard that waits to hear of us.
-    pub fn poll_reports(&mut self, mut report: impl FnMut(u16, u8, u64)) {
+    /// Messages of shard `from` have the store asked for something with this batch.
+    pub fn note_asked(&mut self, from: u16, rank: usize, batch: u64) {
+        self.streams[usize::from(from) * RANKS + rank].asked_batch = batch;
+    }
+
+    /// Calls `report` with (shard, rank, count, batch) for each shard that waits to hear of us; what was handled is
+    /// durable when that batch is.
+    pub fn poll_reports(&mut self, mut report: impl FnMut(u16, u8, u64, u64)) {
         for (index, stream) in self.streams.iter_mut().enumerate() {
             if std::mem::take(&mut stream.report_due) {
-                report((index / RANKS) as u16, (index % RANKS) as u8, stream.received);
+                report((index / RANKS) as u16, (index % RANKS) as u8, stream.received, stream.asked_batch);
             }
         }
     }
@@ -148,12 +156,12 @@ mod tests {
         let mut ledger = Ledger::new(2);
         ledger.count_received(1, 1, false);
         let mut reports = Vec::new();
-        ledger.poll_reports(|shard, rank, count| reports.push((shard, rank, count)));
+        ledger.poll_reports(|shard, rank, count, _| reports.push((shard, rank, count)));
         assert!(reports.is_empty());
         ledger.count_received(1, 1, true);
         ledger.count_received(1, 1, false);
-        ledger.poll_reports(|shard, rank, count| reports.push((shard, rank, count)));
-        ledger.poll_reports(|shard, rank, count| reports.push((shard, rank, count)));
+        ledger.poll_reports(|shard, rank, count, _| reports.push((shard, rank, count)));
+        ledger.poll_reports(|shard, rank, count, _| reports.push((shard, rank, count)));
         assert_eq!(reports, [(1, 1, 3)]);
     }
 }

@@ -12,6 +12,7 @@ mod clients;
 mod connect;
 mod connections;
 mod counters;
+mod durable;
 mod effects;
 mod ending;
 mod exchange;
@@ -39,7 +40,6 @@ pub use clients::Clients;
 pub use connections::{Connection, Connections, Peer};
 pub use counters::Counters;
 pub use effects::{ConnectionEffect, Effects, Ending};
-use exchange::Taken;
 pub use exchange::{Arrival, MeshMessage, RANK_DELIVERY, RANK_HOME, RANK_REPLY, RANKS};
 pub use shared::Shared;
 pub use timers::{Timer, TimerWheel};
@@ -51,7 +51,9 @@ use crate::{
     routing::{FilterTable, InterestCounts, RetainedStore, ShareGroups, Subscriber},
     runtime::ConnectionId,
     session::Will,
+    store::Journal,
     shard::{
+        durable::{Durable, Waiter},
         fan_out::{FanOut, FanOutJob},
         ledger::{AnswerReference, Ledger},
         parcel::{PARCEL_MESSAGES_MAX, Parcels},
@@ -199,6 +201,11 @@ impl Shard {
         }
     }
 
+    /// From now on what is to outlive the process is asked of the store through `journal`.
+    pub fn set_journal(&mut self, journal: Journal) {
+        self.clients.durable = Durable::new(journal);
+    }
+
     /// This shard's number.
     #[must_use]
     pub fn index(&self) -> u16 {
@@ -286,9 +293,18 @@ impl Shard {
     pub fn handle_mesh(&mut self, from: u16, message: MeshMessage, now: Moment) {
         self.clients.counters.mesh_received += message.count() as u64;
         let (rank, wants_report) = (message.rank(), message.wants_report());
+        let asked = self.clients.durable.journal.awaited();
         let handled = self.handle_exchange(from, message, now);
+        self.note_asked_since(asked, from, rank);
         if handled {
             self.ledger.count_received(from, rank, wants_report);
+        }
+    }
+
+    /// What the store has been asked for since `asked` was on behalf of shard `from`.
+    fn note_asked_since(&mut self, asked: u64, from: u16, rank: usize) {
+        if self.clients.durable.journal.awaited() > asked {
+            self.ledger.note_asked(from, rank, self.clients.durable.journal.batch());
         }
     }
 
@@ -298,8 +314,16 @@ impl Shard {
             // The driver adopts the socket and calls `handle_arrival`.
             MeshMessage::Arrival(_) => {}
             MeshMessage::Retain(taken, message) => {
-                if let Err(reason) = self.retain(message, now)
-                    && taken == Taken::Report
+                let group = taken.group(from).filter(|_| self.clients.durable.journal.is_on());
+                if let Some(group) = group {
+                    self.clients.durable.journal.begin_part(group);
+                }
+                let retained = self.retain(message, now);
+                if group.is_some() {
+                    self.clients.durable.journal.end_part(true, 0);
+                }
+                if let Err(reason) = retained
+                    && taken.is_awaited()
                 {
                     let count = self.ledger.count_of_current(from, RANK_HOME);
                     self.effects.send(from, MeshMessage::Refused { rank: RANK_HOME as u8, count, reason });
@@ -394,8 +418,14 @@ impl Shard {
         while let Some((id, reason)) = self.clients.condemned.pop() {
             self.disconnect(id, reason, now);
         }
-        let effects = &mut self.effects;
-        self.ledger.poll_reports(|shard, rank, count| effects.send(shard, MeshMessage::Handled { rank, count }));
+        let (effects, durable) = (&mut self.effects, &mut self.clients.durable);
+        self.ledger.poll_reports(|shard, rank, count, batch| {
+            if batch > durable.journal.durable() && !planted(Bug::ReportBeforeDurable) {
+                durable.wait_for(batch, Waiter::Report(shard, rank, count));
+            } else {
+                effects.send(shard, MeshMessage::Handled { rank, count });
+            }
+        });
         let [now_late, next] = &mut self.late_interest;
         for filter in std::mem::replace(now_late, std::mem::take(next)) {
             self.interest.add(&self.shared.interest, self.shared.key.filter(&filter));

@@ -10,8 +10,11 @@ use crate::{
         Publish, ReasonCode, Sender, ack::encode_success,
     },
     runtime::ConnectionId,
-    session::{Acknowledged, Answer},
-    shard::{Connection, Shard, connections::Flags, ending::Gone},
+    session::{Acknowledged, Answer, Settled},
+    shard::{
+        Connection, Shard, connections::Flags, durable::Waiter, ending::Gone, ledger::AnswerReference,
+    },
+    store::Operation,
     time::Moment,
 };
 
@@ -20,6 +23,7 @@ impl Shard {
     pub(super) fn handle_packet(&mut self, id: ConnectionId, header: FrameHeader, body: &[u8], now: Moment) {
         let Some(connection) = self.clients.connections.open_mut(id) else { return };
         let version = connection.version;
+        self.clients.durable.begin();
         if header.first >> 4 == PacketType::Publish as u8 {
             return match Publish::decode(header.first, body, version, Sender::Client) {
                 Ok(publish) => self.on_publish(id, &publish, now),
@@ -73,6 +77,7 @@ impl Shard {
         if outbox.handle_puback(ack.packet_identifier) == Acknowledged::Mismatch {
             return self.refuse(id, ReasonCode::ProtocolError, now);
         }
+        self.end_queued(session);
         self.clients.pump(session, now);
         self.note_share_state(session);
     }
@@ -85,10 +90,11 @@ impl Shard {
         match acknowledged {
             Acknowledged::Completed => {
                 let Some(session) = self.session_of(id) else { return };
+                self.end_queued(session);
                 self.clients.pump(session, now);
                 self.note_share_state(session);
             }
-            Acknowledged::Release => self.write_pubrel(id, ack.packet_identifier, ReasonCode::Success),
+            Acknowledged::Release => self.release(id, ack.packet_identifier),
             // [v3 MQTT-4.8.0-1] [v5 MQTT-4.13.1-1]
             Acknowledged::Mismatch => self.refuse(id, ReasonCode::ProtocolError, now),
             // Nothing follows a refusal; otherwise the client is waiting for PUBREL, and v5 has a reason for it.
@@ -104,6 +110,7 @@ impl Shard {
         if outbox.handle_pubcomp(ack.packet_identifier) == Acknowledged::Mismatch {
             return self.refuse(id, ReasonCode::ProtocolError, now);
         }
+        self.end_queued(session);
         self.clients.pump(session, now);
         self.note_share_state(session);
     }
@@ -116,6 +123,11 @@ impl Shard {
         let known = self.release_received(id, ack.packet_identifier);
         // A PUBREC that is still owed leaves first: the client did not wait for it.
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        if self.clients.durable.has_asked() {
+            // After a crash the identifier must not be open again when its client believes it free.
+            self.owe(id, Answer::PubComp(ack.packet_identifier, reason), 0);
+            return;
+        }
         if let Some(out) = self.clients.connections.out(id.slot) {
             // [v3 MQTT-2.3.1-6] [v5 MQTT-2.2.1-5]
             write_ack(out.bytes_mut(), reader, AckKind::PubComp, ack.packet_identifier, reason);
@@ -127,8 +139,38 @@ impl Shard {
         let Some(connection) = self.clients.connections.open_mut(id) else { return false };
         let Some(session) = self.clients.sessions.at_mut(connection.session) else { return false };
         let known = session.received.as_mut().is_some_and(|received| received.remove(identifier));
+        if let (true, Some(number)) = (known, session.number()) {
+            self.clients.durable.journal.ask(Operation::ReceivedEnd(number, identifier.value()));
+        }
         connection.received_here = connection.received_here.saturating_sub(u16::from(known));
         known
+    }
+
+    /// A QoS 2 message has arrived: PUBREL follows, once the store knows. Otherwise the message would be sent again after a
+    /// crash, when its client may take it for a new one.
+    fn release(&mut self, id: ConnectionId, identifier: PacketIdentifier) {
+        let Some(session) = self.session_of(id).and_then(|session| self.clients.sessions.at_mut(session)) else {
+            return;
+        };
+        let number = session.number();
+        let settled = session.outbox.as_mut().and_then(|outbox| outbox.take_settled());
+        if let (Some(session), Some(Settled { sequence, number })) = (number, settled) {
+            self.clients.durable.journal.ask(Operation::QueueReleased { session, sequence, number });
+        }
+        if self.clients.durable.has_asked() {
+            self.owe(id, Answer::PubRel(identifier), 0);
+        } else {
+            self.write_pubrel(id, identifier, ReasonCode::Success);
+        }
+    }
+
+    /// A session's client has acknowledged a message: the store may forget it.
+    fn end_queued(&mut self, session: u32) {
+        let Some(session) = self.clients.sessions.at_mut(session) else { return };
+        let (number, outbox) = (session.number(), session.outbox.as_mut());
+        if let Some(outbox) = outbox {
+            self.clients.durable.end_queued(number, outbox.take_settled());
+        }
     }
 
     fn write_pubrel(&mut self, id: ConnectionId, identifier: PacketIdentifier, reason: ReasonCode) {
@@ -174,12 +216,23 @@ impl Shard {
         waiting: u32,
     ) -> Option<crate::session::AnswerNumber> {
         let connection = self.clients.connections.open_mut(id)?;
+        let is_kept = self.clients.durable.has_asked();
+        if is_kept && self.clients.durable.journal.has_failed() {
+            // It will never be true, so it is never said.
+            self.clients.condemned.push((id, ReasonCode::UnspecifiedError));
+            return None;
+        }
+        let waiting = waiting + u32::from(is_kept);
         let free = connection.inbound.as_ref().is_none_or(|inbound| inbound.acknowledgements.is_empty());
         if waiting == 0 && free {
             self.write_answer(id, &answer);
             return None;
         }
-        Some(connection.inbound_mut().acknowledgements.push(answer, waiting))
+        let number = connection.inbound_mut().acknowledgements.push(answer, waiting);
+        if is_kept {
+            self.clients.durable.wait(Waiter::Answer(AnswerReference { connection: id, number }));
+        }
+        Some(number)
     }
 
     /// Acknowledgements for which everyone has taken their part leave.
@@ -211,6 +264,9 @@ impl Shard {
             // [v5 MQTT-4.3.3-8]
             Answer::PubRec(identifier, reason) => write_ack(out, reader, AckKind::PubRec, *identifier, *reason),
             Answer::SubAck(identifier, reasons, _) => super::subscribe::write_suback(reader, *identifier, reasons, out),
+            Answer::PubComp(identifier, reason) => write_ack(out, reader, AckKind::PubComp, *identifier, *reason),
+            // [v3 MQTT-4.6.0-4]
+            Answer::PubRel(identifier) => write_ack(out, reader, AckKind::PubRel, *identifier, ReasonCode::Success),
             Answer::UnsubAck(identifier, reasons) => {
                 super::subscribe::write_unsuback(reader, *identifier, reasons, out)
             }

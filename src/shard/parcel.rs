@@ -77,7 +77,7 @@ impl Parcel {
     /// Whether the sender waits to hear of any of them.
     #[must_use]
     pub fn wants_report(&self) -> bool {
-        self.entries.iter().any(|entry| entry.report == Taken::Report)
+        self.entries.iter().any(|entry| entry.report.is_awaited())
     }
 
     /// A publication, where it lies.
@@ -142,7 +142,7 @@ impl Shard {
             }
             next += 1;
             if !self.fan_out_here(&publication, Source::Shard(from), report, now).job {
-                self.ledger.count_received(from, RANK_DELIVERY, report == Taken::Report);
+                self.ledger.count_received(from, RANK_DELIVERY, report.is_awaited());
             }
         }
         self.parcels.recycle(parcel);
@@ -152,7 +152,9 @@ impl Shard {
     pub(super) fn run_parcels(&mut self, now: Moment) {
         for _ in 0..self.parcels.begun.len() {
             let Some((from, parcel, next)) = self.parcels.begun.pop_front() else { return };
+            let asked = self.clients.durable.journal.awaited();
             self.handle_parcel(from, parcel, next, now);
+            self.note_asked_since(asked, from, RANK_DELIVERY);
         }
     }
 }

@@ -20,11 +20,13 @@ use crate::{
     shard::{
         RANK_DELIVERY, RANK_HOME, Shard,
         connections::Flags,
+        durable::OpenGroup,
         exchange::{MeshMessage, Taken},
         fan_out::Source,
         ledger::{AnswerReference, Wait},
         parcel::Parcel,
     },
+    store::Operation,
     time::Moment,
 };
 
@@ -181,6 +183,7 @@ impl Shard {
         let packet = self.packet.take();
         let publication = Publication::new(topic, &properties, publish.payload, envelope).in_packet(packet.as_ref());
         let publisher = self.session_of(id);
+        let is_durable = publish.qos == QoS::ExactlyOnce && self.begin_group(publisher);
         if publish.qos == QoS::ExactlyOnce
             && let Some(identifier) = identifier
         {
@@ -190,6 +193,9 @@ impl Shard {
         let source = Source::Connection { id, session: publisher };
         let routed = self.route(publication, source, report, now);
         self.scratch = properties;
+        if is_durable {
+            self.end_group(routed.job);
+        }
         if let Some(identifier) = identifier {
             self.owe_publish(id, publish.qos, identifier, &routed);
         }
@@ -310,13 +316,15 @@ impl Shard {
         let me = self.index;
         for shard in shards_of(mask, self.shards).filter(|&shard| shard != me) {
             routed.matched = true;
-            if !Parcel::takes(publication) {
+            let report = self.together(report);
+            // What is committed together with its identifier travels alone.
+            if report.is_grouped() || !Parcel::takes(publication) {
                 let message = ApplicationMessage::clone(publication.share());
                 self.forward(shard, MeshMessage::Deliver(report, message), routed);
                 continue;
             }
             let wait = self.ledger.count_sent(shard, RANK_DELIVERY);
-            if report == Taken::Report {
+            if report.is_awaited() {
                 routed.waits.push(wait);
             }
             let Shard { effects, parcels, .. } = self;
@@ -362,6 +370,7 @@ impl Shard {
             routed.refused = self.retain(message, now).err();
             return;
         }
+        let report = self.together(report);
         self.forward(at_home, MeshMessage::Retain(report, message), routed);
     }
 
@@ -372,6 +381,44 @@ impl Shard {
             routed.waits.push(wait);
         }
         self.effects.send(to, message);
+    }
+
+    /// A QoS 2 publication of a durable session begins: what it changes on all shards is committed together with its
+    /// identifier. Returns whether that is so.
+    fn begin_group(&mut self, publisher: Option<u32>) -> bool {
+        let session = publisher.and_then(|session| self.clients.sessions.at(session));
+        if session.is_none_or(|session| session.kept.is_none()) {
+            return false;
+        }
+        let durable = &mut self.clients.durable;
+        let group = durable.journal.new_group();
+        durable.journal.begin_part(group);
+        durable.group = Some(OpenGroup { group, others: 0 });
+        true
+    }
+
+    /// How a part of the publication travels: with its group, when it has one.
+    fn together(&mut self, report: Taken) -> Taken {
+        match &mut self.clients.durable.group {
+            Some(open) if report == Taken::Report => {
+                open.others += 1;
+                Taken::Together(open.group.number)
+            }
+            _ => report,
+        }
+    }
+
+    /// The publication has been routed. `job`: its fan-out here goes on.
+    fn end_group(&mut self, job: bool) {
+        let Some(open) = self.clients.durable.group.take() else { return };
+        if open.others == 0 && !job {
+            // It is all in one batch, which is whole anyway.
+            return self.clients.durable.journal.drop_part();
+        }
+        self.clients.durable.journal.end_part(!job, open.others);
+        if let (true, Some(job)) = (job, self.jobs.back_mut()) {
+            job.group = Some(open);
+        }
     }
 
     /// Publishes a message of the broker itself.
@@ -395,6 +442,9 @@ impl Shard {
         let Some(connection) = self.clients.connections.open_mut(id) else { return };
         let Some(session) = self.clients.sessions.at_mut(connection.session) else { return };
         let is_new = session.received.get_or_insert_default().insert(identifier);
+        if let (true, Some(number)) = (is_new, session.number()) {
+            self.clients.durable.journal.ask(Operation::Received(number, identifier.value()));
+        }
         connection.received_here = connection.received_here.saturating_add(u16::from(is_new));
     }
 }

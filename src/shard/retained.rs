@@ -25,6 +25,7 @@ use crate::{
         exchange::{RetainedAnswer, RetainedQuestion},
         timers::Timer,
     },
+    store::Operation,
     time::Moment,
 };
 
@@ -145,7 +146,23 @@ impl Shard {
     ///
     /// # Errors
     /// When there are too many: it is delivered all the same, but not retained.
-    pub(super) fn retain(&mut self, mut message: ApplicationMessage, now: Moment) -> Result<(), ReasonCode> {
+    pub(super) fn retain(&mut self, message: ApplicationMessage, now: Moment) -> Result<(), ReasonCode> {
+        // What the broker says of itself is said anew after a start.
+        let is_kept = self.clients.durable.journal.is_on() && !message.topic().starts_with("$SYS/");
+        let operation = is_kept.then(|| match message.payload() {
+            [] => Operation::RetainedEnd(message.topic().into()),
+            _ => Operation::Retained(message.clone()),
+        });
+        if self.put_retained(message, now)?
+            && let Some(operation) = operation
+        {
+            self.clients.durable.journal.ask(operation);
+        }
+        Ok(())
+    }
+
+    /// Returns whether anything has changed.
+    pub(super) fn put_retained(&mut self, mut message: ApplicationMessage, now: Moment) -> Result<bool, ReasonCode> {
         if planted(Bug::RetainedStampIgnored) {
             message.envelope.stamp = self.next_stamp(now);
         }
@@ -155,8 +172,9 @@ impl Shard {
             if let Clear::Cleared(old) = self.retained.clear(message.topic(), stamp) {
                 self.shared.retained_messages.take(1);
                 self.shared.retained_bytes.take(old.charged_bytes() as u64);
+                return Ok(true);
             }
-            return Ok(());
+            return Ok(false);
         }
         let old_bytes = self.retained.exact(message.topic()).map(|(_, old)| old.charged_bytes() as u64);
         let is_new = old_bytes.is_none();
@@ -175,13 +193,16 @@ impl Shard {
         }
         // [v3 MQTT-3.3.1-7] [v3 MQTT-3.1.2-7] Retained messages belong to no session.
         match self.retained.put(stamp, message) {
-            Put::Stored | Put::Replaced(_) => self.shared.retained_bytes.take(less),
+            Put::Stored | Put::Replaced(_) => {
+                self.shared.retained_bytes.take(less);
+                Ok(true)
+            }
             Put::Older => {
                 self.shared.retained_messages.take(u64::from(is_new));
                 self.shared.retained_bytes.take(more);
+                Ok(false)
             }
         }
-        Ok(())
     }
 
     /// Asks for the retained messages that match a new subscription.
@@ -351,8 +372,12 @@ impl Shard {
     pub(super) fn on_retained_sweep(&mut self, now: Moment) {
         let cursor = self.retained_talk.sweep.take();
         let (mut count, mut bytes) = (0, 0);
+        let journal = &mut self.clients.durable.journal;
         let mut removed = |message: ApplicationMessage| {
             count += 1;
+            if journal.is_on() {
+                journal.ask_lazily(Operation::RetainedEnd(message.topic().into()));
+            }
             bytes += message.charged_bytes() as u64;
         };
         let mut is_over = |message: &ApplicationMessage| message.envelope.has_expired(now);

@@ -88,14 +88,26 @@ impl Shard {
         let granted = ReasonCode::granted(qos);
         if let Some(shared) = filter.shared() {
             let wait = self.join_group(session, &filter, &shared, qos, identifier, options.retain_as_published);
+            let bits = SubscriptionBits::new(qos, options.no_local, options.retain_as_published);
+            self.keep_subscription(session, filter.as_str(), bits, identifier);
             // Shared subscriptions get no retained messages.
             return Subscribed { reason: granted, wait, asks: false };
         }
-        let subscription = Subscription {
-            session,
-            identifier,
-            options: SubscriptionBits::new(qos, options.no_local, options.retain_as_published),
-        };
+        let bits = SubscriptionBits::new(qos, options.no_local, options.retain_as_published);
+        let is_new = self.insert_subscription(session, &filter, bits, identifier);
+        self.keep_subscription(session, filter.as_str(), bits, identifier);
+        Subscribed { reason: granted, wait: None, asks: wants_retained(options.retain_handling, is_new) }
+    }
+
+    /// Puts a subscription into the filter table, and its filter into the table of interest. Returns whether it is new.
+    pub(super) fn insert_subscription(
+        &mut self,
+        session: u32,
+        filter: &TopicFilter<'_>,
+        options: SubscriptionBits,
+        identifier: u32,
+    ) -> bool {
+        let subscription = Subscription { session, identifier, options };
         // [v3 MQTT-3.8.4-3] [v5 MQTT-3.8.4-3] One with the same filter is replaced, and no message is lost by it.
         let inserted = self.filters.insert(filter.as_str(), subscription);
         if inserted.filter_is_new {
@@ -109,7 +121,7 @@ impl Shard {
         if is_new && let Some(session) = self.clients.sessions.at_mut(session) {
             session.subscriptions.push(HeldSubscription::Plain(inserted.filter));
         }
-        Subscribed { reason: granted, wait: None, asks: wants_retained(options.retain_handling, is_new) }
+        is_new
     }
 
     /// Whether the configuration lets a client subscribe to this.
@@ -168,6 +180,7 @@ impl Shard {
             };
             self.release_held(session, HeldSubscription::Shared(membership));
             self.leave_group(membership);
+            self.keep_unsubscription(session, filter.as_str());
             return ReasonCode::Success;
         }
         let Some(index) = self.filters.index_of(filter.as_str()) else { return ReasonCode::NoSubscriptionExisted };
@@ -180,6 +193,7 @@ impl Shard {
         }
         self.release_held(session, HeldSubscription::Plain(index));
         self.retained_talk.forget_filter(session, filter.as_str());
+        self.keep_unsubscription(session, filter.as_str());
         ReasonCode::Success
     }
 

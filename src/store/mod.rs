@@ -1,1 +1,73 @@
-//! What is durable.
+//! What is durable: sessions, their subscriptions and queues, QoS 2 identifiers, Wills, retained messages.
+//!
+//! Owns: the operations that shards ask for, how they become records, in which order they are committed, and what is read
+//! back at start. One store thread serves all shards.
+//! Always: what a shard asks for in one turn is one [`Batch`] with a number; batches of a shard are committed in order, and
+//! the shard hears of the last number that is durable. What a QoS 2 publication changes on several shards is one group: it
+//! is committed whole or not at all, and groups of one publisher's shard in order. A failed write is never retried and
+//! never reported as durable.
+//! Never: an opinion about the protocol. Clean sessions and QoS 0 messages do not come here.
+//!
+//! ```text
+//!   Journal (a shard's) ──Batch──► Joiner ──WriteSet──► Store (fjall on disk, a map in tests)
+//!        ▲                                                  │
+//!        └───────────── number of the last durable batch ◄──┘
+//! ```
+
+mod disk;
+mod join;
+mod journal;
+mod keeper;
+mod memory;
+mod operation;
+mod record;
+mod recover;
+mod writes;
+
+pub use disk::{DiskStore, OpenError, lock_directory};
+pub use join::Joiner;
+pub use journal::{Journal, Stored};
+pub use keeper::{Keeper, KeeperHandle, KeeperPort, StorePort};
+pub use memory::{MemoryStore, SharedMemory};
+pub use operation::{Batch, Entry, Group, Operation, Part, SessionRecord, SubscriptionRecord};
+pub use recover::{Recovered, RecoveredEntry, RecoveredSession, recover};
+pub use writes::{Space, WriteSet};
+
+/// Why the store cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The library or the disk failed.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// A record cannot be read.
+    #[error("a record of the store is damaged: {0}")]
+    Damaged(String),
+}
+
+/// Ordered records that outlive the process.
+pub trait Store: Send {
+    /// Commits `writes` whole or not at all. When it returns they survive the death of the process, and with `sync` that
+    /// of the machine.
+    ///
+    /// # Errors
+    /// When it could not; then nothing more may be committed.
+    fn commit(&mut self, writes: &WriteSet, sync: bool) -> Result<(), StoreError>;
+
+    /// Makes everything that was committed survive the death of the machine.
+    ///
+    /// # Errors
+    /// As above.
+    fn sync(&mut self) -> Result<(), StoreError>;
+
+    /// Up to `max` records of `space` in order of their keys, from `from` on.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+
+    /// Everything is committed and nothing follows.
+    ///
+    /// # Errors
+    /// As for [`Store::commit`].
+    fn close(self: Box<Self>) -> Result<(), StoreError>;
+}

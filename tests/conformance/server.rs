@@ -52,6 +52,9 @@ pub fn on_each_shard_count_with(settings: &[&str], script: impl Fn(&Server) + Sy
     run_twice(|shards| script(&Server::start(shards, settings)));
 }
 
+/// Tells the data directories of this process's brokers apart.
+static NEXT_DIRECTORY: AtomicU32 = AtomicU32::new(0);
+
 impl Server {
     /// Starts a broker with `shards` shards and `settings` on a free port, and waits until it listens.
     pub fn start(shards: usize, settings: &[&str]) -> Server {
@@ -61,6 +64,13 @@ impl Server {
         command.args(["--listen", "127.0.0.1:0", "--shards", &shards.to_string()]);
         for setting in settings {
             command.args(["--set", setting]);
+        }
+        // What is kept makes no difference to what is said: one broker of each pair keeps everything.
+        if shards > 1 {
+            let directory = format!("conformance-{}-{}", std::process::id(), NEXT_DIRECTORY.fetch_add(1, Ordering::Relaxed));
+            command.args(["--durability", "sync", "--data-dir", &directory]);
+        } else {
+            command.args(["--durability", "memory"]);
         }
         // Away from the repository, where a ringmq.toml lies.
         command.current_dir(Path::new(env!("CARGO_TARGET_TMPDIR")));

@@ -50,6 +50,10 @@ impl Broker {
             command.args(["--listen", &format!("{host}:0")]);
         }
         // In a directory of its own, because a ringmq.toml beside it is not what is tested.
+        // Nothing outlives a test, unless it asks for that.
+        if !arguments.contains(&"--durability") {
+            command.args(["--durability", "memory"]);
+        }
         command.args(arguments).current_dir(Path::new(env!("CARGO_TARGET_TMPDIR")));
         let mut child = command
             .stdin(Stdio::null())

@@ -1,0 +1,121 @@
+//! The store of a broker: opened and read before anything is served.
+//!
+//! Owns: the choice of the data directory, and the way of what was kept to the shards where it is at home now.
+//! Always: shards serve nobody before all of them have taken over what is theirs. The number of shards, and where clients
+//! and topics are at home, may differ from the last start.
+
+use std::path::PathBuf;
+
+use crate::{
+    config::{Config, Durability},
+    message::ApplicationMessage,
+    routing::{HashKey, home},
+    runtime::Wake,
+    store::{DiskStore, Joiner, Keeper, KeeperHandle, KeeperPort, OpenError, RecoveredSession, StoreError, recover},
+};
+
+/// Why there is no store.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// What is in it cannot be read.
+    #[error(
+        "{}: {error}. `ringmq store check` says more; `ringmq store salvage` copies what can be read into a new directory", .directory.display()
+    )]
+    Read {
+        /// The data directory.
+        directory: PathBuf,
+        /// Why.
+        error: StoreError,
+    },
+    /// There is no thread for it.
+    #[error("the store's thread could not be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// What one shard takes over.
+#[derive(Debug)]
+pub struct Share {
+    /// The way to the store.
+    pub port: KeeperPort,
+    /// The largest number in use.
+    pub last_number: u64,
+    /// Sessions whose clients are at home there.
+    pub sessions: Vec<RecoveredSession>,
+    /// Retained messages whose topics are.
+    pub retained: Vec<ApplicationMessage>,
+}
+
+/// The store and what it held, for each shard.
+#[derive(Debug)]
+pub struct Storage {
+    /// The store's thread.
+    pub keeper: KeeperHandle,
+    /// By shard.
+    pub shares: Vec<Share>,
+    /// Where it is.
+    pub directory: PathBuf,
+    /// Sessions found.
+    pub sessions: usize,
+    /// Retained messages found.
+    pub retained: usize,
+    /// Queued messages found.
+    pub queued: usize,
+}
+
+/// Opens the store of `config`, if anything is to be kept, for shards that are woken by `wakes`.
+///
+/// # Errors
+/// When the data directory cannot be used or read.
+pub fn open(config: &Config, key: HashKey, wakes: Vec<Wake>) -> Result<Option<Storage>, StorageError> {
+    let sync_interval = match config.store.durability {
+        Durability::Memory => return Ok(None),
+        Durability::Sync => None,
+        Durability::Batched => Some(config.store.sync_interval),
+    };
+    let directory = data_directory(config);
+    let store = DiskStore::open(&directory)?;
+    let recovered = recover(&store).map_err(|error| StorageError::Read { directory: directory.clone(), error })?;
+    let shards = wakes.len();
+    let joiner = Joiner::new(shards as u16, recovered.commit_number, recovered.bodies, recovered.ended);
+    let wakes = wakes.into_iter().map(|wake| Box::new(move || wake.wake()) as Box<dyn Fn() + Send>).collect();
+    let (keeper, ports) =
+        Keeper::start(Box::new(store), joiner, sync_interval, wakes).map_err(StorageError::Thread)?;
+    let share = |port| Share {
+        port,
+        last_number: recovered.last_number,
+        sessions: Vec::new(),
+        retained: Vec::new(),
+    };
+    let mut shares: Vec<Share> = ports.into_iter().map(share).collect();
+    let (sessions, retained) = (recovered.sessions.len(), recovered.retained.len());
+    let queued = recovered.sessions.iter().map(|session| session.entries.len()).sum();
+    for session in recovered.sessions {
+        let at_home = home(key.client_id(&session.record.client_id), shards);
+        if let Some(share) = shares.get_mut(at_home) {
+            share.sessions.push(session);
+        }
+    }
+    for message in recovered.retained {
+        let at_home = home(key.topic(message.topic()).whole, shards);
+        if let Some(share) = shares.get_mut(at_home) {
+            share.retained.push(message);
+        }
+    }
+    Ok(Some(Storage { keeper, shares, directory, sessions, retained, queued }))
+}
+
+/// Where things are kept.
+fn data_directory(config: &Config) -> PathBuf {
+    if !config.store.data_dir.is_empty() {
+        return PathBuf::from(&config.store.data_dir);
+    }
+    // systemd may name several, separated by colons.
+    let named = std::env::var("STATE_DIRECTORY").unwrap_or_default();
+    match named.split(':').next() {
+        Some(first) if !first.is_empty() => PathBuf::from(first),
+        _ => PathBuf::from("ringmq-data"),
+    }
+}

@@ -1,0 +1,333 @@
+//! What a shard asks the store for, and who waits for it.
+//!
+//! Owns: the shard's journal, and the waits for its batches.
+//! Always: whoever is told that something is done is told after the store has it: CONNACK that makes or ends a durable
+//! session, SUBACK, UNSUBACK, PUBACK, PUBREC, PUBREL, PUBCOMP, and other shards that wait to report. What the client's
+//! acknowledgements let go of is told lazily: losing that costs a duplicate that the client knows.
+//! Never: durable state of a session whose client asked for none.
+
+use std::{collections::VecDeque, rc::Rc};
+
+use crate::{
+    message::{ApplicationMessage, SubscriptionIdentifiers},
+    mqtt::{QoS, ReasonCode, TopicFilter},
+    plant::{Bug, planted},
+    runtime::ConnectionId,
+    session::{Delivery, Kept, Session, Settled},
+    shard::{
+        Shard, SubscriptionBits, clients::Order, connections::Flags, exchange::MeshMessage, ledger::AnswerReference,
+        timers::Timer,
+    },
+    store::{Entry, Group, Journal, Operation, RecoveredSession, SessionRecord, Stored, SubscriptionRecord},
+    time::Moment,
+};
+
+/// Who waits for a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiter {
+    /// An acknowledgement.
+    Answer(AnswerReference),
+    /// A connection whose CONNACK is held back.
+    Connection(ConnectionId),
+    /// A session, with its generation, whose next QoS 2 message may leave.
+    Session(u32, u32),
+    /// A report to another shard: the rank and the count.
+    Report(u16, u8, u64),
+}
+
+/// The journal of a shard and the waits for it.
+#[derive(Debug)]
+pub struct Durable {
+    /// What is asked for.
+    pub journal: Journal,
+    /// In order of batches.
+    waits: VecDeque<(u64, Waiter)>,
+    /// What had been asked for when the packet under way began.
+    mark: u64,
+    /// The group that the publication under way belongs to, once another shard takes part in it.
+    pub group: Option<OpenGroup>,
+}
+
+/// A group that is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenGroup {
+    /// Its name.
+    pub group: Group,
+    /// Parts that other shards have been asked for.
+    pub others: u16,
+}
+
+impl Durable {
+    /// Nothing asked for yet.
+    #[must_use]
+    pub fn new(journal: Journal) -> Self {
+        Self { journal, waits: VecDeque::new(), mark: 0, group: None }
+    }
+
+    /// A packet, or whatever else is answered, begins.
+    pub fn begin(&mut self) {
+        self.mark = self.journal.awaited();
+    }
+
+    /// Whether what has begun has asked for something that its answer waits for.
+    #[must_use]
+    pub fn has_asked(&self) -> bool {
+        self.journal.awaited() > self.mark && !planted(Bug::AckBeforeDurable)
+    }
+
+    /// Makes `waiter` wait for everything that has been asked for.
+    pub fn wait(&mut self, waiter: Waiter) {
+        self.wait_for(self.journal.last_batch(), waiter);
+    }
+
+    /// Makes `waiter` wait for a batch.
+    pub fn wait_for(&mut self, batch: u64, waiter: Waiter) {
+        if self.waits.back() != Some(&(batch, waiter)) {
+            self.waits.push_back((batch, waiter));
+        }
+    }
+
+    /// Whether everything that was asked for is durable.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.journal.last_batch() <= self.journal.durable()
+    }
+
+    /// The next who waits no longer.
+    fn poll(&mut self) -> Option<Waiter> {
+        let durable = self.journal.durable();
+        self.waits.pop_front_if(|(batch, _)| *batch <= durable).map(|(_, waiter)| waiter)
+    }
+
+    /// Asks for a delivery to be queued, when its session is durable.
+    pub fn queue(
+        &mut self,
+        kept: Option<&Kept>,
+        sequence: u64,
+        message: &Rc<ApplicationMessage>,
+        order: Order<'_>,
+    ) -> Option<Stored> {
+        let kept = kept.filter(|_| order.qos != QoS::AtMostOnce)?;
+        let entry = Entry {
+            session: kept.number,
+            sequence,
+            qos: order.qos,
+            retain: order.retain,
+            identifiers: SubscriptionIdentifiers::of(order.identifiers),
+        };
+        Some(self.journal.queue(message, entry))
+    }
+
+    /// A delivery is done with.
+    pub fn end_queued(&mut self, number: Option<u64>, settled: Option<Settled>) {
+        if let (Some(session), Some(Settled { sequence, number })) = (number, settled) {
+            self.journal.ask_lazily(Operation::QueueEnd { session, sequence, number });
+        }
+    }
+}
+
+impl Shard {
+    /// The store says how far it is. What waited for that goes on.
+    pub fn handle_store(&mut self, durable: u64, has_failed: bool, now: Moment) {
+        if has_failed && !self.clients.durable.journal.has_failed() {
+            self.clients.durable.journal.set_failed();
+            self.give_up_on_store();
+        }
+        if durable <= self.clients.durable.journal.durable() {
+            return;
+        }
+        self.clients.durable.journal.set_durable(durable);
+        while let Some(waiter) = self.clients.durable.poll() {
+            match waiter {
+                Waiter::Answer(answer) => self.settled.push(answer),
+                Waiter::Connection(id) => self.release_connection(id, now),
+                Waiter::Session(session, generation) => {
+                    if self.clients.session_mut(session, generation).is_some() {
+                        self.clients.pump(session, now);
+                    }
+                }
+                Waiter::Report(shard, rank, count) => {
+                    self.effects.send(shard, MeshMessage::Handled { rank, count });
+                }
+            }
+        }
+    }
+
+    /// What the turn asked the store for.
+    pub fn take_batch(&mut self) -> Option<crate::store::Batch> {
+        self.clients.durable.journal.take_batch()
+    }
+
+    /// Nothing that waits for the store will be true: nobody may be told so.
+    fn give_up_on_store(&mut self) {
+        for (_, waiter) in std::mem::take(&mut self.clients.durable.waits) {
+            match waiter {
+                Waiter::Answer(AnswerReference { connection, .. }) | Waiter::Connection(connection) => {
+                    self.clients.condemned.push((connection, ReasonCode::UnspecifiedError));
+                }
+                // Messages of QoS 2 stay, and publishers elsewhere are not acknowledged.
+                Waiter::Session(..) | Waiter::Report(..) => {}
+            }
+        }
+    }
+
+    /// CONNACK may leave.
+    fn release_connection(&mut self, id: ConnectionId, now: Moment) {
+        let Some(connection) = self.clients.connections.open_mut(id) else { return };
+        connection.flags.set(Flags::HELD, false);
+        let session = connection.session;
+        self.clients.connections.out(id.slot);
+        // Messages of QoS 2 that were queued while the client was away are durable now as well.
+        self.clients.pump(session, now);
+    }
+
+    /// A session has been connected to, or made: the store hears of it. `is_new`: it was made for this connection.
+    pub(super) fn keep_session(&mut self, session: u32, is_new: bool) {
+        if !self.clients.durable.journal.is_on() {
+            return;
+        }
+        let super::Clients { sessions, durable, .. } = &mut self.clients;
+        let Some(session) = sessions.at_mut(session) else { return };
+        if session.expiry_interval_s == 0 {
+            // It goes with this connection, whatever it was before.
+            if let Some(kept) = session.kept.take() {
+                durable.journal.ask(Operation::SessionEnd(kept.number));
+            }
+            return;
+        }
+        let kept = session.kept.get_or_insert_with(|| {
+            Box::new(Kept { number: durable.journal.take_number(), next_sequence: 0 })
+        });
+        let number = kept.number;
+        let record = Operation::Session(number, record_of(session, None));
+        if is_new {
+            durable.journal.ask(record);
+        } else {
+            durable.journal.ask_lazily(record);
+        }
+        match &session.will {
+            Some(will) => durable.journal.ask(Operation::Will(number, will.clone())),
+            None if !is_new => durable.journal.ask_lazily(Operation::WillEnd(number)),
+            None => {}
+        }
+    }
+
+    /// A durable session's client has gone.
+    pub(super) fn keep_absence(&mut self, session: u32, now: Moment) {
+        let super::Clients { sessions, durable, .. } = &mut self.clients;
+        let Some(session) = sessions.at(session) else { return };
+        if let Some(number) = session.number() {
+            durable.journal.ask_lazily(Operation::Session(number, record_of(session, Some(now))));
+        }
+    }
+
+    /// A durable session has no Will any more.
+    pub(super) fn keep_no_will(&mut self, session: u32) {
+        let super::Clients { sessions, durable, .. } = &mut self.clients;
+        if let Some(number) = sessions.at(session).and_then(Session::number) {
+            durable.journal.ask_lazily(Operation::WillEnd(number));
+        }
+    }
+
+    /// A durable session has subscribed.
+    pub(super) fn keep_subscription(&mut self, session: u32, filter: &str, options: SubscriptionBits, identifier: u32) {
+        let super::Clients { sessions, durable, .. } = &mut self.clients;
+        if let Some(number) = sessions.at(session).and_then(Session::number) {
+            let record = SubscriptionRecord { options: options.0, identifier };
+            durable.journal.ask(Operation::Subscription(number, filter.into(), record));
+        }
+    }
+
+    /// A durable session has unsubscribed.
+    pub(super) fn keep_unsubscription(&mut self, session: u32, filter: &str) {
+        let super::Clients { sessions, durable, .. } = &mut self.clients;
+        if let Some(number) = sessions.at(session).and_then(Session::number) {
+            durable.journal.ask(Operation::SubscriptionEnd(number, filter.into()));
+        }
+    }
+
+    /// Takes over what the store held of a session whose client is at home here, before anything is served.
+    pub fn restore_session(&mut self, recovered: RecoveredSession, now: Moment) {
+        let RecoveredSession { number, record, subscriptions, entries, received, will } = recovered;
+        let index = self.clients.create(&record.client_id);
+        self.shared.sessions.add(1);
+        let inflight_max = usize::from(self.config.mqtt.inflight_max);
+        if let Some(session) = self.clients.sessions.at_mut(index) {
+            // Its connection ended with the broker, when not before.
+            session.offline_since =
+                record.offline_since_us.map_or(now, |micros| Moment::from_micros(micros).min(now));
+            session.expiry_interval_s = record.expiry_interval_s;
+            let next_sequence = if record.offline_since_us.is_some() { record.sent_below } else { 0 };
+            session.kept = Some(Box::new(Kept { number, next_sequence }));
+            for identifier in received {
+                if let Some(identifier) = crate::mqtt::PacketIdentifier::new(identifier) {
+                    session.received.get_or_insert_default().insert(identifier);
+                }
+            }
+            session.will = will.map(Box::new);
+            for (place, entry) in entries.into_iter().enumerate() {
+                let outbox = session.outbox_mut();
+                let Some(message) = entry.message else {
+                    outbox.restore_released(entry.sequence, entry.number);
+                    continue;
+                };
+                // While the client was connected it may have been sent whatever its window had room for.
+                let was_sent = match record.offline_since_us {
+                    Some(_) => entry.sequence < record.sent_below,
+                    None => place < inflight_max,
+                };
+                let delivery = Delivery {
+                    message: Rc::new(message),
+                    qos: entry.qos,
+                    retain: entry.retain,
+                    subscription_identifiers: entry.identifiers,
+                    share: None,
+                    stored: Some(Stored { number: entry.number, batch: 0 }),
+                };
+                outbox.restore(entry.sequence, delivery, was_sent);
+            }
+        }
+        for (filter, subscription) in subscriptions {
+            self.restore_subscription(index, &filter, subscription);
+        }
+        let expiry_interval_s = record.expiry_interval_s;
+        if expiry_interval_s != u32::MAX {
+            self.timers.set(now, Timer::SessionExpiry { session: index });
+        }
+        self.timers.set(now, Timer::WillDelay { session: index });
+    }
+
+    fn restore_subscription(&mut self, session: u32, filter: &str, record: SubscriptionRecord) {
+        let Ok(filter) = TopicFilter::parse(filter) else { return };
+        let options = SubscriptionBits(record.options);
+        if let Some(shared) = filter.shared() {
+            let retain_as_published = options.retain_as_published();
+            self.join_group(session, &filter, &shared, options.qos(), record.identifier, retain_as_published);
+            return;
+        }
+        self.insert_subscription(session, &filter, options, record.identifier);
+    }
+
+    /// Takes over a retained message whose topic is at home here, before anything is served.
+    pub fn restore_retained(&mut self, mut message: ApplicationMessage, now: Moment) {
+        if message.envelope.has_expired(now) {
+            self.clients.durable.journal.ask_lazily(Operation::RetainedEnd(message.topic().into()));
+            return;
+        }
+        message.envelope.topic_hash = self.shared.key.topic(message.topic()).whole;
+        self.last_stamp = self.last_stamp.max(message.envelope.stamp);
+        if self.put_retained(message, now).is_err() {
+            tracing::warn!("a retained message of the store is beyond the limits of today and is not served");
+        }
+    }
+}
+
+fn record_of(session: &Session, offline_since: Option<Moment>) -> SessionRecord {
+    let next_sequence = session.kept.as_ref().map_or(0, |kept| kept.next_sequence);
+    SessionRecord {
+        client_id: session.client_id.clone(),
+        expiry_interval_s: session.expiry_interval_s,
+        offline_since_us: offline_since.map(Moment::micros),
+        sent_below: session.outbox.as_ref().map_or(next_sequence, |outbox| outbox.sent_below()),
+    }
+}
