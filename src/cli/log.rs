@@ -12,7 +12,12 @@ use std::{
     time::Duration,
 };
 
-use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt::MakeWriter,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use super::is_coloured;
 use crate::config::{LogFormat, LogLevel, LogSettings};
@@ -44,6 +49,9 @@ pub fn init(settings: &LogSettings) -> Result<LogGuard, LogError> {
         .spawn(move || writer.write_forever(&mut io::stderr()))
         .map_err(LogError::Thread)?;
     let level = level_filter(settings.level);
+    // What the store's libraries say of their ordinary doings is for those who debug.
+    let theirs = if level >= LevelFilter::DEBUG { level } else { level.min(LevelFilter::WARN) };
+    let targets = Targets::new().with_default(level).with_target("fjall", theirs).with_target("lsm_tree", theirs);
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         // Whoever reads for trouble wants to know the module; whoever operates the broker doesn't.
@@ -51,8 +59,8 @@ pub fn init(settings: &LogSettings) -> Result<LogGuard, LogError> {
         .with_ansi(is_coloured(&io::stderr()))
         .with_writer(Lines(Arc::clone(&queue)));
     match settings.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).try_init(),
+        LogFormat::Text => builder.finish().with(targets).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).finish().with(targets).try_init(),
     }
     .map_err(|_| LogError::Twice)?;
     Ok(LogGuard(queue))

@@ -28,14 +28,17 @@ mod units;
 mod violation;
 
 pub use choice::{
-    AllowAnonymous, Durability, LogFormat, LogLevel, Protocol, QueueFull, ShareStrategy, SlowSubscriber, UnknownWord, Words,
+    AllowAnonymous, Durability, LogFormat, LogLevel, Protocol, QueueFull, ShareStrategy, SlowSubscriber, UnknownWord,
+    Words,
 };
 pub use listener::Listener;
 pub use load::{Flag, SourceFile, Sources};
 pub use place::{Origin, Place};
 pub use reference::reference;
 pub use report::{ConfigError, ConfigErrors};
-pub use settings::{AuthSettings, LogSettings, MqttLimits, NodeSettings, RuntimeLimits, ShareSettings, StoreSettings, SysSettings};
+pub use settings::{
+    AuthSettings, LogSettings, MqttLimits, NodeSettings, RuntimeLimits, ShareSettings, StoreSettings, SysSettings,
+};
 pub use units::{UNLIMITED, whole_seconds};
 pub use violation::{KeyHint, Quantity, SectionHint, Violation};
 

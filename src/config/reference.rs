@@ -6,7 +6,9 @@ use super::{
     Config,
     listener::Listener,
     schema::{Key, Section},
-    settings::{AuthSettings, LogSettings, MqttLimits, NodeSettings, RuntimeLimits, ShareSettings, StoreSettings, SysSettings},
+    settings::{
+        AuthSettings, LogSettings, MqttLimits, NodeSettings, RuntimeLimits, ShareSettings, StoreSettings, SysSettings,
+    },
 };
 
 /// The file `ringmq.toml` in the repository's root. Loading it gives [`Config::default`].

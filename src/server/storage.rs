@@ -81,14 +81,8 @@ pub fn open(config: &Config, key: HashKey, wakes: Vec<Wake>) -> Result<Option<St
     let shards = wakes.len();
     let joiner = Joiner::new(shards as u16, recovered.commit_number, recovered.bodies, recovered.ended);
     let wakes = wakes.into_iter().map(|wake| Box::new(move || wake.wake()) as Box<dyn Fn() + Send>).collect();
-    let (keeper, ports) =
-        Keeper::start(Box::new(store), joiner, sync_interval, wakes).map_err(StorageError::Thread)?;
-    let share = |port| Share {
-        port,
-        last_number: recovered.last_number,
-        sessions: Vec::new(),
-        retained: Vec::new(),
-    };
+    let (keeper, ports) = Keeper::start(Box::new(store), joiner, sync_interval, wakes).map_err(StorageError::Thread)?;
+    let share = |port| Share { port, last_number: recovered.last_number, sessions: Vec::new(), retained: Vec::new() };
     let mut shares: Vec<Share> = ports.into_iter().map(share).collect();
     let (sessions, retained) = (recovered.sessions.len(), recovered.retained.len());
     let queued = recovered.sessions.iter().map(|session| session.entries.len()).sum();

@@ -15,8 +15,8 @@ use crate::{
     runtime::ConnectionId,
     session::{Delivery, Kept, Session, Settled},
     shard::{
-        Shard, SubscriptionBits, clients::Order, connections::Flags, exchange::MeshMessage, ledger::AnswerReference,
-        timers::Timer,
+        ConnectionEffect, Ending, Shard, SubscriptionBits, clients::Order, connections::Flags, exchange::MeshMessage,
+        ledger::AnswerReference, timers::Timer,
     },
     store::{Entry, Group, Journal, Operation, RecoveredSession, SessionRecord, Stored, SubscriptionRecord},
     time::Moment,
@@ -42,6 +42,8 @@ pub struct Durable {
     pub journal: Journal,
     /// In order of batches.
     waits: VecDeque<(u64, Waiter)>,
+    /// Connections that have ended before their CONNACK was true: they are closed when they have heard it.
+    closings: VecDeque<(u64, ConnectionEffect)>,
     /// What had been asked for when the packet under way began.
     mark: u64,
     /// The group that the publication under way belongs to, once another shard takes part in it.
@@ -61,7 +63,7 @@ impl Durable {
     /// Nothing asked for yet.
     #[must_use]
     pub fn new(journal: Journal) -> Self {
-        Self { journal, waits: VecDeque::new(), mark: 0, group: None }
+        Self { journal, waits: VecDeque::new(), closings: VecDeque::new(), mark: 0, group: None }
     }
 
     /// A packet, or whatever else is answered, begins.
@@ -78,6 +80,11 @@ impl Durable {
     /// Makes `waiter` wait for everything that has been asked for.
     pub fn wait(&mut self, waiter: Waiter) {
         self.wait_for(self.journal.last_batch(), waiter);
+    }
+
+    /// Closes a connection when everything that has been asked for is durable.
+    pub fn hold(&mut self, close: ConnectionEffect) {
+        self.closings.push_back((self.journal.last_batch(), close));
     }
 
     /// Makes `waiter` wait for a batch.
@@ -137,6 +144,10 @@ impl Shard {
             return;
         }
         self.clients.durable.journal.set_durable(durable);
+        let closings = &mut self.clients.durable.closings;
+        while let Some((_, close)) = closings.pop_front_if(|(batch, _)| *batch <= durable) {
+            self.effects.connections.push(close);
+        }
         while let Some(waiter) = self.clients.durable.poll() {
             match waiter {
                 Waiter::Answer(answer) => self.settled.push(answer),
@@ -160,6 +171,11 @@ impl Shard {
 
     /// Nothing that waits for the store will be true: nobody may be told so.
     fn give_up_on_store(&mut self) {
+        for (_, close) in std::mem::take(&mut self.clients.durable.closings) {
+            if let ConnectionEffect::Close(id, _, _) = close {
+                self.effects.connections.push(ConnectionEffect::Close(id, None, Ending::Reset));
+            }
+        }
         for (_, waiter) in std::mem::take(&mut self.clients.durable.waits) {
             match waiter {
                 Waiter::Answer(AnswerReference { connection, .. }) | Waiter::Connection(connection) => {
@@ -195,9 +211,9 @@ impl Shard {
             }
             return;
         }
-        let kept = session.kept.get_or_insert_with(|| {
-            Box::new(Kept { number: durable.journal.take_number(), next_sequence: 0 })
-        });
+        let kept = session
+            .kept
+            .get_or_insert_with(|| Box::new(Kept { number: durable.journal.take_number(), next_sequence: 0 }));
         let number = kept.number;
         let record = Operation::Session(number, record_of(session, None));
         if is_new {
@@ -254,8 +270,7 @@ impl Shard {
         let inflight_max = usize::from(self.config.mqtt.inflight_max);
         if let Some(session) = self.clients.sessions.at_mut(index) {
             // Its connection ended with the broker, when not before.
-            session.offline_since =
-                record.offline_since_us.map_or(now, |micros| Moment::from_micros(micros).min(now));
+            session.offline_since = record.offline_since_us.map_or(now, |micros| Moment::from_micros(micros).min(now));
             session.expiry_interval_s = record.expiry_interval_s;
             let next_sequence = if record.offline_since_us.is_some() { record.sent_below } else { 0 };
             session.kept = Some(Box::new(Kept { number, next_sequence }));

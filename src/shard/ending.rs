@@ -123,18 +123,19 @@ impl Shard {
         if connection.flags.any(Flags::TAKES_ALIASES) {
             self.clients.sent_aliases.remove(&id.slot);
         }
-        let mut last = connection.out.take();
-        if connection.flags.any(Flags::HELD) {
-            // Its CONNACK is not true yet, so it never hears it.
-            last.take().into_iter().for_each(|last| self.clients.connections.recycle(last));
-        }
+        let last = connection.out.take();
         if gone.closed {
             if let Some(last) = last {
                 self.clients.connections.recycle(last);
             }
         } else {
             // [v5 MQTT-3.14.4-1] [v5 MQTT-3.14.4-2] These are the last bytes.
-            self.effects.connections.push(ConnectionEffect::Close(id, last, gone.ending));
+            let close = ConnectionEffect::Close(id, last, gone.ending);
+            if connection.flags.any(Flags::HELD) {
+                self.clients.durable.hold(close);
+            } else {
+                self.effects.connections.push(close);
+            }
         }
         let session = connection.session;
         self.publish_disconnected(&connection, gone.reason, now);

@@ -191,6 +191,8 @@ pub struct ShareDelivery {
     /// One of those that refused only because its client had just gone: its session queues the message when nobody
     /// else takes it.
     pub asleep: Option<Member>,
+    /// The group of the home that the delivery is committed with.
+    pub taken: Taken,
     /// The message.
     pub message: ApplicationMessage,
 }

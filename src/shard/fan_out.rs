@@ -16,8 +16,14 @@ use crate::{
     routing::Matches,
     runtime::ConnectionId,
     shard::{
-        RANK_DELIVERY, Shard, Subscription, SubscriptionBits, clients::Order, connections::Flags, durable::{OpenGroup, Waiter}, exchange::Taken,
-        frames::Frames, input::WORK_PER_DELIVERY, ledger::AnswerReference,
+        RANK_DELIVERY, Shard, Subscription, SubscriptionBits,
+        clients::Order,
+        connections::Flags,
+        durable::{OpenGroup, Waiter},
+        exchange::Taken,
+        frames::Frames,
+        input::WORK_PER_DELIVERY,
+        ledger::AnswerReference,
     },
     time::Moment,
 };

@@ -51,7 +51,6 @@ use crate::{
     routing::{FilterTable, InterestCounts, RetainedStore, ShareGroups, Subscriber},
     runtime::ConnectionId,
     session::Will,
-    store::Journal,
     shard::{
         durable::{Durable, Waiter},
         fan_out::{FanOut, FanOutJob},
@@ -60,6 +59,7 @@ use crate::{
         retained::RetainedTalk,
         share::Memberships,
     },
+    store::Journal,
     sync::Arc,
     time::Moment,
     transport::OutBuffer,
@@ -330,8 +330,8 @@ impl Shard {
                 }
             }
             MeshMessage::RetainedQuestion(question) => self.handle_retained_question(*question),
-            MeshMessage::SharePublish(_, message) => {
-                self.share_publish(&Publication::of(&Rc::new(message)), now);
+            MeshMessage::SharePublish(report, message) => {
+                self.share_publish(&Publication::of(&Rc::new(message)), report, now);
             }
             MeshMessage::ShareJoin(join) => self.handle_share_join(&join),
             MeshMessage::ShareLeave(leave) => self.handle_share_leave(&leave),

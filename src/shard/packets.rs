@@ -11,9 +11,7 @@ use crate::{
     },
     runtime::ConnectionId,
     session::{Acknowledged, Answer, Settled},
-    shard::{
-        Connection, Shard, connections::Flags, durable::Waiter, ending::Gone, ledger::AnswerReference,
-    },
+    shard::{Connection, Shard, connections::Flags, durable::Waiter, ending::Gone, ledger::AnswerReference},
     store::Operation,
     time::Moment,
 };

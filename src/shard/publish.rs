@@ -345,7 +345,7 @@ impl Shard {
         let mask = self.shared.share_interest.probe(hash, prefixes);
         for shard in shards_of(mask, self.shards) {
             if shard == self.index {
-                routed.matched |= self.share_publish(publication, now);
+                routed.matched |= self.share_publish(publication, report, now);
                 continue;
             }
             routed.matched = true;
@@ -398,7 +398,7 @@ impl Shard {
     }
 
     /// How a part of the publication travels: with its group, when it has one.
-    fn together(&mut self, report: Taken) -> Taken {
+    pub(super) fn together(&mut self, report: Taken) -> Taken {
         match &mut self.clients.durable.group {
             Some(open) if report == Taken::Report => {
                 open.others += 1;

@@ -271,11 +271,11 @@ impl Shard {
     }
 
     /// At home: each group that wants it gets it once. Returns whether any does.
-    pub(super) fn share_publish(&mut self, publication: &Publication<'_>, now: Moment) -> bool {
+    pub(super) fn share_publish(&mut self, publication: &Publication<'_>, report: Taken, now: Moment) -> bool {
         let mut found: SmallVec<[GroupIdentifier; 8]> = SmallVec::new();
         self.groups.matches(publication.topic, publication.envelope.topic_hash, &mut found);
         for &group in &found {
-            self.offer(group, publication, Vec::new(), None, now);
+            self.offer(group, publication, report, Vec::new(), None, now);
         }
         !found.is_empty()
     }
@@ -286,6 +286,7 @@ impl Shard {
         &mut self,
         group: GroupIdentifier,
         publication: &Publication<'_>,
+        report: Taken,
         refused: Vec<u64>,
         mut asleep: Option<Member>,
         now: Moment,
@@ -300,7 +301,8 @@ impl Shard {
             return;
         }
         let message = ApplicationMessage::clone(publication.share());
-        let delivery = ShareDelivery { home: self.index, group, member, refused, asleep, message };
+        let taken = if is_here { Taken::Ignore } else { self.part_elsewhere(report) };
+        let delivery = ShareDelivery { home: self.index, group, member, refused, asleep, taken, message };
         if is_here {
             self.refuse_share_delivery(delivery);
         } else {
@@ -312,9 +314,32 @@ impl Shard {
     pub(super) fn handle_share_delivery(&mut self, delivery: ShareDelivery, now: Moment) {
         let origin = ShareOrigin { group: delivery.group, home: delivery.home };
         let message = Rc::new(delivery.message.clone());
-        if !self.deliver_to_member(&delivery.member, origin, &Publication::of(&message), now) {
-            self.refuse_share_delivery(delivery);
+        let group = delivery.taken.group(delivery.home).filter(|_| self.clients.durable.journal.is_on());
+        if let Some(group) = group {
+            self.clients.durable.journal.begin_part(group);
         }
+        let is_delivered = self.deliver_to_member(&delivery.member, origin, &Publication::of(&message), now);
+        if group.is_some() {
+            self.clients.durable.journal.end_part(true, 0);
+        }
+        if !is_delivered {
+            self.refuse_share_delivery(ShareDelivery { taken: Taken::Ignore, ..delivery });
+        }
+    }
+
+    /// What a member's shard does for a publication is committed before whoever waits for it hears that it was taken.
+    fn part_elsewhere(&mut self, report: Taken) -> Taken {
+        if !report.is_awaited() || !self.clients.durable.journal.is_on() {
+            return Taken::Ignore;
+        }
+        if self.clients.durable.group.is_some() {
+            return self.together(report);
+        }
+        let journal = &mut self.clients.durable.journal;
+        let group = journal.new_group();
+        journal.begin_part(group);
+        journal.end_part(true, 1);
+        Taken::Together(group.number)
     }
 
     /// At the member's home: returns whether the message is done with.
@@ -422,7 +447,8 @@ impl Shard {
             }
             let Some(unserved) = self.memberships.retries.pop_front() else { return };
             let message = Rc::new(unserved.message);
-            self.offer(unserved.group, &Publication::of(&message), unserved.refused, unserved.asleep, now);
+            let publication = Publication::of(&message);
+            self.offer(unserved.group, &publication, Taken::Ignore, unserved.refused, unserved.asleep, now);
         }
     }
 }

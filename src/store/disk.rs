@@ -136,8 +136,10 @@ impl DiskStore {
     }
 
     fn open_database(directory: &Path, data: &Path, lock: File) -> Result<Self, OpenError> {
-        let failed =
-            |error: fjall::Error| OpenError::Damaged { path: data.to_owned(), what: format!("cannot be opened: {error}") };
+        let failed = |error: fjall::Error| OpenError::Damaged {
+            path: data.to_owned(),
+            what: format!("cannot be opened: {error}"),
+        };
         let watermark = Watermark::open(&directory.join("watermark"))?;
         let database = Database::builder(data)
             .cache_size(CACHE_BYTES)

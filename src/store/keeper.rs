@@ -106,11 +106,7 @@ impl Keeper {
             has_failed: AtomicBool::new(false),
         });
         let (sender, batches) = channel();
-        let ports = (0..wake.len()).map(|shard| KeeperPort {
-            shard,
-            batches: sender.clone(),
-            said: Arc::clone(&said),
-        });
+        let ports = (0..wake.len()).map(|shard| KeeperPort { shard, batches: sender.clone(), said: Arc::clone(&said) });
         let ports = ports.collect();
         let keeper = Self {
             store,

@@ -67,7 +67,8 @@ impl Server {
         }
         // What is kept makes no difference to what is said: one broker of each pair keeps everything.
         if shards > 1 {
-            let directory = format!("conformance-{}-{}", std::process::id(), NEXT_DIRECTORY.fetch_add(1, Ordering::Relaxed));
+            let directory =
+                format!("conformance-{}-{}", std::process::id(), NEXT_DIRECTORY.fetch_add(1, Ordering::Relaxed));
             command.args(["--durability", "sync", "--data-dir", &directory]);
         } else {
             command.args(["--durability", "memory"]);

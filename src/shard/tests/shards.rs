@@ -4,7 +4,10 @@ use super::kit::{Broker, V5, V311, publish};
 use crate::{
     message::Stamp,
     mqtt::{Publish, TopicFilter},
-    shard::{RANK_DELIVERY, RANK_HOME, exchange::{MeshMessage, Taken}},
+    shard::{
+        RANK_DELIVERY, RANK_HOME,
+        exchange::{MeshMessage, Taken},
+    },
     time::Moment,
 };
 
