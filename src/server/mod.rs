@@ -17,7 +17,7 @@ use std::{
 };
 
 pub use driver::{Driver, Rest, Time};
-pub use storage::StorageError;
+pub use storage::{Share, StorageError};
 
 use crate::{
     config::Config,
@@ -34,7 +34,7 @@ use crate::{
         uring::UringError,
     },
     shard::{ListenerFacts, MeshMessage, RANKS, Shard, Shared, mesh_capacities},
-    store::{Journal, KeeperPort},
+    store::KeeperPort,
     sync::Arc,
 };
 
@@ -149,7 +149,7 @@ struct ShardSeed {
     sockets: Vec<Socket>,
     facts: Vec<ListenerFacts>,
     /// What it takes over, when anything is kept.
-    share: Option<storage::Share>,
+    share: Option<(Share, KeeperPort)>,
     /// Where shards meet before the first of them serves anyone.
     restored: StdArc<Barrier>,
 }
@@ -171,7 +171,10 @@ async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), S
     let config = Rc::new(Config::clone(&config));
     let wires_parameters = wires_parameters(&config);
     let mut shard = Shard::new(index as u16, config, Arc::clone(&shared), facts, clock.now());
-    let store = share.map(|share| restore(&mut shard, share, clock));
+    let store = share.map(|(share, port)| {
+        share.restore(&mut shard, clock.now());
+        port
+    });
     // Whatever failed here, the others must not wait for this shard.
     restored.wait();
     let mut wires = Wires::new(uring?, wires_parameters);
@@ -190,19 +193,6 @@ async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), S
     drain(&mut driver, grace);
     driver.submit();
     Ok(())
-}
-
-/// Gives a shard what was kept for it, and returns its way to the store.
-fn restore(shard: &mut Shard, share: storage::Share, clock: Clock) -> KeeperPort {
-    shard.set_journal(Journal::on(shard.index(), share.last_number));
-    let now = clock.now();
-    for session in share.sessions {
-        shard.restore_session(session, now);
-    }
-    for message in share.retained {
-        shard.restore_retained(message, now);
-    }
-    share.port
 }
 
 /// Says goodbye to every client, a few at a time, within the grace period.

@@ -11,7 +11,12 @@ use crate::{
     message::ApplicationMessage,
     routing::{HashKey, home},
     runtime::Wake,
-    store::{DiskStore, Joiner, Keeper, KeeperHandle, KeeperPort, OpenError, RecoveredSession, StoreError, recover},
+    shard::Shard,
+    store::{
+        DiskStore, Joiner, Journal, Keeper, KeeperHandle, KeeperPort, OpenError, Recovered, RecoveredSession,
+        StoreError, recover,
+    },
+    time::Moment,
 };
 
 /// Why there is no store.
@@ -38,14 +43,46 @@ pub enum StorageError {
 /// What one shard takes over.
 #[derive(Debug)]
 pub struct Share {
-    /// The way to the store.
-    pub port: KeeperPort,
     /// The largest number in use.
-    pub last_number: u64,
+    last_number: u64,
     /// Sessions whose clients are at home there.
-    pub sessions: Vec<RecoveredSession>,
+    sessions: Vec<RecoveredSession>,
     /// Retained messages whose topics are.
-    pub retained: Vec<ApplicationMessage>,
+    retained: Vec<ApplicationMessage>,
+}
+
+impl Share {
+    /// Gives everything to where it is at home among `shards` shards.
+    #[must_use]
+    pub fn of_each(recovered: Recovered, key: HashKey, shards: usize) -> Vec<Share> {
+        let last_number = recovered.last_number;
+        let mut shares: Vec<Share> =
+            (0..shards).map(|_| Share { last_number, sessions: Vec::new(), retained: Vec::new() }).collect();
+        for session in recovered.sessions {
+            let at_home = home(key.client_id(&session.record.client_id), shards);
+            if let Some(share) = shares.get_mut(at_home) {
+                share.sessions.push(session);
+            }
+        }
+        for message in recovered.retained {
+            let at_home = home(key.topic(message.topic()).whole, shards);
+            if let Some(share) = shares.get_mut(at_home) {
+                share.retained.push(message);
+            }
+        }
+        shares
+    }
+
+    /// Gives a shard, which has served nobody yet, what was kept for it.
+    pub fn restore(self, shard: &mut Shard, now: Moment) {
+        shard.set_journal(Journal::on(shard.index(), self.last_number));
+        for session in self.sessions {
+            shard.restore_session(session, now);
+        }
+        for message in self.retained {
+            shard.restore_retained(message, now);
+        }
+    }
 }
 
 /// The store and what it held, for each shard.
@@ -53,8 +90,8 @@ pub struct Share {
 pub struct Storage {
     /// The store's thread.
     pub keeper: KeeperHandle,
-    /// By shard.
-    pub shares: Vec<Share>,
+    /// What each shard takes over, and its way to the store.
+    pub shares: Vec<(Share, KeeperPort)>,
     /// Where it is.
     pub directory: PathBuf,
     /// Sessions found.
@@ -77,27 +114,16 @@ pub fn open(config: &Config, key: HashKey, wakes: Vec<Wake>) -> Result<Option<St
     };
     let directory = data_directory(config);
     let store = DiskStore::open(&directory)?;
-    let recovered = recover(&store).map_err(|error| StorageError::Read { directory: directory.clone(), error })?;
+    let mut recovered = recover(&store).map_err(|error| StorageError::Read { directory: directory.clone(), error })?;
     let shards = wakes.len();
-    let joiner = Joiner::new(shards as u16, recovered.commit_number, recovered.bodies, recovered.ended);
-    let wakes = wakes.into_iter().map(|wake| Box::new(move || wake.wake()) as Box<dyn Fn() + Send>).collect();
-    let (keeper, ports) = Keeper::start(Box::new(store), joiner, sync_interval, wakes).map_err(StorageError::Thread)?;
-    let share = |port| Share { port, last_number: recovered.last_number, sessions: Vec::new(), retained: Vec::new() };
-    let mut shares: Vec<Share> = ports.into_iter().map(share).collect();
     let (sessions, retained) = (recovered.sessions.len(), recovered.retained.len());
     let queued = recovered.sessions.iter().map(|session| session.entries.len()).sum();
-    for session in recovered.sessions {
-        let at_home = home(key.client_id(&session.record.client_id), shards);
-        if let Some(share) = shares.get_mut(at_home) {
-            share.sessions.push(session);
-        }
-    }
-    for message in recovered.retained {
-        let at_home = home(key.topic(message.topic()).whole, shards);
-        if let Some(share) = shares.get_mut(at_home) {
-            share.retained.push(message);
-        }
-    }
+    let (bodies, ended) = (std::mem::take(&mut recovered.bodies), std::mem::take(&mut recovered.ended));
+    let joiner = Joiner::new(shards as u16, recovered.commit_number, bodies, ended);
+    let wakes = wakes.into_iter().map(|wake| Box::new(move || wake.wake()) as Box<dyn Fn() + Send>).collect();
+    let (keeper, ports) =
+        Keeper::start(Box::new(store), joiner, sync_interval, wakes).map_err(StorageError::Thread)?;
+    let shares = Share::of_each(recovered, key, shards).into_iter().zip(ports).collect();
     Ok(Some(Storage { keeper, shares, directory, sessions, retained, queued }))
 }
 
