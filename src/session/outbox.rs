@@ -59,6 +59,8 @@ pub struct Settled {
     pub sequence: u64,
     /// The number of its message.
     pub number: u64,
+    /// Its message had arrived before, and the store has let go of it.
+    pub is_released: bool,
 }
 
 /// A delivery that waits behind the in-flight window.
@@ -245,7 +247,7 @@ impl Outbox {
         let queued = self.queue.pop_front()?;
         self.queued_bytes -= queued.delivery.message.charged_bytes() as u64;
         self.settled =
-            queued.delivery.stored.map(|stored| Settled { sequence: queued.sequence, number: stored.number });
+            queued.delivery.stored.map(|stored| Settled { sequence: queued.sequence, number: stored.number, is_released: false });
         Some(queued.delivery)
     }
 
@@ -313,7 +315,7 @@ impl Outbox {
                 let (number, counts) = (delivery.stored.map(|stored| stored.number), *counts);
                 *stage = Stage::Released { number, counts };
                 let sequence = self.in_flight[index].sequence;
-                self.settled = number.map(|number| Settled { sequence, number });
+                self.settled = number.map(|number| Settled { sequence, number, is_released: false });
                 Acknowledged::Release
             }
             Stage::Released { .. } if !refused => Acknowledged::Release,
@@ -435,7 +437,8 @@ impl Outbox {
     fn complete(&mut self, index: usize) {
         let entry = &mut self.in_flight[index];
         let stage = std::mem::replace(&mut entry.stage, Stage::Gone);
-        self.settled = stage.number().map(|number| Settled { sequence: entry.sequence, number });
+        let is_released = matches!(stage, Stage::Released { .. });
+        self.settled = stage.number().map(|number| Settled { sequence: entry.sequence, number, is_released });
         self.counted -= u32::from(stage.counts());
         self.gone += 1;
         while self.in_flight.pop_front_if(|entry| entry.stage.is_gone()).is_some() {

@@ -127,7 +127,8 @@ impl Durable {
 
     /// A delivery is done with.
     pub fn end_queued(&mut self, number: Option<u64>, settled: Option<Settled>) {
-        if let (Some(session), Some(Settled { sequence, number })) = (number, settled) {
+        if let (Some(session), Some(Settled { sequence, number, is_released })) = (number, settled) {
+            let number = (!is_released).then_some(number);
             self.journal.ask_lazily(Operation::QueueEnd { session, sequence, number });
         }
     }

@@ -152,7 +152,7 @@ impl Shard {
         };
         let number = session.number();
         let settled = session.outbox.as_mut().and_then(|outbox| outbox.take_settled());
-        if let (Some(session), Some(Settled { sequence, number })) = (number, settled) {
+        if let (Some(session), Some(Settled { sequence, number, .. })) = (number, settled) {
             self.clients.durable.journal.ask(Operation::QueueReleased { session, sequence, number });
         }
         if self.clients.durable.has_asked() {

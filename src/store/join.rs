@@ -180,8 +180,15 @@ impl Joiner {
                 }
             }
             Operation::QueueEnd { session, sequence, number } => {
-                writes.remove_single(Space::Queue, &record::queue_key(session, sequence));
-                release_body(writes, &mut self.bodies, number);
+                let key = record::queue_key(session, sequence);
+                match number {
+                    Some(number) => {
+                        writes.remove_single(Space::Queue, &key);
+                        release_body(writes, &mut self.bodies, number);
+                    }
+                    // It was written a second time when it arrived, and let go of its body then.
+                    None => writes.remove(Space::Queue, &key),
+                }
             }
             Operation::QueueReleased { session, sequence, number } => {
                 let key = record::queue_key(session, sequence);

@@ -72,8 +72,8 @@ pub enum Operation {
         session: u64,
         /// Its place.
         sequence: u64,
-        /// The number of the message.
-        number: u64,
+        /// The number of the message; none when it had arrived before.
+        number: Option<u64>,
     },
     /// A queued QoS 2 message has arrived: only its PUBREL is still to be answered.
     QueueReleased {
