@@ -216,7 +216,8 @@ impl Shard {
         let connection = self.clients.connections.open_mut(id)?;
         let is_kept = self.clients.durable.has_asked();
         if is_kept && self.clients.durable.journal.has_failed() {
-            // It will never be true, so it is never said.
+            // It will never be true, so it is never said, and nothing behind it is.
+            connection.inbound_mut().acknowledgements.push(answer, 1);
             self.clients.condemned.push((id, ReasonCode::UnspecifiedError));
             return None;
         }
