@@ -40,6 +40,8 @@ pub struct Message {
 pub struct Book {
     /// Steps since the start.
     pub now: u64,
+    /// When the broker died last.
+    pub crashed_at: Option<u64>,
     messages: Vec<Message>,
     counts: BTreeMap<usize, u32>,
     /// Who retains in a topic, with which QoS.
@@ -93,6 +95,11 @@ impl Book {
 
     pub fn message_mut(&mut self, number: Number) -> &mut Message {
         &mut self.messages[number.0 as usize]
+    }
+
+    /// Whether the broker has died since the message was first written: then what it had not said may be done again.
+    pub fn has_met_crash(&self, message: &Message) -> bool {
+        self.crashed_at.is_some_and(|crashed| message.written.is_some_and(|written| written <= crashed))
     }
 
     /// All messages with their names.

@@ -82,8 +82,8 @@ pub struct Client {
     next_identifier: u16,
     /// QoS 2 identifiers received and not released.
     received: BTreeSet<u16>,
-    /// Identifiers of messages that it has not acknowledged.
-    unacknowledged: BTreeMap<u16, Number>,
+    /// Identifiers of messages that it has not acknowledged, with the QoS that they came with.
+    unacknowledged: BTreeMap<u16, (Number, QoS)>,
     owed: VecDeque<(AckKind, u16)>,
     /// This identifier is never acknowledged while it is set.
     pub sits_on: Option<u16>,
@@ -337,6 +337,26 @@ impl Client {
         }
     }
 
+    /// The broker has died. `reads`: what it had sent has arrived.
+    pub fn lose_broker(&mut self, book: &mut Book, reads: bool) {
+        if let Some(mut link) = self.link.take() {
+            if reads && link.phase != Phase::Over {
+                self.read(&mut link, book);
+            }
+            link.phase = Phase::Over;
+            self.link = Some(link);
+        }
+        self.abandoned.clear();
+        // Of a message of QoS 1 a receiver keeps nothing from one connection to the next.
+        self.unacknowledged.retain(|_, (_, qos)| *qos == QoS::ExactlyOnce);
+        if self.profile.expiry_s == 0 {
+            self.lose_session();
+        }
+        // What nobody had acknowledged yet may be gone, also when it was seen.
+        self.latest.clear();
+        self.newest.clear();
+    }
+
     /// Reads, handles and writes, or not, as is its habit. Returns whether it did anything.
     pub fn step(&mut self, book: &mut Book, random: &mut Random, force: bool) -> bool {
         let mut did = self.step_abandoned();
@@ -534,8 +554,11 @@ impl Client {
         if let Some(identifier) = identifier {
             let kind = if publish.qos == QoS::AtLeastOnce { AckKind::PubAck } else { AckKind::PubRec };
             self.owed.push_back((kind, identifier));
-            let before = message.and_then(|message| self.unacknowledged.insert(identifier, message));
-            if before.is_some() && (!publish.dup || before != message) {
+            let held = |message| self.unacknowledged.insert(identifier, (message, publish.qos));
+            let before = message.and_then(held).map(|(message, _)| message);
+            // A broker that died does not know what it had sent.
+            let is_known = message.is_some_and(|message| book.has_met_crash(book.message(message)));
+            if before.is_some() && (!(publish.dup || is_known) || before != message) {
                 fail("identifiers are not reused", format!("{who} holds {identifier} of {before:?}, got {message:?}"));
             }
             if publish.qos == QoS::ExactlyOnce && !self.received.insert(identifier) {
@@ -588,7 +611,10 @@ impl Client {
         if is_repetition {
             let by_publisher = entry.qos == 1 && entry.is_repeated;
             let by_broker = publish.qos == QoS::AtLeastOnce && publish.dup;
-            if !by_publisher && !by_broker {
+            // Exactly once is promised to sessions that outlive a crash.
+            let is_promised = publish.qos == QoS::ExactlyOnce && self.profile.expiry_s > 0;
+            let by_crash = !is_promised && book.has_met_crash(entry);
+            if !by_publisher && !by_broker && !by_crash {
                 let oracle = if publish.qos == QoS::ExactlyOnce { "QoS 2 exactly once" } else { "no duplicates" };
                 fail(oracle, format!("{who} got {entry:?} {count} times"));
             }
@@ -691,6 +717,9 @@ impl Client {
 
     /// An identifier that nothing under way has.
     fn take_identifier(&mut self) -> u16 {
+        if self.profile.reuses_identifiers {
+            self.next_identifier = 0;
+        }
         loop {
             self.next_identifier = self.next_identifier % 65_535 + 1;
             let identifier = self.next_identifier;

@@ -16,6 +16,7 @@ mod profile;
 #[path = "../house/random.rs"]
 mod random;
 mod scenario;
+mod store;
 mod world;
 
 use std::{

@@ -31,6 +31,8 @@ pub struct Profile {
     pub contends: bool,
     /// The broker may refuse it, or send it away, for want of room.
     pub is_refused: bool,
+    /// Uses the lowest free PacketIdentifier, not the next one.
+    pub reuses_identifiers: bool,
 }
 
 /// A Will that a client leaves with each CONNECT.
@@ -59,6 +61,7 @@ impl Profile {
             under_way_max: 16,
             contends: false,
             is_refused: false,
+            reuses_identifiers: false,
         }
     }
 

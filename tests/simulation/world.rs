@@ -17,6 +17,7 @@ use ringmq::{
     },
     server::{Driver, Rest, Time},
     shard::{ListenerFacts, MeshMessage, Shard, Shared},
+    store::SharedMemory,
     time::Moment,
 };
 
@@ -25,6 +26,7 @@ use crate::{
     client::{Client, Profile},
     failure::fail,
     random::Random,
+    store::SimulatedStore,
 };
 
 /// What a world is made of.
@@ -44,6 +46,8 @@ pub struct Setup {
     pub jump_max: u64,
     /// How long the world waits, when nothing happens, for something to come by itself.
     pub patience: u64,
+    /// The store does something about once in so many steps; without, there is none.
+    pub store_pace: Option<usize>,
     pub config: Config,
 }
 
@@ -68,6 +72,7 @@ impl Setup {
             descriptors_max: None,
             jump_max: *random.pick(&[100, 5_000]),
             patience: 5_000,
+            store_pace: None,
             config,
         }
     }
@@ -97,6 +102,57 @@ struct Node {
     held: u8,
 }
 
+/// A running broker.
+struct Broker {
+    shared: Arc<Shared>,
+    listeners: Vec<Socket>,
+    nodes: Vec<Node>,
+    store: Option<SimulatedStore>,
+}
+
+impl Broker {
+    fn start(
+        setup: &Setup,
+        network: &FakeNetwork,
+        clock: &Rc<Cell<u64>>,
+        key: HashKey,
+        memory: &SharedMemory,
+    ) -> Broker {
+        let shared = Arc::new(Shared::new(setup.shards as u16, 1, key, setup.interest_slots));
+        let ports = Mesh::build::<MeshMessage>(setup.shards, setup.mesh).expect("descriptors for the wake-ups");
+        let config = Rc::new(setup.config.clone());
+        let listeners: Vec<Socket> = (0..setup.shards).map(|_| network.listen()).collect();
+        let kept = setup.store_pace.map(|_| SimulatedStore::open(memory, key, setup.shards));
+        let (store, shares) = kept.map_or((None, Vec::new()), |(store, shares)| (Some(store), shares));
+        let mut shares = shares.into_iter();
+        let nodes = ports.into_iter().zip(&listeners).enumerate().map(|(index, (port, &listener))| {
+            let kernel = FakeKernel::new(network.clone(), setup.faults, setup.buffers.0, setup.buffers.1);
+            let parameters = WiresParameters {
+                completions_per_turn_max: setup.completions_per_turn_max,
+                ..WiresParameters::default()
+            };
+            let mut wires = Wires::new(kernel, parameters);
+            wires.add_listener(listener);
+            let time = VirtualTime(clock.clone());
+            let facts = vec![ListenerFacts { admits_anonymous: true, port: 1883 }];
+            let mut shard = Shard::new(index as u16, config.clone(), shared.clone(), facts, time.now());
+            if let Some(share) = shares.next() {
+                share.restore(&mut shard, time.now());
+            }
+            let wake = port.wake().clone();
+            let capacity = setup.mesh.into_iter().max().unwrap_or(1);
+            let mut driver = Driver::new(wires, shard, port, shared.clone(), time, capacity);
+            if let Some(store) = &store {
+                driver.set_store(Box::new(store.port(index)));
+            }
+            Node { driver, wake, asleep: None, held: 0 }
+        });
+        let nodes = nodes.collect();
+        network.limit_descriptors(setup.descriptors_max.unwrap_or(usize::MAX));
+        Broker { shared, listeners, nodes, store }
+    }
+}
+
 /// The simulated world.
 pub struct World {
     pub random: Random,
@@ -106,6 +162,9 @@ pub struct World {
     network: FakeNetwork,
     listeners: Vec<Socket>,
     nodes: Vec<Node>,
+    store: Option<SimulatedStore>,
+    /// What outlives the broker.
+    memory: SharedMemory,
     clock: Rc<Cell<u64>>,
     setup: Setup,
     /// Steps in which a client did anything.
@@ -126,38 +185,20 @@ impl World {
         let network = FakeNetwork::new(random.number());
         let clock = Rc::new(Cell::new(START_MICROS));
         let key = HashKey::from_seed(u128::from(random.number()));
-        let shared = Arc::new(Shared::new(setup.shards as u16, 1, key, setup.interest_slots));
-        let ports = Mesh::build::<MeshMessage>(setup.shards, setup.mesh).expect("descriptors for the wake-ups");
-        let config = Rc::new(setup.config.clone());
-        let listeners: Vec<Socket> = (0..setup.shards).map(|_| network.listen()).collect();
-        let nodes = ports.into_iter().zip(&listeners).enumerate().map(|(index, (port, &listener))| {
-            let kernel = FakeKernel::new(network.clone(), setup.faults, setup.buffers.0, setup.buffers.1);
-            let parameters = WiresParameters {
-                completions_per_turn_max: setup.completions_per_turn_max,
-                ..WiresParameters::default()
-            };
-            let mut wires = Wires::new(kernel, parameters);
-            wires.add_listener(listener);
-            let time = VirtualTime(clock.clone());
-            let facts = vec![ListenerFacts { admits_anonymous: true, port: 1883 }];
-            let shard = Shard::new(index as u16, config.clone(), shared.clone(), facts, time.now());
-            let wake = port.wake().clone();
-            let capacity = setup.mesh.into_iter().max().unwrap_or(1);
-            let driver = Driver::new(wires, shard, port, shared.clone(), time, capacity);
-            Node { driver, wake, asleep: None, held: 0 }
-        });
-        let nodes = nodes.collect();
-        network.limit_descriptors(setup.descriptors_max.unwrap_or(usize::MAX));
         let book = Book::new(traces);
         book.tell(|| format!("{setup:?}"));
+        let memory = SharedMemory::default();
+        let broker = Broker::start(&setup, &network, &clock, key, &memory);
         World {
             random,
             book,
             clients: Vec::new(),
-            shared,
+            shared: broker.shared,
             network,
-            listeners,
-            nodes,
+            listeners: broker.listeners,
+            nodes: broker.nodes,
+            store: broker.store,
+            memory,
             clock,
             setup,
             moved: 0,
@@ -165,6 +206,73 @@ impl World {
             is_draining: false,
             is_limited: false,
             drops: false,
+        }
+    }
+
+    /// The broker dies between two steps: shards, sockets and connections are gone, and what was committed stays. Then it
+    /// starts again, with another number of shards and other homes.
+    pub fn crash(&mut self, shards: usize) {
+        self.book.tell(|| "the broker dies".to_owned());
+        for client in &mut self.clients {
+            let reads = self.random.once_in(2);
+            client.lose_broker(&mut self.book, reads);
+        }
+        self.book.crashed_at = Some(self.book.now);
+        self.book.now += 1;
+        self.nodes.clear();
+        self.store = None;
+        self.advance(1_000);
+        self.setup.shards = shards;
+        self.network = FakeNetwork::new(self.random.number());
+        let key = HashKey::from_seed(u128::from(self.random.number()));
+        self.book.tell(|| format!("the broker starts with {shards} shards"));
+        let broker = Broker::start(&self.setup, &self.network, &self.clock, key, &self.memory);
+        Broker { shared: self.shared, listeners: self.listeners, nodes: self.nodes, store: self.store } = broker;
+    }
+
+    /// The disk fails, or works again.
+    pub fn set_store_fails(&mut self, fails: bool) {
+        self.book.tell(|| format!("the disk fails: {fails}"));
+        self.memory.set_fails(fails);
+    }
+
+    /// Random steps until something is committed, at most `steps`.
+    pub fn bustle_until_commit(&mut self, steps: usize) {
+        let commits = |world: &World| world.store.as_ref().map_or(0, SimulatedStore::commits);
+        let before = commits(self);
+        for _ in 0..steps {
+            self.step();
+            if commits(self) != before {
+                return;
+            }
+        }
+    }
+
+    /// Changes how often the store does something.
+    pub fn set_store_pace(&mut self, pace: usize) {
+        self.setup.store_pace = Some(pace);
+    }
+
+    /// Lets the store do something, if it has anything to do. Returns whether it had.
+    fn work_store(&mut self) -> bool {
+        let Some(store) = &self.store else { return false };
+        if !store.is_busy() {
+            return false;
+        }
+        let woken = store.step(&mut self.random);
+        self.book.tell(|| format!("the store works, {} commits, wakes {woken:?}", store.commits()));
+        for shard in woken {
+            self.nodes[shard].wake.wake();
+        }
+        true
+    }
+
+    /// Everything is quiet and everybody is there: the store keeps no message for anybody.
+    pub fn check_store_quiet(&self) {
+        let are_there = self.clients.iter().all(|client| client.profile.expiry_s == 0 || client.is_up());
+        let queued = self.store.as_ref().map(SimulatedStore::queued).unwrap_or_default();
+        if are_there && !queued.is_empty() {
+            fail("what has arrived is not kept", format!("{queued:?}"));
         }
     }
 
@@ -286,6 +394,11 @@ impl World {
             let (shard, mask) = (self.random.below(self.shards()), *self.random.pick(&[0, 0, 1, 2, 4, 3, 6, 7]));
             self.hold(shard, mask);
         }
+        if let Some(pace) = self.setup.store_pace
+            && self.random.once_in(pace)
+        {
+            return self.work_store();
+        }
         let shard = self.random.below(self.shards());
         if self.nodes[shard].asleep.is_some() && self.random.once_in(3) {
             // The kernel goes on while its shard sleeps.
@@ -313,7 +426,7 @@ impl World {
                 return;
             }
             self.step();
-            if !self.is_anything_runnable() && !self.step_all_clients() {
+            if !self.is_anything_runnable() && !self.step_all_clients() && !self.work_store() {
                 self.advance(20);
             }
         }
@@ -369,7 +482,8 @@ impl World {
                 self.clients.iter_mut().for_each(Client::widen_window);
             }
             let moved_before = self.moved();
-            let happened = self.step() || self.is_anything_runnable() || self.step_all_clients();
+            let happened =
+                self.step() || self.is_anything_runnable() || self.step_all_clients() || self.work_store();
             if self.moved() != moved_before {
                 quiet_since = None;
             }
@@ -537,6 +651,10 @@ impl World {
         }
         if self.network.descriptors_in_use() != self.listeners.len() {
             fail("sockets are closed", format!("{} descriptors in use", self.network.descriptors_in_use()));
+        }
+        let rest = self.store.as_ref().map(SimulatedStore::rest).unwrap_or_default();
+        if !rest.is_empty() {
+            fail("nothing is kept for nobody", format!("{rest:?}"));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What happens in a run. Most seeds aim at one race each; the general ones let everything happen at once.
 
 mod clients;
+mod crashes;
 mod limits;
 mod messages;
 mod retained;
@@ -28,6 +29,7 @@ pub enum Scenario {
     Drain,
     Crowd,
     Identifiers,
+    Crash,
 }
 
 /// Thirty-two seeds in a row run these.
@@ -36,7 +38,7 @@ const ROUND: [Scenario; 32] = [
     Scenario::Interest,
     Scenario::TakeOver,
     Scenario::Retained,
-    Scenario::General,
+    Scenario::Crash,
     Scenario::Acknowledgements,
     Scenario::Share,
     Scenario::Churn,
@@ -44,7 +46,7 @@ const ROUND: [Scenario; 32] = [
     Scenario::KeepAlive,
     Scenario::Wills,
     Scenario::Retained,
-    Scenario::General,
+    Scenario::Crash,
     Scenario::Scarcity,
     Scenario::OwnQueue,
     Scenario::Churn,
@@ -52,7 +54,7 @@ const ROUND: [Scenario; 32] = [
     Scenario::Interest,
     Scenario::TakeOver,
     Scenario::Retained,
-    Scenario::General,
+    Scenario::Crash,
     Scenario::CrossTraffic,
     Scenario::Share,
     Scenario::Limits,
@@ -60,7 +62,7 @@ const ROUND: [Scenario; 32] = [
     Scenario::Expiry,
     Scenario::Drain,
     Scenario::Retained,
-    Scenario::General,
+    Scenario::Crash,
     Scenario::CrossTraffic,
     Scenario::Churn,
     Scenario::General,
@@ -98,6 +100,7 @@ pub fn run(seed: u64, traces: bool) -> u64 {
         Scenario::OwnQueue => limits::own_queue(seed, &mut random, traces),
         Scenario::Drain => clients::drain(seed, &mut random, traces),
         Scenario::Crowd => messages::crowd(seed, &mut random, traces),
+        Scenario::Crash => crashes::crashes(seed, &mut random, traces),
         Scenario::Identifiers => messages::identifiers(seed, &mut random, traces),
     };
     if world.is_draining {

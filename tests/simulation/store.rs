@@ -1,0 +1,142 @@
+//! The store of a simulated broker: the real joiner over a store in memory, run by the seed instead of by a thread.
+//!
+//! Owns: what shards have handed over and what is committed. Always: batches of one shard are taken in its order; those of
+//! different shards in any. What was committed outlives the broker, and nothing else does.
+
+use std::{cell::RefCell, collections::VecDeque, rc::Rc};
+
+use ringmq::{
+    routing::HashKey,
+    server::Share,
+    store::{Batch, Joiner, MemoryStore, SharedMemory, Space, Store, StorePort, recover},
+};
+
+use crate::{failure::fail, random::Random};
+
+#[derive(Debug)]
+struct State {
+    store: MemoryStore,
+    joiner: Joiner,
+    /// By shard, what it handed over and nobody has taken.
+    waiting: Vec<VecDeque<Batch>>,
+    /// By shard, the last batch that it was told of.
+    durable: Vec<u64>,
+    commits: u64,
+    has_failed: bool,
+}
+
+/// The store of a simulated broker.
+#[derive(Clone, Debug)]
+pub struct SimulatedStore(Rc<RefCell<State>>);
+
+/// A shard's way to it.
+#[derive(Debug)]
+pub struct SimulatedPort {
+    shard: usize,
+    store: SimulatedStore,
+}
+
+impl StorePort for SimulatedPort {
+    fn submit(&mut self, batch: Batch) {
+        self.store.0.borrow_mut().waiting[self.shard].push_back(batch);
+    }
+
+    fn durable(&self) -> u64 {
+        self.store.0.borrow().durable[self.shard]
+    }
+
+    fn has_failed(&self) -> bool {
+        self.store.0.borrow().has_failed
+    }
+}
+
+impl SimulatedStore {
+    /// Opens what `memory` holds, and says what each of `shards` shards takes over.
+    pub fn open(memory: &SharedMemory, key: HashKey, shards: usize) -> (SimulatedStore, Vec<Share>) {
+        let store = MemoryStore::new(memory.clone());
+        let mut recovered =
+            recover(&store).unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
+        let (bodies, ended) = (std::mem::take(&mut recovered.bodies), std::mem::take(&mut recovered.ended));
+        let joiner = Joiner::new(shards as u16, recovered.commit_number, bodies, ended);
+        let state = State {
+            store,
+            joiner,
+            waiting: (0..shards).map(|_| VecDeque::new()).collect(),
+            durable: vec![0; shards],
+            commits: 0,
+            has_failed: false,
+        };
+        (SimulatedStore(Rc::new(RefCell::new(state))), Share::of_each(recovered, key, shards))
+    }
+
+    /// A shard's way to it.
+    pub fn port(&self, shard: usize) -> SimulatedPort {
+        SimulatedPort { shard, store: self.clone() }
+    }
+
+    /// Commits so far.
+    pub fn commits(&self) -> u64 {
+        self.0.borrow().commits
+    }
+
+    /// Whether it has anything to do.
+    pub fn is_busy(&self) -> bool {
+        let state = self.0.borrow();
+        let is_quiet = state.joiner.is_idle() && !state.joiner.has_garbage();
+        !state.has_failed && !(is_quiet && state.waiting.iter().all(VecDeque::is_empty))
+    }
+
+    /// Takes a batch of some shard in, or commits what was taken in. Returns the shards to wake.
+    pub fn step(&self, random: &mut Random) -> Vec<usize> {
+        let state = &mut *self.0.borrow_mut();
+        if state.has_failed {
+            state.waiting.iter_mut().for_each(VecDeque::clear);
+            return Vec::new();
+        }
+        let shards: Vec<usize> = (0..state.waiting.len()).filter(|&shard| !state.waiting[shard].is_empty()).collect();
+        if !shards.is_empty() && random.below(100) < 60 {
+            let batch = state.waiting[*random.pick(&shards)].pop_front();
+            batch.into_iter().for_each(|batch| state.joiner.take(batch));
+            return Vec::new();
+        }
+        state.commit(random)
+    }
+
+    /// What is left behind when everybody has ended its session and nothing is retained.
+    pub fn rest(&self) -> Vec<String> {
+        let state = self.0.borrow();
+        let mut rest = Vec::new();
+        for space in Space::ALL {
+            let records = state.store.scan(space, &[], 1000).unwrap_or_default();
+            rest.extend(records.iter().map(|(key, _)| format!("{space:?} {}", key.escape_ascii())));
+        }
+        rest.retain(|record| record != "State m/commit");
+        rest
+    }
+
+    /// Messages that are queued for somebody, or shared by queues.
+    pub fn queued(&self) -> Vec<String> {
+        self.rest().into_iter().filter(|record| !record.starts_with("State")).collect()
+    }
+}
+
+impl State {
+    fn commit(&mut self, random: &mut Random) -> Vec<usize> {
+        let Self { store, joiner, durable, .. } = self;
+        let mut woken = Vec::new();
+        let committed = joiner.commit(store, true, |shard, number| {
+            durable[usize::from(shard)] = number;
+            woken.push(usize::from(shard));
+        });
+        if committed.is_err() {
+            self.has_failed = true;
+            return (0..self.durable.len()).collect();
+        }
+        self.commits += 1;
+        if joiner.has_garbage() && random.once_in(2) {
+            let collected = joiner.collect(store, random.between(1, 8));
+            collected.unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
+        }
+        woken
+    }
+}
