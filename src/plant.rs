@@ -69,6 +69,24 @@ pub enum Bug {
     ReportBeforeDurable,
     /// CONNACK does not wait for the store.
     ConnackBeforeDurable,
+    /// CONNACK of a session that was there does not wait for what an earlier connection of it has asked the store for.
+    ResumeBeforeDurable,
+    /// PUBREL is sent before the store knows that the message has arrived.
+    PubrelBeforeDurable,
+    /// PUBCOMP is sent before the store knows that the identifier is free.
+    PubcompBeforeDurable,
+    /// After a crash sequence numbers, and PacketIdentifiers with them, begin anew.
+    SequenceNotKept,
+    /// What a shard asks for behind a part of a group that is held is committed before it.
+    HeldGroupOvertaken,
+    /// A group is committed once it is complete, whatever its shards asked for before.
+    GroupOutOfLine,
+    /// A QoS 2 delivery lets go of its body when it has arrived and when it ends.
+    BodyReleasedTwice,
+    /// A retained publication that changes nothing is acknowledged although what stands there is not durable.
+    UnchangedBeforeDurable,
+    /// The end of a Will is committed before its publication.
+    WillEndedFirst,
 }
 
 impl Bug {
@@ -105,6 +123,15 @@ impl Bug {
         Bug::AckBeforeDurable,
         Bug::ReportBeforeDurable,
         Bug::ConnackBeforeDurable,
+        Bug::ResumeBeforeDurable,
+        Bug::PubrelBeforeDurable,
+        Bug::PubcompBeforeDurable,
+        Bug::SequenceNotKept,
+        Bug::HeldGroupOvertaken,
+        Bug::GroupOutOfLine,
+        Bug::BodyReleasedTwice,
+        Bug::UnchangedBeforeDurable,
+        Bug::WillEndedFirst,
     ];
 }
 

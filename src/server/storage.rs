@@ -121,8 +121,7 @@ pub fn open(config: &Config, key: HashKey, wakes: Vec<Wake>) -> Result<Option<St
     let (bodies, ended) = (std::mem::take(&mut recovered.bodies), std::mem::take(&mut recovered.ended));
     let joiner = Joiner::new(shards as u16, recovered.commit_number, bodies, ended);
     let wakes = wakes.into_iter().map(|wake| Box::new(move || wake.wake()) as Box<dyn Fn() + Send>).collect();
-    let (keeper, ports) =
-        Keeper::start(Box::new(store), joiner, sync_interval, wakes).map_err(StorageError::Thread)?;
+    let (keeper, ports) = Keeper::start(Box::new(store), joiner, sync_interval, wakes).map_err(StorageError::Thread)?;
     let shares = Share::of_each(recovered, key, shards).into_iter().zip(ports).collect();
     Ok(Some(Storage { keeper, shares, directory, sessions, retained, queued }))
 }

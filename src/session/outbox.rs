@@ -246,8 +246,11 @@ impl Outbox {
     pub fn drop_oldest(&mut self) -> Option<Delivery> {
         let queued = self.queue.pop_front()?;
         self.queued_bytes -= queued.delivery.message.charged_bytes() as u64;
-        self.settled =
-            queued.delivery.stored.map(|stored| Settled { sequence: queued.sequence, number: stored.number, is_released: false });
+        self.settled = queued.delivery.stored.map(|stored| Settled {
+            sequence: queued.sequence,
+            number: stored.number,
+            is_released: false,
+        });
         Some(queued.delivery)
     }
 

@@ -289,6 +289,7 @@ impl Shard {
             self.shared.sessions.add(1);
             return (self.clients.create(client_id), false);
         }
+        self.publish_due_will(session, now);
         // [v5 MQTT-3.1.2-5] [v5 MQTT-3.1.3-9] It is resumed, and its Will is not published.
         if !planted(Bug::WillAfterResume)
             && let Some(resumed) = self.clients.sessions.at_mut(session)
@@ -362,7 +363,8 @@ impl Shard {
     fn hold_for_store(&mut self, id: ConnectionId, session: u32) {
         let is_kept = self.clients.sessions.at(session).is_some_and(|session| session.kept.is_some());
         let durable = &self.clients.durable;
-        if (durable.has_asked() || (is_kept && !durable.is_settled()))
+        let is_owed = is_kept && !durable.is_settled() && !planted(Bug::ResumeBeforeDurable);
+        if (durable.has_asked() || is_owed)
             && !planted(Bug::ConnackBeforeDurable)
             && let Some(connection) = self.clients.connections.open_mut(id)
         {

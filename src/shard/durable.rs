@@ -128,7 +128,7 @@ impl Durable {
     /// A delivery is done with.
     pub fn end_queued(&mut self, number: Option<u64>, settled: Option<Settled>) {
         if let (Some(session), Some(Settled { sequence, number, is_released })) = (number, settled) {
-            let number = (!is_released).then_some(number);
+            let number = (!is_released || planted(Bug::BodyReleasedTwice)).then_some(number);
             self.journal.ask_lazily(Operation::QueueEnd { session, sequence, number });
         }
     }
@@ -273,7 +273,8 @@ impl Shard {
             // Its connection ended with the broker, when not before.
             session.offline_since = record.offline_since_us.map_or(now, |micros| Moment::from_micros(micros).min(now));
             session.expiry_interval_s = record.expiry_interval_s;
-            let next_sequence = if record.offline_since_us.is_some() { record.sent_below } else { 0 };
+            let is_known = record.offline_since_us.is_some() && !planted(Bug::SequenceNotKept);
+            let next_sequence = if is_known { record.sent_below } else { 0 };
             session.kept = Some(Box::new(Kept { number, next_sequence }));
             for identifier in received {
                 if let Some(identifier) = crate::mqtt::PacketIdentifier::new(identifier) {
@@ -281,16 +282,19 @@ impl Shard {
                 }
             }
             session.will = will.map(Box::new);
+            // What was sent before a message that has arrived was sent, whatever the window says.
+            let released = entries.iter().rposition(|entry| entry.message.is_none()).unwrap_or(0);
             for (place, entry) in entries.into_iter().enumerate() {
                 let outbox = session.outbox_mut();
+                let sequence = if planted(Bug::SequenceNotKept) { place as u64 } else { entry.sequence };
                 let Some(message) = entry.message else {
-                    outbox.restore_released(entry.sequence, entry.number);
+                    outbox.restore_released(sequence, entry.number);
                     continue;
                 };
                 // While the client was connected it may have been sent whatever its window had room for.
                 let was_sent = match record.offline_since_us {
                     Some(_) => entry.sequence < record.sent_below,
-                    None => place < inflight_max,
+                    None => place < inflight_max || place < released,
                 };
                 let delivery = Delivery {
                     message: Rc::new(message),
@@ -300,7 +304,7 @@ impl Shard {
                     share: None,
                     stored: Some(Stored { number: entry.number, batch: 0 }),
                 };
-                outbox.restore(entry.sequence, delivery, was_sent);
+                outbox.restore(sequence, delivery, was_sent);
             }
         }
         for (filter, subscription) in subscriptions {

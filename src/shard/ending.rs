@@ -15,6 +15,7 @@ use crate::{
     shard::{
         ConnectionEffect, Ending, Shard,
         connections::{Connection, Flags, Place},
+        exchange::Taken,
         timers::Timer,
     },
     store::Operation,
@@ -212,16 +213,31 @@ impl Shard {
         self.publish_will(session, now);
     }
 
+    /// A client comes back to its session: after a crash it may do so before a Will is published that was due already.
+    pub(super) fn publish_due_will(&mut self, session: u32, now: Moment) {
+        let Some(found) = self.clients.sessions.at(session) else { return };
+        let delay = found.will.as_ref().map(|will| Duration::from_secs(will.delay_s.into()));
+        if delay.is_some_and(|delay| found.offline_since.after(delay) <= now) {
+            self.publish_will(session, now);
+        }
+    }
+
     /// Publishes a session's Will, once.
     fn publish_will(&mut self, session: u32, now: Moment) {
         // [v3 MQTT-3.1.2-10] [v5 MQTT-3.1.2-10]
         let Some(will) = self.clients.sessions.at_mut(session).and_then(|session| session.will.take()) else { return };
-        self.keep_no_will(session);
         if self.turn_is_full() || !self.wills.is_empty() {
             // Many clients have gone at once. It is moved, not copied: the queue holds what the sessions held.
+            self.keep_no_will(session);
             return self.wills.push_back(will);
         }
-        self.send_will(*will, now);
+        // The store forgets it together with what its publication changes on all shards, so a crash does not lose it.
+        let is_durable = !planted(Bug::WillEndedFirst) && self.begin_group(Some(session));
+        self.keep_no_will(session);
+        let job = self.send_will(*will, if is_durable { Taken::Report } else { Taken::Ignore }, now);
+        if is_durable {
+            self.end_group(job);
+        }
     }
 
     /// Publishes Wills that had to wait, a few a turn at least.
@@ -231,16 +247,17 @@ impl Shard {
                 return;
             }
             let Some(will) = self.wills.pop_front() else { return };
-            self.send_will(*will, now);
+            self.send_will(*will, Taken::Ignore, now);
         }
     }
 
-    fn send_will(&mut self, will: Will, now: Moment) {
+    /// Returns whether its fan-out here goes on as a job.
+    fn send_will(&mut self, will: Will, report: Taken, now: Moment) -> bool {
         let Will { message, message_expiry_interval_s, .. } = will;
         let (qos, retain) = (message.envelope.qos, message.envelope.retain);
         let envelope = self.envelope(qos, retain, message_expiry_interval_s, now);
         self.clients.counters.wills_published += 1;
-        self.publish_internal(&message, envelope, now);
+        self.publish_internal(&message, envelope, report, now)
     }
 
     /// Ends a session that has no connection: its Will, its subscriptions, everything.

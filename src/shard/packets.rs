@@ -9,6 +9,7 @@ use crate::{
         Ack, AckKind, Disconnect, EncodeWithin, FrameHeader, Packet, PacketIdentifier, PacketType, ProtocolVersion,
         Publish, ReasonCode, Sender, ack::encode_success,
     },
+    plant::{Bug, planted},
     runtime::ConnectionId,
     session::{Acknowledged, Answer, Settled},
     shard::{Connection, Shard, connections::Flags, durable::Waiter, ending::Gone, ledger::AnswerReference},
@@ -121,7 +122,7 @@ impl Shard {
         let known = self.release_received(id, ack.packet_identifier);
         // A PUBREC that is still owed leaves first: the client did not wait for it.
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
-        if self.clients.durable.has_asked() {
+        if self.clients.durable.has_asked() && !planted(Bug::PubcompBeforeDurable) {
             // After a crash the identifier must not be open again when its client believes it free.
             self.owe(id, Answer::PubComp(ack.packet_identifier, reason), 0);
             return;
@@ -155,7 +156,7 @@ impl Shard {
         if let (Some(session), Some(Settled { sequence, number, .. })) = (number, settled) {
             self.clients.durable.journal.ask(Operation::QueueReleased { session, sequence, number });
         }
-        if self.clients.durable.has_asked() {
+        if self.clients.durable.has_asked() && !planted(Bug::PubrelBeforeDurable) {
             self.owe(id, Answer::PubRel(identifier), 0);
         } else {
             self.write_pubrel(id, identifier, ReasonCode::Success);

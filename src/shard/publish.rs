@@ -383,9 +383,9 @@ impl Shard {
         self.effects.send(to, message);
     }
 
-    /// A QoS 2 publication of a durable session begins: what it changes on all shards is committed together with its
+    /// A QoS 2 publication of a durable session, or its Will, begins: what it changes on all shards is committed together with its
     /// identifier. Returns whether that is so.
-    fn begin_group(&mut self, publisher: Option<u32>) -> bool {
+    pub(super) fn begin_group(&mut self, publisher: Option<u32>) -> bool {
         let session = publisher.and_then(|session| self.clients.sessions.at(session));
         if session.is_none_or(|session| session.kept.is_none()) {
             return false;
@@ -409,7 +409,7 @@ impl Shard {
     }
 
     /// The publication has been routed. `job`: its fan-out here goes on.
-    fn end_group(&mut self, job: bool) {
+    pub(super) fn end_group(&mut self, job: bool) {
         let Some(open) = self.clients.durable.group.take() else { return };
         if open.others == 0 && !job {
             // It is all in one batch, which is whole anyway.
@@ -421,10 +421,16 @@ impl Shard {
         }
     }
 
-    /// Publishes a message of the broker itself.
-    pub(super) fn publish_internal(&mut self, message: &ApplicationMessage, envelope: Envelope, now: Moment) {
+    /// Publishes a message of the broker itself. Returns whether its fan-out here goes on as a job.
+    pub(super) fn publish_internal(
+        &mut self,
+        message: &ApplicationMessage,
+        envelope: Envelope,
+        report: Taken,
+        now: Moment,
+    ) -> bool {
         let publication = Publication::new(message.topic(), message.properties(), message.payload(), envelope);
-        self.route(publication, Source::Broker, Taken::Ignore, now);
+        self.route(publication, Source::Broker, report, now).job
     }
 
     fn version_of(&mut self, id: ConnectionId) -> Option<crate::mqtt::ProtocolVersion> {

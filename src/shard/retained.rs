@@ -149,14 +149,15 @@ impl Shard {
     pub(super) fn retain(&mut self, message: ApplicationMessage, now: Moment) -> Result<(), ReasonCode> {
         // What the broker says of itself is said anew after a start.
         let is_kept = self.clients.durable.journal.is_on() && !message.topic().starts_with("$SYS/");
-        let operation = is_kept.then(|| match message.payload() {
-            [] => Operation::RetainedEnd(message.topic().into()),
-            _ => Operation::Retained(message.clone()),
-        });
-        if self.put_retained(message, now)?
-            && let Some(operation) = operation
-        {
-            self.clients.durable.journal.ask(operation);
+        let kept = is_kept.then(|| message.clone());
+        let has_changed = self.put_retained(message, now)?;
+        let Some(kept) = kept else { return Ok(()) };
+        if has_changed {
+            self.clients.durable.journal.ask(retained_operation(&kept, Some(&kept)));
+        } else if !self.clients.durable.is_settled() && !planted(Bug::UnchangedBeforeDurable) {
+            // What made it come to nothing may not be durable yet, and its publisher is told that it is done.
+            let stands = self.retained.exact(kept.topic()).map(|(_, message)| message);
+            self.clients.durable.journal.ask(retained_operation(&kept, stands));
         }
         Ok(())
     }
@@ -403,3 +404,11 @@ const LIVE_MAX: usize = 1024;
 const SWEEP_STEPS: usize = 1024;
 /// Between two slices of the sweep.
 const SWEEP_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// What the store is to hold for the topic of `publication`, where `stands` is retained.
+fn retained_operation(publication: &ApplicationMessage, stands: Option<&ApplicationMessage>) -> Operation {
+    match stands.filter(|message| !message.payload().is_empty()) {
+        Some(message) => Operation::Retained(message.clone()),
+        None => Operation::RetainedEnd(publication.topic().into()),
+    }
+}

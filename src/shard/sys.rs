@@ -10,7 +10,7 @@ use crate::{
     message::ApplicationMessage,
     mqtt::{Connect, QoS, TopicName},
     runtime::ConnectionId,
-    shard::{Connection, Shard, connections::Flags, timers::Timer},
+    shard::{Connection, Shard, connections::Flags, exchange::Taken, timers::Timer},
     time::Moment,
 };
 
@@ -97,7 +97,7 @@ impl Shard {
     fn publish_sys(&mut self, topic: &str, payload: &[u8], now: Moment) {
         let envelope = self.envelope(QoS::AtMostOnce, false, None, now);
         let message = ApplicationMessage::new(topic, &[], payload, envelope);
-        self.publish_internal(&message, envelope, now);
+        self.publish_internal(&message, envelope, Taken::Ignore, now);
     }
 
     /// Every shard publishes its counters for shard 0, which puts them out.

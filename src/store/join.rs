@@ -1,15 +1,15 @@
 //! From the batches of all shards to what is committed, in order.
 //!
 //! Owns: groups that wait for their parts, what waits behind them, and how many queues share each body.
-//! Always: a group is applied when every shard has added its last part and the groups that its publisher's shard numbered
-//! before are applied; what a shard asks for after a part of it waits until then, so a shard's operations stay in order. A
-//! batch counts as durable when everything in it has been committed. Groups never wait for anything but parts, so nothing
-//! waits in a circle.
+//! Always: what a shard asks for is applied in its order. A group is applied when every shard has added its last part and
+//! what stands before those parts can be applied as well: together with it when that is parts of other groups, so nothing
+//! waits in a circle. What is applied is committed whole. A batch counts as durable when everything in it has been
+//! committed.
 //! Never: a disk.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 
 use super::{Batch, Group, Operation, Space, Store, StoreError, WriteSet, record, record::tag};
 use crate::plant::{Bug, planted};
@@ -19,14 +19,14 @@ use crate::plant::{Bug, planted};
 enum Item {
     Plain(Vec<Operation>),
     /// Waits for this group.
-    Part(Group),
+    Part(Group, Vec<Operation>),
     /// The end of a batch.
     End(u64),
 }
 
+/// A group with parts that are not applied.
 #[derive(Debug, Default)]
 struct OpenGroup {
-    operations: Vec<Operation>,
     /// Shards that have added their last part, the publisher's not counted.
     others: u16,
     /// How many there are; known once the publisher's shard has added its last part.
@@ -52,7 +52,7 @@ struct Line {
 #[derive(Debug)]
 pub struct Joiner {
     lines: Vec<Line>,
-    groups: BTreeMap<Group, OpenGroup>,
+    groups: AHashMap<Group, OpenGroup>,
     /// How many queues share each body; one that only one queue holds stands in its entry.
     bodies: AHashMap<u64, u32>,
     /// Sessions whose records are yet to be removed.
@@ -68,7 +68,7 @@ impl Joiner {
     pub fn new(shards: u16, commit_number: u64, bodies: AHashMap<u64, u32>, ended: Vec<u64>) -> Self {
         Self {
             lines: (0..shards).map(|_| Line::default()).collect(),
-            groups: BTreeMap::new(),
+            groups: AHashMap::new(),
             bodies,
             ended: ended.into(),
             writes: WriteSet::default(),
@@ -79,71 +79,99 @@ impl Joiner {
     /// Takes a batch in.
     pub fn take(&mut self, batch: Batch) {
         let Batch { shard, number, operations, parts } = batch;
+        let Some(line) = self.lines.get_mut(usize::from(shard)) else { return };
+        // Behind something that waits nothing more can be applied, unless a group is complete now.
+        let mut may_apply = line.items.is_empty();
         let mut rest = operations.into_iter();
         let mut taken = 0;
         for part in parts {
             let plain: Vec<Operation> = rest.by_ref().take(part.begin - taken).collect();
-            let own: Vec<Operation> = rest.by_ref().take(part.end - part.begin).collect();
+            if !plain.is_empty() {
+                line.items.push_back(Item::Plain(plain));
+            }
+            let own = rest.by_ref().take(part.end - part.begin).collect();
             taken = part.end;
+            line.items.push_back(Item::Part(part.group, own));
             let open = self.groups.entry(part.group).or_default();
-            open.operations.extend(own);
             if part.is_last && part.group.origin == shard {
                 open.expected = Some(part.others);
             } else if part.is_last {
                 open.others += 1;
             }
-            let Some(line) = self.lines.get_mut(usize::from(shard)) else { continue };
-            if !plain.is_empty() {
-                line.items.push_back(Item::Plain(plain));
-            }
-            line.items.push_back(Item::Part(part.group));
+            may_apply |= open.is_complete();
         }
-        let Some(line) = self.lines.get_mut(usize::from(shard)) else { return };
         line.items.push_back(Item::Plain(rest.collect()));
         line.items.push_back(Item::End(number));
-        self.apply_groups();
-        self.apply_lines();
+        if planted(Bug::HeldGroupOvertaken) || planted(Bug::GroupOutOfLine) {
+            self.apply_out_of_line();
+        }
+        if may_apply || planted(Bug::GroupSplit) {
+            self.apply_lines();
+        }
     }
 
-    fn apply_groups(&mut self) {
-        let mut blocked: Option<u16> = None;
-        let mut complete = Vec::new();
-        for (group, open) in &self.groups {
-            if blocked == Some(group.origin) {
-                continue;
-            }
-            if open.is_complete() || planted(Bug::GroupSplit) {
-                complete.push(*group);
-            } else {
-                blocked = Some(group.origin);
-            }
+    /// How much of each line can be applied now: of every group in there all parts are, and all are there.
+    fn cuts(&self) -> Vec<usize> {
+        let mut cuts: Vec<usize> = self.lines.iter().map(|line| line.items.len()).collect();
+        if planted(Bug::GroupSplit) {
+            return cuts;
         }
-        for group in complete {
-            let Some(open) = self.groups.remove(&group) else { continue };
-            for operation in open.operations {
-                self.apply(operation);
+        let incomplete = self.groups.iter().filter(|(_, open)| !open.is_complete());
+        let mut held: AHashSet<Group> = incomplete.map(|(&group, _)| group).collect();
+        loop {
+            let mut is_settled = true;
+            for (line, cut) in self.lines.iter().zip(&mut cuts) {
+                let is_held = |item: &Item| matches!(item, Item::Part(group, _) if held.contains(group));
+                let Some(first) = line.items.iter().take(*cut).position(is_held) else { continue };
+                // What stands behind it waits with it, and so do the other parts of the groups there.
+                held.extend(line.items.range(first..*cut).filter_map(|item| match item {
+                    Item::Part(group, _) => Some(*group),
+                    _ => None,
+                }));
+                *cut = first;
+                is_settled = false;
+            }
+            if is_settled {
+                return cuts;
             }
         }
     }
 
     fn apply_lines(&mut self) {
-        for index in 0..self.lines.len() {
-            while let Some(line) = self.lines.get_mut(index) {
-                match line.items.front_mut() {
+        for (index, cut) in self.cuts().into_iter().enumerate() {
+            for _ in 0..cut {
+                let Some(line) = self.lines.get_mut(index) else { break };
+                match line.items.pop_front() {
                     None => break,
-                    Some(Item::Part(group)) if self.groups.contains_key(group) => break,
-                    Some(Item::Part(_)) => {}
-                    Some(Item::End(number)) => line.applied = *number,
-                    Some(Item::Plain(operations)) => {
-                        for operation in std::mem::take(operations) {
-                            self.apply(operation);
-                        }
+                    Some(Item::End(number)) => line.applied = number,
+                    Some(Item::Plain(operations)) => operations.into_iter().for_each(|operation| self.apply(operation)),
+                    Some(Item::Part(group, operations)) => {
+                        self.groups.remove(&group);
+                        operations.into_iter().for_each(|operation| self.apply(operation));
                     }
                 }
-                if let Some(line) = self.lines.get_mut(index) {
-                    line.items.pop_front();
+            }
+        }
+    }
+
+    /// Operations are applied before what their shard asked for earlier: only with a planted bug.
+    fn apply_out_of_line(&mut self) {
+        for index in 0..self.lines.len() {
+            let Self { lines, groups, .. } = self;
+            let Some(line) = lines.get_mut(index) else { break };
+            let mut early = Vec::new();
+            for item in &mut line.items {
+                match item {
+                    Item::Plain(operations) if planted(Bug::HeldGroupOvertaken) => early.append(operations),
+                    Item::Part(group, operations)
+                        if planted(Bug::GroupOutOfLine) && groups.get(group).is_some_and(OpenGroup::is_complete) =>
+                    {
+                        early.append(operations);
+                    }
+                    _ => {}
                 }
             }
+            early.into_iter().for_each(|operation| self.apply(operation));
         }
     }
 
@@ -302,5 +330,67 @@ fn release_body(writes: &mut WriteSet, bodies: &mut AHashMap<u64, u32>, number: 
             bodies.remove(&number);
             writes.remove_single(Space::Bodies, &record::body_key(number));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{MemoryStore, Part, SharedMemory};
+
+    /// Identifiers received in session 1, one for each number.
+    fn received(numbers: &[u16]) -> Vec<Operation> {
+        numbers.iter().map(|&number| Operation::Received(1, number)).collect()
+    }
+
+    fn part(group: Group, begin: usize, end: usize, others: u16) -> Part {
+        Part { group, begin, end, is_last: true, others }
+    }
+
+    /// The shards that heard of a batch with this commit, and what is committed since the start.
+    fn commit(joiner: &mut Joiner, store: &mut MemoryStore) -> (Vec<(u16, u64)>, Vec<u16>) {
+        let mut said = Vec::new();
+        joiner.commit(store, true, |shard, number| said.push((shard, number))).unwrap();
+        let found = store.scan(Space::State, &record::session_key(tag::RECEIVED, 1), 100).unwrap();
+        let numbers = found.iter().filter_map(|(key, _)| key.get(9..)?.try_into().ok().map(u16::from_be_bytes));
+        (said, numbers.collect())
+    }
+
+    const FIRST: Group = Group { origin: 0, number: 1 };
+    const SECOND: Group = Group { origin: 1, number: 1 };
+
+    #[test]
+    fn a_group_is_committed_whole() {
+        let mut store = MemoryStore::new(SharedMemory::default());
+        let mut joiner = Joiner::new(2, 0, AHashMap::new(), Vec::new());
+        joiner.take(Batch { shard: 0, number: 1, operations: received(&[1, 2, 3]), parts: vec![part(FIRST, 1, 2, 1)] });
+        assert_eq!(commit(&mut joiner, &mut store), (vec![], vec![1]), "what stands before it waits for nothing");
+        joiner.take(Batch { shard: 1, number: 1, operations: received(&[4]), parts: vec![part(FIRST, 0, 1, 0)] });
+        assert_eq!(commit(&mut joiner, &mut store), (vec![(0, 1), (1, 1)], vec![1, 2, 3, 4]));
+        assert!(joiner.groups.is_empty() && joiner.is_idle());
+    }
+
+    #[test]
+    fn a_complete_group_waits_for_what_its_shards_asked_for_before() {
+        let mut store = MemoryStore::new(SharedMemory::default());
+        let mut joiner = Joiner::new(3, 0, AHashMap::new(), Vec::new());
+        let parts = vec![part(SECOND, 0, 1, 0), part(FIRST, 2, 3, 1)];
+        joiner.take(Batch { shard: 0, number: 1, operations: received(&[1, 2, 3]), parts });
+        joiner.take(Batch { shard: 2, number: 1, operations: received(&[4]), parts: vec![part(FIRST, 0, 1, 0)] });
+        assert_eq!(commit(&mut joiner, &mut store), (vec![], vec![]), "complete, and behind one that is not");
+        joiner.take(Batch { shard: 1, number: 1, operations: received(&[5]), parts: vec![part(SECOND, 0, 1, 1)] });
+        assert_eq!(commit(&mut joiner, &mut store), (vec![(0, 1), (1, 1), (2, 1)], vec![1, 2, 3, 4, 5]));
+    }
+
+    #[test]
+    fn groups_that_stand_before_each_other_are_committed_together() {
+        let mut store = MemoryStore::new(SharedMemory::default());
+        let mut joiner = Joiner::new(2, 0, AHashMap::new(), Vec::new());
+        let parts = vec![part(FIRST, 0, 1, 1), part(SECOND, 1, 2, 0)];
+        joiner.take(Batch { shard: 0, number: 1, operations: received(&[1, 2]), parts });
+        assert_eq!(commit(&mut joiner, &mut store), (vec![], vec![]));
+        let parts = vec![part(SECOND, 0, 1, 1), part(FIRST, 1, 2, 0)];
+        joiner.take(Batch { shard: 1, number: 1, operations: received(&[3, 4]), parts });
+        assert_eq!(commit(&mut joiner, &mut store), (vec![(0, 1), (1, 1)], vec![1, 2, 3, 4]));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The shards are the real ones, with the real mesh, tables of interest and drivers; kernels, network and time are in
 //! memory. `cargo test --features planted-bugs --test simulation` runs 256 seeds, and finds each planted bug among them.
-//! `SEED=n` runs one seed and tells what happens; `SEEDS=n` runs so many.
+//! `SEED=n` runs one seed and tells what happens; `SEEDS=n` runs so many; `ONLY=Crash` leaves out other scenarios.
 
 mod book;
 mod client;
@@ -69,6 +69,9 @@ fn run_all(seeds: u64) -> Vec<(u64, Failure)> {
             if seed >= seeds {
                 return;
             }
+            if !is_wanted(seed) {
+                continue;
+            }
             let started = Instant::now();
             if let Err(failure) = catch(|| scenario::run(seed, false)) {
                 failures.lock().expect("no panic under the lock").push((seed, failure));
@@ -87,6 +90,11 @@ fn run_all(seeds: u64) -> Vec<(u64, Failure)> {
     let mut failures = failures.into_inner().expect("no panic under the lock");
     failures.sort_unstable_by_key(|(seed, _)| *seed);
     failures
+}
+
+/// Whether a seed's scenario is among those that were asked for.
+fn is_wanted(seed: u64) -> bool {
+    std::env::var("ONLY").map_or(true, |only| format!("{:?}", Scenario::of(seed)) == only)
 }
 
 /// Runs `run` in a thread that reports its panics instead of printing them.

@@ -54,8 +54,7 @@ impl SimulatedStore {
     /// Opens what `memory` holds, and says what each of `shards` shards takes over.
     pub fn open(memory: &SharedMemory, key: HashKey, shards: usize) -> (SimulatedStore, Vec<Share>) {
         let store = MemoryStore::new(memory.clone());
-        let mut recovered =
-            recover(&store).unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
+        let mut recovered = recover(&store).unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
         let (bodies, ended) = (std::mem::take(&mut recovered.bodies), std::mem::take(&mut recovered.ended));
         let joiner = Joiner::new(shards as u16, recovered.commit_number, bodies, ended);
         let state = State {

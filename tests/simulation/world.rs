@@ -482,8 +482,7 @@ impl World {
                 self.clients.iter_mut().for_each(Client::widen_window);
             }
             let moved_before = self.moved();
-            let happened =
-                self.step() || self.is_anything_runnable() || self.step_all_clients() || self.work_store();
+            let happened = self.step() || self.is_anything_runnable() || self.step_all_clients() || self.work_store();
             if self.moved() != moved_before {
                 quiet_since = None;
             }

@@ -5,43 +5,122 @@ use ringmq::mqtt::ProtocolVersion;
 use crate::{
     client::{Profile, WillSpec},
     failure::fail,
+    oracle::finale,
     random::Random,
     world::{Setup, World},
 };
 
-/// The broker dies again and again while everybody goes on: who kept its session, and its PacketIdentifiers, misses
-/// nothing that was acknowledged.
+/// Brokers die, one world after the other: each ends with a reckoning of its own.
 pub fn crashes(seed: u64, random: &mut Random, traces: bool) -> World {
-    let mut setup = Setup::random(random);
-    setup.shards = random.between(1, 4);
-    setup.store_pace = Some(*random.pick(&PACES));
-    let mut world = World::new(seed, setup, traces);
-    if random.once_in(4) {
-        wills(&mut world, random);
-        return world;
+    for round in 1..WORLDS {
+        let mut world = crash(seed.wrapping_add(round << 32), random, traces);
+        finale(&mut world);
     }
-    populate(&mut world, random);
-    world.holds = random.once_in(3);
-    for _ in 0..random.between(4, 9) {
-        live(&mut world, random);
-        if random.once_in(8) {
-            fail_disk(&mut world, random);
-        }
-        let shards = random.between(1, 4);
-        world.crash(shards);
-        world.set_store_fails(false);
-        world.clients.iter_mut().for_each(|client| client.profile.is_refused = false);
-        world.set_store_pace(*random.pick(&PACES));
-        for client in 0..world.clients.len() {
-            if !random.once_in(5) {
-                world.connect(client);
-            }
-        }
-        if random.once_in(4) {
-            settle_all(&mut world);
-        }
+    crash(seed, random, traces)
+}
+
+fn crash(seed: u64, random: &mut Random, traces: bool) -> World {
+    let mut setup = Setup::random(random);
+    setup.store_pace = Some(*random.pick(&PACES));
+    let kind = random.below(10);
+    setup.shards = if kind < 5 { random.between(1, 4) } else { random.between(3, 4) };
+    let mut world = World::new(seed, setup, traces);
+    match kind {
+        0..5 => lives(&mut world, random),
+        5 | 6 => wills(&mut world, random),
+        7 | 8 => groups(&mut world, random),
+        _ => cleared(&mut world, random),
     }
     world
+}
+
+/// The broker dies again and again while everybody goes on: who kept its session, and its PacketIdentifiers, misses
+/// nothing that was acknowledged.
+fn lives(world: &mut World, random: &mut Random) {
+    populate(world, random);
+    world.holds = random.once_in(3);
+    for _ in 0..random.between(1, 6) {
+        live(world, random);
+        if random.once_in(8) {
+            fail_disk(world, random);
+        }
+        begin_life(world, random);
+        if random.once_in(4) {
+            settle_all(world);
+        }
+    }
+}
+
+/// The broker dies and starts again, and most clients come back.
+fn begin_life(world: &mut World, random: &mut Random) {
+    let shards = random.between(1, 4);
+    world.crash(shards);
+    world.set_store_fails(false);
+    world.clients.iter_mut().for_each(|client| client.profile.is_refused = false);
+    world.set_store_pace(*random.pick(&PACES));
+    for client in 0..world.clients.len() {
+        if !random.once_in(5) {
+            world.connect(client);
+        }
+    }
+}
+
+/// A publication waits for one of its shards; others, that take part in what waits, are asked for more meanwhile.
+fn groups(world: &mut World, random: &mut Random) {
+    let held = random.below(world.shards());
+    let (at_home, origin) = ((held + 1) % world.shards(), (held + 2) % world.shards());
+    let slow = world.add_at("slow", held, Profile::lasting);
+    let subscriber = world.add_at("subscriber", at_home, Profile::lasting);
+    let publisher = world.add_at("publisher", origin, Profile::lasting);
+    let retainer = world.add_at("retainer", random.below(world.shards()), Profile::lasting);
+    let topic = world.topic_at("r", at_home);
+    settle_all(world);
+    for client in [slow, subscriber] {
+        world.subscribe(client, "g", random.between(1, 2) as u8);
+    }
+    world.subscribe(subscriber, &topic, 2);
+    settle_all(world);
+    for _ in 0..random.between(1, 3) {
+        world.set_store_pace(*random.pick(&PACES));
+        world.hold(held % world.shards(), 2);
+        for _ in 0..random.between(1, 3) {
+            world.publish_bytes(publisher, "g", 2, false, 12);
+            world.bustle(random.between(50, 200));
+        }
+        for _ in 0..random.between(2, 5) {
+            let (client, qos) = (*random.pick(&[retainer, retainer, publisher]), random.between(1, 2) as u8);
+            world.publish_bytes(client, &topic, qos, random.once_in(2), 12);
+            world.bustle(random.below(100));
+        }
+        world.bustle(random.below(300));
+        if random.once_in(2) {
+            world.release_all();
+            world.bustle_until_commit(600);
+        } else if random.once_in(2) {
+            settle_all(world);
+        }
+        begin_life(world, random);
+    }
+}
+
+/// What is retained is cleared by several at once.
+fn cleared(world: &mut World, random: &mut Random) {
+    let clients = [(); 2].map(|()| {
+        let shard = random.below(world.shards());
+        world.add_at("retainer", shard, Profile::lasting)
+    });
+    settle_all(world);
+    for _ in 0..random.between(1, 3) {
+        world.publish_bytes(clients[0], "r", 1, true, 12);
+        settle_all(world);
+        world.set_store_pace(*random.pick(&PACES));
+        for client in clients {
+            let length = if random.once_in(8) { 12 } else { 0 };
+            world.publish_bytes(client, "r", 1, true, length);
+            world.bustle(random.below(200));
+        }
+        begin_life(world, random);
+    }
 }
 
 /// Publishers of QoS 1 and 2, and subscribers, most of whose sessions last.
@@ -174,7 +253,10 @@ fn wills(world: &mut World, random: &mut Random) {
             world.settle();
         } else if goes_first {
             world.clients[mortal].vanish(random.once_in(2));
-            world.bustle(random.below(200));
+            if random.once_in(2) {
+                world.bustle(random.below(100));
+            }
+            (0..random.below(4)).for_each(|_| world.bustle_until_commit(200));
         }
         let shards = random.between(1, 4);
         world.crash(shards);
@@ -206,5 +288,7 @@ fn wills(world: &mut World, random: &mut Random) {
 
 const TOPICS: [&str; 4] = ["a", "b/x", "b/y", "c"];
 const FILTERS: [&str; 4] = ["a", "b/+", "b/y", "c"];
+/// Worlds of one seed.
+const WORLDS: u64 = 12;
 /// How often the store does something: at once, or late.
 const PACES: [usize; 4] = [2, 8, 40, 200];
