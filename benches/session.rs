@@ -21,7 +21,14 @@ fn delivery(qos: QoS) -> Delivery {
     let (stamp, origin) = (Stamp::default(), Origin::default());
     let envelope = Envelope { qos, retain: false, expires_at: Moment::NEVER, topic_hash: 0, stamp, origin };
     let message = Rc::new(ApplicationMessage::new("building/7/floor/3/temperature", &[], &[b'x'; 64], envelope));
-    Delivery { message, qos, retain: false, subscription_identifiers: SubscriptionIdentifiers::of(&[]), share: None }
+    Delivery {
+        message,
+        qos,
+        retain: false,
+        subscription_identifiers: SubscriptionIdentifiers::of(&[]),
+        share: None,
+        stored: None,
+    }
 }
 
 /// Fills the window with `identifiers.len()` messages and notes their identifiers.
