@@ -1,0 +1,83 @@
+//! The broker that is killed: the real binary on a directory that outlives it.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use crate::{Plan, house::broker::Broker};
+
+/// A data directory, and the broker that serves it, if one is running.
+#[derive(Debug)]
+pub struct Victim {
+    arguments: Vec<String>,
+    shards: usize,
+    directory: PathBuf,
+    running: Option<Broker>,
+}
+
+impl Victim {
+    /// A fresh directory for the broker of `plan`. Nothing runs yet.
+    pub fn new(plan: &Plan) -> Victim {
+        let name = format!("crash-{}-{}-{}-{}", std::process::id(), plan.durability, plan.shards, plan.seed);
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&directory).expect("a directory in target/tmp");
+        // No queue may overflow: what is dropped there is lost by design.
+        let mut arguments = vec!["--set".to_owned(), "mqtt.queue_messages_max=1000000".to_owned()];
+        arguments.extend(["--set".to_owned(), "mqtt.queue_bytes_max=1GiB".to_owned()]);
+        if has_durability() {
+            arguments.extend(["--durability".to_owned(), plan.durability.clone()]);
+            arguments.extend(["--data-dir".to_owned(), directory.display().to_string()]);
+        }
+        Victim { arguments, shards: plan.shards, directory, running: None }
+    }
+
+    /// Starts the broker, and waits until it listens.
+    pub fn start(&mut self) -> SocketAddr {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let broker = Broker::start(self.shards, &["127.0.0.1"], &arguments);
+        let address = broker.address();
+        self.running = Some(broker);
+        address
+    }
+
+    /// Kills the broker with SIGKILL. Returns what it said if it had ended or panicked before.
+    pub fn kill(&mut self) -> Option<String> {
+        let mut broker = self.running.take()?;
+        let has_failed = !broker.is_running() || broker.log().contains("panicked");
+        has_failed.then(|| broker.log())
+    }
+
+    /// Starts the broker and kills it `after` that, whether it is ready or not.
+    pub fn kill_while_starting(&self, after: Duration) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
+        command.args(["serve", "--allow-anonymous", "--listen", "127.0.0.1:0", "--shards", &self.shards.to_string()]);
+        command.args(&self.arguments).current_dir(env!("CARGO_TARGET_TMPDIR"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the broker starts");
+        thread::sleep(after);
+        child.kill().expect("it can be killed, running or not");
+        child.wait().expect("it ends");
+    }
+
+    /// Removes the directory.
+    pub fn clean_up(mut self) {
+        drop(self.running.take());
+        fs::remove_dir_all(&self.directory).expect("the directory can be removed");
+    }
+
+    /// Where its data are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+/// Whether this broker keeps anything over a restart.
+pub fn has_durability() -> bool {
+    let help = Command::new(env!("CARGO_BIN_EXE_ringmq")).args(["serve", "--help"]).output();
+    String::from_utf8_lossy(&help.expect("the broker tells its flags").stdout).contains("--durability")
+}

@@ -1,0 +1,155 @@
+//! The crash test: brokers that are killed at random moments, clients that go on, and a checker that knows every promise.
+//!
+//! A run starts the real binary on a data directory, lets publishers, durable subscribers, retained writers and clients
+//! with Wills work (`load`), kills the broker with SIGKILL, starts it again, and so on. Every few kills all is let settle, and
+//! what the checker (`checker`) says is missing is lost. The load follows from a seed, the timing does not.
+//!
+//! `cargo test --test crash` kills ten times. More, as `scripts/crash-test` asks for it: `RINGMQ_CRASH_KILLS=200` (for each
+//! combination of the others), `RINGMQ_CRASH_SEED=7`, `RINGMQ_CRASH_SHARDS=1,4`, `RINGMQ_CRASH_DURABILITY=sync,batched`.
+
+mod broker;
+mod checker;
+#[cfg(test)]
+mod checker_tests;
+mod client;
+#[path = "../house/mod.rs"]
+mod house;
+mod load;
+
+use std::{collections::BTreeMap, env, time::Duration};
+
+use broker::Victim;
+use checker::{Rule, Violation};
+use house::random::Random;
+use load::Load;
+
+/// What to run.
+#[derive(Clone, Debug)]
+struct Plan {
+    seed: u64,
+    kills: u32,
+    shards: usize,
+    durability: String,
+    /// How long nothing may happen before what is owed is given up.
+    patience: Duration,
+}
+
+/// Kills between two moments at which all is let settle.
+const KILLS_UNTIL_SETTLED: u32 = 10;
+
+/// Kills of a plain `cargo test`, spread over all combinations.
+const KILLS: u32 = 10;
+
+/// Violations of a rule that are printed of a run; the rest is counted.
+const SHOWN_MAX: usize = 10;
+
+#[test]
+fn what_was_acknowledged_survives_every_kill() {
+    if !broker::has_durability() {
+        println!("left out: this broker keeps nothing over a restart");
+        return;
+    }
+    let seed = number("RINGMQ_CRASH_SEED").unwrap_or_else(Random::seed_from_environment);
+    let combinations: Vec<(String, usize)> = list("RINGMQ_CRASH_DURABILITY", "sync,batched")
+        .flat_map(|durability| list("RINGMQ_CRASH_SHARDS", "1,4").map(move |shards| (durability.clone(), shards)))
+        .map(|(durability, shards)| (durability, shards.parse().expect("RINGMQ_CRASH_SHARDS is a list of numbers")))
+        .collect();
+    let mut found = 0;
+    for (index, (durability, shards)) in combinations.iter().enumerate() {
+        let share = (KILLS + index as u32) / combinations.len() as u32;
+        let kills = number("RINGMQ_CRASH_KILLS").map_or(share, |kills| u32::try_from(kills).expect("so many kills"));
+        let patience = Duration::from_secs(15);
+        found += run(&Plan { seed, kills, shards: *shards, durability: durability.clone(), patience }).len();
+    }
+    assert!(found == 0, "{found} violations; RINGMQ_CRASH_SEED={seed} has the same load");
+}
+
+/// Without kills the same clients find nothing: what they find with kills is no fault of theirs.
+#[test]
+fn a_broker_that_lives_breaks_no_promise() {
+    for shards in [1, 4] {
+        let durability = "memory".to_owned();
+        let violations = run(&Plan { seed: 1, kills: 0, shards, durability, patience: Duration::from_secs(15) });
+        assert!(violations.is_empty(), "{} violations", violations.len());
+    }
+}
+
+/// The checker must be able to fail: a broker that keeps nothing breaks every promise.
+#[test]
+fn a_broker_that_forgets_is_found_out() {
+    let durability = "memory".to_owned();
+    let violations = run(&Plan { seed: 1, kills: 3, shards: 1, durability, patience: Duration::from_secs(2) });
+    for rule in [Rule::Loss, Rule::Session, Rule::Retained] {
+        assert!(violations.iter().any(|violation| violation.rule == rule), "no violation of {rule:?} was found");
+    }
+}
+
+/// Runs a plan, tells how far it is, and returns what was wrong, which is printed too.
+fn run(plan: &Plan) -> Vec<Violation> {
+    let mut random = Random::part(plan.seed, u64::MAX);
+    let mut victim = Victim::new(plan);
+    let mut load = Load::new(plan.seed, victim.start());
+    // Everybody is there before the first kill.
+    load.drain(plan.patience);
+    let mut shown = BTreeMap::new();
+    for kill in 1..=plan.kills {
+        load.run(life(&mut random));
+        if let Some(log) = victim.kill() {
+            load.checker.violate(Rule::Protocol, 0, format!("the broker ended or panicked by itself:\n{log}"));
+        }
+        load.killed();
+        if random.once_in(8) {
+            victim.kill_while_starting(Duration::from_millis(random.below(40) as u64));
+        }
+        load.restarted(victim.start());
+        if kill % KILLS_UNTIL_SETTLED == 0 && kill < plan.kills {
+            load.drain(plan.patience);
+            tell(plan, kill, &load, &mut shown);
+        }
+    }
+    load.run(life(&mut random));
+    load.drain(plan.patience);
+    tell(plan, plan.kills, &load, &mut shown);
+    let violations = load.checker.violations().to_vec();
+    if violations.is_empty() || plan.durability == "memory" {
+        victim.clean_up();
+    } else {
+        println!("its data are in {}", victim.directory().display());
+    }
+    violations
+}
+
+/// How long the broker lives from when it listens: 5 ms to 1.5 s, every other time at most 200 ms.
+fn life(random: &mut Random) -> Duration {
+    let longest_ms = if random.once_in(2) { 200 } else { 1500 };
+    Duration::from_millis(random.between(5, longest_ms) as u64)
+}
+
+/// Prints how far it is, and the violations that are new.
+fn tell(plan: &Plan, kill: u32, load: &Load, shown: &mut BTreeMap<Rule, usize>) {
+    let Plan { seed, kills, shards, durability, .. } = plan;
+    let violations = load.checker.violations();
+    for violation in &violations[shown.values().sum()..] {
+        let count = shown.entry(violation.rule).or_default();
+        *count += 1;
+        if *count <= SHOWN_MAX {
+            println!("seed {seed}, {durability}, {shards} shards, {violation}");
+        }
+    }
+    let (acknowledged, delivered) = load.checker.counts();
+    println!(
+        "{durability}, {shards} shards: {kill}/{kills} kills, {acknowledged} acknowledged, {delivered} delivered, \
+         {} violations {shown:?}",
+        violations.len()
+    );
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text:?}")))
+}
+
+fn list(variable: &str, default: &str) -> impl Iterator<Item = String> + use<> {
+    let text = env::var(variable).unwrap_or_else(|_| default.to_owned());
+    text.split(',').map(str::to_owned).collect::<Vec<_>>().into_iter()
+}
