@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
 };
@@ -23,7 +24,9 @@ pub struct Victim {
 impl Victim {
     /// A fresh directory for the broker of `plan`. Nothing runs yet.
     pub fn new(plan: &Plan) -> Victim {
-        let name = format!("crash-{}-{}-{}-{}", std::process::id(), plan.durability, plan.shards, plan.seed);
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let place = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("crash-{}-{place}-{}-{}", std::process::id(), plan.durability, plan.shards);
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&directory).expect("a directory in target/tmp");
         // No queue may overflow: what is dropped there is lost by design.

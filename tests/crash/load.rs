@@ -247,7 +247,12 @@ impl Actor {
     /// The broker has been started.
     fn begin_life(&mut self, now: Duration) {
         self.budget = BUDGET;
-        let wait_ms = if self.random.once_in(4) { self.random.below(50) } else { 0 };
+        let wait_ms = match self.role {
+            // What was retained before is seen before it is replaced.
+            Role::Writer { .. } => self.random.between(20, 100),
+            _ if self.random.once_in(4) => self.random.below(50),
+            _ => 0,
+        };
         self.next = now + Duration::from_millis(wait_ms as u64);
         if let Role::Subscriber { presence: Presence::SomeLives, .. } = self.role {
             self.is_away = !self.random.once_in(3);
