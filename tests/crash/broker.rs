@@ -48,11 +48,13 @@ impl Victim {
         address
     }
 
-    /// Kills the broker with SIGKILL. Returns what it said if it had ended or panicked before.
-    pub fn kill(&mut self) -> Option<String> {
-        let mut broker = self.running.take()?;
-        let has_failed = !broker.is_running() || broker.log().contains("panicked");
-        has_failed.then(|| broker.log())
+    /// Kills the broker with SIGKILL. Returns what it said last, and whether it had ended or panicked before.
+    pub fn kill(&mut self) -> (String, bool) {
+        let Some(mut broker) = self.running.take() else { return (String::new(), false) };
+        let is_running = broker.is_running();
+        let log = broker.log();
+        let has_failed = !is_running || log.contains("panicked");
+        (log, has_failed)
     }
 
     /// Starts the broker and kills it `after` that, whether it is ready or not.
@@ -68,8 +70,7 @@ impl Victim {
     }
 
     /// Removes the directory.
-    pub fn clean_up(mut self) {
-        drop(self.running.take());
+    pub fn clean_up(self) {
         fs::remove_dir_all(&self.directory).expect("the directory can be removed");
     }
 

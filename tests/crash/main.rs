@@ -94,9 +94,7 @@ fn run(plan: &Plan) -> Vec<Violation> {
     let mut shown = BTreeMap::new();
     for kill in 1..=plan.kills {
         load.run(life(&mut random));
-        if let Some(log) = victim.kill() {
-            load.checker.violate(Rule::Protocol, 0, format!("the broker ended or panicked by itself:\n{log}"));
-        }
+        kill_broker(&mut victim, &mut load);
         load.killed();
         if random.once_in(8) {
             victim.kill_while_starting(Duration::from_millis(random.below(40) as u64));
@@ -111,14 +109,24 @@ fn run(plan: &Plan) -> Vec<Violation> {
         load.run(Duration::from_secs(1));
     }
     load.drain(plan.patience);
+    let log = kill_broker(&mut victim, &mut load);
     tell(plan, plan.kills, &load, &mut shown);
     let violations = load.checker.violations().to_vec();
     if violations.is_empty() || plan.durability == "memory" {
         victim.clean_up();
     } else {
-        println!("its data are in {}", victim.directory().display());
+        println!("the data are in {}; the last broker said:\n{log}", victim.directory().display());
     }
     violations
+}
+
+/// Kills the broker, which must have been well until then. Returns what it said last.
+fn kill_broker(victim: &mut Victim, load: &mut Load) -> String {
+    let (log, has_failed) = victim.kill();
+    if has_failed {
+        load.checker.violate(Rule::Protocol, 0, format!("the broker ended or panicked by itself:\n{log}"));
+    }
+    log
 }
 
 /// How long the broker lives from when it listens: 5 ms to 1.5 s, every other time at most 200 ms.
