@@ -39,22 +39,33 @@ impl Victim {
         Victim { arguments, shards: plan.shards, directory, running: None }
     }
 
-    /// Starts the broker, and waits until it listens.
-    pub fn start(&mut self) -> SocketAddr {
+    /// Starts the broker, and waits until it is ready.
+    ///
+    /// # Errors
+    /// With what it said if it ended instead.
+    pub fn start(&mut self) -> Result<SocketAddr, String> {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        let broker = Broker::start(self.shards, &["127.0.0.1"], &arguments);
+        let mut broker = Broker::start(self.shards, &["127.0.0.1"], &arguments);
+        while !broker.log().lines().any(|line| line.ends_with(" ready")) {
+            if !broker.is_running() {
+                return Err(broker.log());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
         let address = broker.address();
         self.running = Some(broker);
-        address
+        Ok(address)
     }
 
-    /// Kills the broker with SIGKILL. Returns what it said last, and whether it had ended or panicked before.
-    pub fn kill(&mut self) -> (String, bool) {
-        let Some(mut broker) = self.running.take() else { return (String::new(), false) };
+    /// Kills the broker with SIGKILL.
+    ///
+    /// # Errors
+    /// With what it said if it had ended or panicked before.
+    pub fn kill(&mut self) -> Result<(), String> {
+        let Some(mut broker) = self.running.take() else { return Ok(()) };
         let is_running = broker.is_running();
         let log = broker.log();
-        let has_failed = !is_running || log.contains("panicked");
-        (log, has_failed)
+        if is_running && !log.contains("panicked") { Ok(()) } else { Err(log) }
     }
 
     /// Starts the broker and kills it `after` that, whether it is ready or not.

@@ -184,6 +184,11 @@ impl Checker {
         &self.violations
     }
 
+    /// How often the broker was killed.
+    pub fn kills(&self) -> u32 {
+        self.kills
+    }
+
     /// Messages that were acknowledged, and deliveries, so far.
     pub fn counts(&self) -> (u64, u64) {
         (self.acknowledged, self.delivered)

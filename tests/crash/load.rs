@@ -69,7 +69,6 @@ pub struct Load {
     began: Instant,
     address: SocketAddr,
     is_draining: bool,
-    lives: u64,
 }
 
 /// A client that holds a subscription: name, version, filter, QoS, presence, Receive Maximum.
@@ -110,15 +109,14 @@ const V5: ProtocolVersion = ProtocolVersion::V5;
 const BUDGET: usize = 400;
 
 impl Load {
-    /// The clients of `seed`. None is connected.
-    pub fn new(seed: u64, address: SocketAddr) -> Load {
+    /// The clients of `seed`, who know of no broker yet.
+    pub fn new(seed: u64) -> Load {
         let mut load = Load {
             actors: Vec::new(),
             checker: Checker::default(),
             began: Instant::now(),
-            address,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
             is_draining: false,
-            lives: 0,
         };
         for (name, version, filter, qos, presence, receive_maximum) in SUBSCRIBERS {
             let within = if receive_maximum.is_some() { 5 } else { 1 };
@@ -157,7 +155,6 @@ impl Load {
     /// A broker listens at `address`.
     pub fn restarted(&mut self, address: SocketAddr) {
         self.address = address;
-        self.lives += 1;
         let now = self.began.elapsed();
         for actor in &mut self.actors {
             actor.begin_life(now);

@@ -86,47 +86,53 @@ fn a_broker_that_forgets_is_found_out() {
 
 /// Runs a plan, tells how far it is, and returns what was wrong, which is printed too.
 fn run(plan: &Plan) -> Vec<Violation> {
-    let mut random = Random::part(plan.seed, u64::MAX);
     let mut victim = Victim::new(plan);
-    let mut load = Load::new(plan.seed, victim.start());
+    let mut load = Load::new(plan.seed);
+    let mut shown = BTreeMap::new();
+    if let Err(log) = kill_again_and_again(plan, &mut victim, &mut load, &mut shown) {
+        load.checker.violate(Rule::Protocol, 0, format!("the broker ended or panicked by itself:\n{log}"));
+        tell(plan, &load, &mut shown);
+    }
+    let violations = load.checker.violations().to_vec();
+    if violations.is_empty() || plan.durability == "memory" {
+        victim.clean_up();
+    } else {
+        println!("the data are in {}", victim.directory().display());
+    }
+    violations
+}
+
+/// Ends early with what the broker said last when it was not well.
+fn kill_again_and_again(
+    plan: &Plan,
+    victim: &mut Victim,
+    load: &mut Load,
+    shown: &mut BTreeMap<Rule, usize>,
+) -> Result<(), String> {
+    let mut random = Random::part(plan.seed, u64::MAX);
+    load.restarted(victim.start()?);
     // Everybody is there before the first kill.
     load.drain(plan.patience);
-    let mut shown = BTreeMap::new();
     for kill in 1..=plan.kills {
         load.run(life(&mut random));
-        kill_broker(&mut victim, &mut load);
+        victim.kill()?;
         load.killed();
         if random.once_in(8) {
             victim.kill_while_starting(Duration::from_millis(random.below(40) as u64));
         }
-        load.restarted(victim.start());
+        load.restarted(victim.start()?);
         if kill % KILLS_UNTIL_SETTLED == 0 && kill < plan.kills {
             load.drain(plan.patience);
-            tell(plan, kill, &load, &mut shown);
+            tell(plan, load, shown);
         }
     }
     if plan.kills == 0 {
         load.run(Duration::from_secs(1));
     }
     load.drain(plan.patience);
-    let log = kill_broker(&mut victim, &mut load);
-    tell(plan, plan.kills, &load, &mut shown);
-    let violations = load.checker.violations().to_vec();
-    if violations.is_empty() || plan.durability == "memory" {
-        victim.clean_up();
-    } else {
-        println!("the data are in {}; the last broker said:\n{log}", victim.directory().display());
-    }
-    violations
-}
-
-/// Kills the broker, which must have been well until then. Returns what it said last.
-fn kill_broker(victim: &mut Victim, load: &mut Load) -> String {
-    let (log, has_failed) = victim.kill();
-    if has_failed {
-        load.checker.violate(Rule::Protocol, 0, format!("the broker ended or panicked by itself:\n{log}"));
-    }
-    log
+    victim.kill()?;
+    tell(plan, load, shown);
+    Ok(())
 }
 
 /// How long the broker lives from when it listens: 5 ms to 1.5 s, every other time at most 200 ms.
@@ -136,7 +142,7 @@ fn life(random: &mut Random) -> Duration {
 }
 
 /// Prints how far it is, and the violations that are new.
-fn tell(plan: &Plan, kill: u32, load: &Load, shown: &mut BTreeMap<Rule, usize>) {
+fn tell(plan: &Plan, load: &Load, shown: &mut BTreeMap<Rule, usize>) {
     let Plan { seed, kills, shards, durability, .. } = plan;
     let violations = load.checker.violations();
     for violation in &violations[shown.values().sum()..] {
@@ -148,8 +154,9 @@ fn tell(plan: &Plan, kill: u32, load: &Load, shown: &mut BTreeMap<Rule, usize>) 
     }
     let (acknowledged, delivered) = load.checker.counts();
     println!(
-        "{durability}, {shards} shards: {kill}/{kills} kills, {acknowledged} acknowledged, {delivered} delivered, \
+        "{durability}, {shards} shards: {}/{kills} kills, {acknowledged} acknowledged, {delivered} delivered, \
          {} violations {shown:?}",
+        load.checker.kills(),
         violations.len()
     );
 }
