@@ -14,7 +14,7 @@ use crate::{
     shard::Shard,
     store::{
         DiskStore, Joiner, Journal, Keeper, KeeperHandle, KeeperPort, OpenError, Recovered, RecoveredSession,
-        StoreError, recover,
+        StoreError, recover, remedy,
     },
     time::Moment,
 };
@@ -26,9 +26,7 @@ pub enum StorageError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// What is in it cannot be read.
-    #[error(
-        "{}: {error}. `ringmq store check` says more; `ringmq store salvage` copies what can be read into a new directory", .directory.display()
-    )]
+    #[error("{}: {error}. {}", .directory.display(), remedy(.directory))]
     Read {
         /// The data directory.
         directory: PathBuf,

@@ -1,29 +1,82 @@
 //! The store on disk: fjall, and what it takes to notice that something is missing.
 //!
 //! Owns: the data directory: its lock, the version of its format, the database in it, and the watermark.
-//! Always: a commit is written before it counts, and with `sync` it is on the disk. The number of the last commit stands in
-//! the database with each commit and, after it, in the watermark, a small file of its own: a database that opens with an
-//! older commit than the watermark names has lost something, and is refused. While it was not closed cleanly its journal is
-//! copied aside before it is opened, since opening cuts off what cannot be read.
+//! Always: a commit is written before it counts, and with `sync` it is on the disk. Commits are numbered without gaps. The
+//! number of the last one stands in the database with each commit, that of the last one that wrote to a space in that space,
+//! and after the commit it goes into the watermark, a small file of its own: a database that ends earlier than either says
+//! has lost something, and is refused. Before the library opens it every file is read and compared with its checksums, since
+//! the library itself cuts off, removes or passes over part of what it cannot read. What is refused is left as it was.
 //! Never: a second process in the same directory.
+//!
+//! | in the data directory | |
+//! |---|---|
+//! | `lock` | held by the process that uses it |
+//! | `format` | the version of the format |
+//! | `watermark` | the last commit |
+//! | `clean` | there after a clean end |
+//! | `db` | the database |
+//! | `db-before` | links to its files while it is opened |
+
+mod copy;
+mod inspect;
+mod journal_files;
+mod keyspaces;
 
 use std::{
+    fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Write as _},
+    ops::Bound,
     os::unix::fs::FileExt as _,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+pub use self::{
+    copy::StoreCopy,
+    inspect::{Inspection, inspect},
+};
 use super::{
     Space, Store, StoreError, WriteSet,
     record::{self, FORMAT_VERSION},
 };
 
+/// What is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl Problem {
+    fn new(path: &Path, what: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), what: what.into() }
+    }
+
+    fn io(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |error| match error.kind() {
+            io::ErrorKind::NotFound => Self::new(path, "is missing"),
+            _ => Self::new(path, format!("cannot be read: {error}")),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.what)
+    }
+}
+
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// There is none.
+    #[error("{}: no data directory of RingMQ", .0.display())]
+    NotThere(PathBuf),
     /// Something else uses it.
     #[error("{}: another process uses this data directory", .0.display())]
     Locked(PathBuf),
@@ -39,7 +92,7 @@ pub enum OpenError {
     },
     /// It lacks what was committed.
     #[error(
-        "{}: commit {expected} was made here, and the database ends with {found}: something is missing. Nothing was changed. `ringmq store check --data-dir {}` says more; `ringmq store salvage` copies what can be read into a new directory", .directory.display(), .directory.display()
+        "{}: commit {expected} was made here, and the database ends with {found}: something is missing. {}", .directory.display(), remedy(.directory)
     )]
     Incomplete {
         /// The directory.
@@ -49,15 +102,15 @@ pub enum OpenError {
         /// What was found.
         found: u64,
     },
-    /// A file cannot be read.
-    #[error(
-        "{}: {what}. `ringmq store check` says more; `ringmq store salvage` copies what can be read into a new directory", .path.display()
-    )]
+    /// A file is missing or damaged.
+    #[error("{problem}{}. {}", and_more(*.more), remedy(.directory))]
     Damaged {
-        /// The file or directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
+        /// The directory.
+        directory: PathBuf,
+        /// What is wrong.
+        problem: Problem,
+        /// How many more files have something wrong with them.
+        more: usize,
     },
     /// The operating system refuses.
     #[error("{}: {error}", .path.display())]
@@ -69,9 +122,62 @@ pub enum OpenError {
     },
 }
 
+fn and_more(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    }
+}
+
+/// What to do about a data directory that is damaged.
+pub fn remedy(directory: &Path) -> String {
+    let directory = directory.display();
+    format!(
+        "Nothing was changed. `ringmq store check --data-dir {directory}` says more; `ringmq store salvage --data-dir \
+         {directory} --to NEWDIR` copies what can be read into a new directory"
+    )
+}
+
 fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.to_owned();
     move |error| OpenError::Io { path, error }
+}
+
+/// What stands in the database about the last commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct CommitRecord {
+    /// Counted from 1.
+    number: u64,
+    /// The batch has at least this sequence number in the library, and all before it have smaller ones.
+    sequence_least: u64,
+    /// The last commit before it that was known to be synced.
+    synced: u64,
+    /// By space, the least sequence number of the last commit that wrote to it, this one counted in; 0: there was none.
+    written: [u64; 3],
+    /// The same before this commit.
+    written_before: [u64; 3],
+}
+
+impl CommitRecord {
+    fn read(value: &[u8]) -> Option<Self> {
+        let value: &[u8; 72] = value.try_into().ok()?;
+        let (numbers, _) = value.as_chunks::<8>();
+        let mut numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        let mut next = || numbers.next().unwrap_or_default();
+        Some(Self {
+            number: next(),
+            sequence_least: next(),
+            synced: next(),
+            written: [next(), next(), next()],
+            written_before: [next(), next(), next()],
+        })
+    }
+
+    fn write(self) -> Vec<u8> {
+        let numbers = [self.number, self.sequence_least, self.synced].into_iter();
+        let numbers = numbers.chain(self.written).chain(self.written_before);
+        numbers.flat_map(u64::to_le_bytes).collect()
+    }
 }
 
 /// Creates the directory when it is missing and locks it for this process as long as the file lives.
@@ -89,11 +195,34 @@ pub fn lock_directory(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Locks a directory that is there, without changing anything in it.
+///
+/// # Errors
+/// When there is none, or it is in use.
+pub fn lock_to_read(directory: &Path) -> Result<Option<File>, OpenError> {
+    if !directory.is_dir() {
+        return Err(OpenError::NotThere(directory.to_owned()));
+    }
+    let path = directory.join("lock");
+    let lock = match File::open(&path) {
+        Ok(lock) => lock,
+        // Whoever uses a directory has made one.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(OpenError::Io { path, error }),
+    };
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(OpenError::Io { path, error }),
+    }
+}
+
 /// The store on disk. See the module's header.
 pub struct DiskStore {
     database: Database,
     spaces: [Keyspace; 3],
     watermark: Watermark,
+    last: CommitRecord,
     directory: PathBuf,
     _lock: File,
 }
@@ -104,71 +233,69 @@ impl DiskStore {
     /// # Errors
     /// When something else uses the directory, or what is in it is newer, incomplete or unreadable.
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
-        let lock = lock_directory(directory)?;
-        check_format(directory)?;
-        let clean = directory.join("clean");
-        let was_clean = clean.exists();
-        let data = directory.join("db");
-        let aside = directory.join("journal-aside");
-        if !was_clean && data.exists() {
-            copy_journals(&data, &aside)?;
-        }
-        let opened = Self::open_database(directory, &data, lock);
-        match opened {
-            Ok(store) => {
-                if aside.exists() {
-                    fs::remove_dir_all(&aside).map_err(at(&aside))?;
-                }
-                if was_clean {
-                    fs::remove_file(&clean).map_err(at(&clean))?;
-                    sync_directory(directory)?;
-                }
-                Ok(store)
-            }
-            Err(error) => {
-                // Opening may have cut the journal: put it back as it was.
-                if aside.exists() {
-                    restore_journals(&aside, &data)?;
-                }
-                Err(error)
-            }
-        }
+        Self::open_with(directory, MEMTABLE_BYTES)
     }
 
-    fn open_database(directory: &Path, data: &Path, lock: File) -> Result<Self, OpenError> {
-        let failed = |error: fjall::Error| OpenError::Damaged {
-            path: data.to_owned(),
-            what: format!("cannot be opened: {error}"),
-        };
-        let watermark = Watermark::open(&directory.join("watermark"))?;
-        let database = Database::builder(data)
-            .cache_size(CACHE_BYTES)
-            .worker_threads(1)
-            .manual_journal_persist(true)
-            .open()
-            .map_err(failed)?;
-        let keyspace = |name: &str, memtable_bytes: u64| {
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
-            database.keyspace(name, options).map_err(failed)
-        };
-        let spaces = [
-            keyspace("state", MEMTABLE_BYTES)?,
-            keyspace("queue", MEMTABLE_BYTES)?,
-            keyspace("bodies", MEMTABLE_BYTES)?,
-        ];
-        let found = spaces[0].get(record::COMMIT_KEY).map_err(failed)?;
-        let found = match found {
-            None => 0,
-            Some(value) => record::read_number(&value).ok_or_else(|| OpenError::Damaged {
-                path: data.to_owned(),
-                what: "the commit number cannot be read".into(),
-            })?,
-        };
-        let expected = watermark.expected();
-        if found < expected {
-            return Err(OpenError::Incomplete { directory: directory.to_owned(), expected, found });
+    /// Opens the store in `directory`, or makes one that gathers `memtable_bytes` of each space in memory before it writes a
+    /// table.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn open_with(directory: &Path, memtable_bytes: u64) -> Result<Self, OpenError> {
+        let lock = lock_directory(directory)?;
+        let data = directory.join("db");
+        undo_opening(directory, &data)?;
+        if is_new(directory, &data)? {
+            create(directory, &data, memtable_bytes)?;
         }
-        Ok(Self { database, spaces, watermark, directory: directory.to_owned(), _lock: lock })
+        let scratch = directory.join("db-look");
+        remove_directory(&scratch)?;
+        let inspection = inspect::inspect_with(directory, &scratch, &mut |_| {});
+        remove_directory(&scratch)?;
+        let inspection = inspection?;
+        inspection.verdict(directory)?;
+        let watermark = Watermark::open(directory)?;
+        let before = directory.join("db-before");
+        link_all(&data, &before, inspection.torn.as_ref().map(|(journal, _)| journal.as_path()))?;
+        sync_directory(directory)?;
+        if let Some((journal, end)) = &inspection.torn {
+            // The rest of a commit that was under way when the process or the machine died.
+            let file = OpenOptions::new().write(true).open(journal).map_err(at(journal))?;
+            file.set_len(*end).and_then(|()| file.sync_all()).map_err(at(journal))?;
+        }
+        let opened = open_database(&data, memtable_bytes).and_then(|(database, spaces)| {
+            let last = last_commit(&data, &spaces)?;
+            Ok((database, spaces, last))
+        });
+        let found = opened.map_err(|problem| damaged(directory, problem)).and_then(|(database, spaces, last)| {
+            let expected = inspection.expected.max(inspection.last_commit.unwrap_or(0));
+            match last.number {
+                found if found < expected => {
+                    Err(OpenError::Incomplete { directory: directory.to_owned(), expected, found })
+                }
+                _ => Ok((database, spaces, last)),
+            }
+        });
+        let (database, spaces, last) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                undo_opening(directory, &data)?;
+                return Err(error);
+            }
+        };
+        forget_before(directory, &before)?;
+        let clean = directory.join("clean");
+        if clean.exists() {
+            fs::remove_file(&clean).map_err(at(&clean))?;
+            sync_directory(directory)?;
+        }
+        Ok(Self { database, spaces, watermark, last, directory: directory.to_owned(), _lock: lock })
+    }
+
+    /// The number of the last commit.
+    #[must_use]
+    pub fn last_commit(&self) -> u64 {
+        self.last.number
     }
 
     fn keyspace(&self, space: Space) -> &Keyspace {
@@ -176,19 +303,107 @@ impl DiskStore {
     }
 }
 
+/// The number that the library gave a space's keyspace, which it made in this order.
+fn keyspace_number(space: Space) -> u64 {
+    space as u64 + 1
+}
+
+fn damaged(directory: &Path, problem: Problem) -> OpenError {
+    OpenError::Damaged { directory: directory.to_owned(), problem, more: 0 }
+}
+
+/// Opens the database in `data`, or makes one.
+fn open_database(data: &Path, memtable_bytes: u64) -> Result<(Database, [Keyspace; 3]), Problem> {
+    let failed = |error: fjall::Error| Problem::new(data, format!("cannot be opened: {error}"));
+    let open = || {
+        let database = Database::builder(data)
+            .cache_size(CACHE_BYTES)
+            .worker_threads(1)
+            .manual_journal_persist(true)
+            .open()
+            .map_err(failed)?;
+        let keyspace = |name: &str| {
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
+            database.keyspace(name, options).map_err(failed)
+        };
+        let spaces = [keyspace("state")?, keyspace("queue")?, keyspace("bodies")?];
+        Ok((database, spaces))
+    };
+    // The library panics at some of what it cannot read. That it was looked at before leaves little of it, and nothing of
+    // the database is used afterwards.
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| Err(Problem::new(data, "cannot be opened")))
+}
+
+/// The last commit; an error when a space lacks what was committed to it.
+fn last_commit(data: &Path, spaces: &[Keyspace; 3]) -> Result<CommitRecord, Problem> {
+    let unreadable = |error: fjall::Error| Problem::new(data, format!("cannot be read: {error}"));
+    let value = spaces[Space::State as usize].get(record::COMMIT_KEY).map_err(unreadable)?;
+    let last = match value {
+        None => CommitRecord::default(),
+        Some(value) => CommitRecord::read(&value)
+            .ok_or_else(|| Problem::new(data, "the number of the last commit cannot be read"))?,
+    };
+    for space in [Space::Queue, Space::Bodies] {
+        let value = spaces[space as usize].get(MARKER_KEY).map_err(unreadable)?;
+        let found = value.map_or(Some(0), |value| record::read_number(&value));
+        if found != Some(last.written[space as usize]) {
+            return Err(lacks_commits(data, space));
+        }
+    }
+    Ok(last)
+}
+
+fn lacks_commits(data: &Path, space: Space) -> Problem {
+    let keyspace = data.join("keyspaces").join(keyspace_number(space).to_string());
+    Problem::new(&keyspace, "what was committed here is missing, and in no journal: a journal may be missing")
+}
+
+/// Records of a keyspace that are not the store's own.
+fn scan_keyspace(
+    keyspace: &Keyspace,
+    space: Space,
+    from: &[u8],
+    max: usize,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    let failed = |error: fjall::Error| StoreError::Damaged(error.to_string());
+    let is_behind_marker = space == Space::State || from > MARKER_KEY;
+    let from = if is_behind_marker { Bound::Included(from) } else { Bound::Excluded(MARKER_KEY) };
+    let records = keyspace.range::<&[u8], _>((from, Bound::Unbounded)).take(max);
+    let records = records.map(|guard| guard.into_inner().map(|(key, value)| (key.to_vec(), value.to_vec())));
+    records.collect::<Result<_, _>>().map_err(failed)
+}
+
 impl Store for DiskStore {
     fn commit(&mut self, writes: &WriteSet, sync: bool) -> Result<(), StoreError> {
         let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
         let mut batch = self.database.batch().durability(Some(mode));
-        for (space, key, value) in writes.iter() {
+        let number = writes.get(Space::State, record::COMMIT_KEY).flatten().and_then(record::read_number);
+        let number = number.filter(|&number| number == self.last.number + 1);
+        let number = number.ok_or_else(|| StoreError::Failed("a commit without its number".into()))?;
+        let mut last = CommitRecord {
+            number,
+            sequence_least: self.database.seqno(),
+            synced: self.watermark.synced,
+            written: self.last.written,
+            written_before: self.last.written,
+        };
+        last.written[Space::State as usize] = last.sequence_least;
+        for (space, key, value) in writes.iter().filter(|&(space, key, _)| (space, key) != COMMIT) {
+            last.written[space as usize] = last.sequence_least;
             match value {
                 Some(value) => batch.insert(self.keyspace(space), key, value),
                 None => batch.remove(self.keyspace(space), key),
             }
         }
-        let number = writes.get(Space::State, record::COMMIT_KEY).flatten().and_then(record::read_number);
+        for space in [Space::Queue, Space::Bodies] {
+            if last.written[space as usize] == last.sequence_least {
+                batch.insert(self.keyspace(space), MARKER_KEY, last.sequence_least.to_le_bytes());
+            }
+        }
+        batch.insert(self.keyspace(Space::State), record::COMMIT_KEY, last.write());
         batch.commit().map_err(|error| StoreError::Failed(error.to_string()))?;
-        self.watermark.advance(number.unwrap_or(0), sync)
+        self.last = last;
+        self.watermark.advance(number, sync)
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
@@ -197,17 +412,16 @@ impl Store for DiskStore {
     }
 
     fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-        let failed = |error: fjall::Error| StoreError::Damaged(error.to_string());
-        let records = self.keyspace(space).range(from.to_vec()..).take(max);
-        let records = records.map(|guard| guard.into_inner().map(|(key, value)| (key.to_vec(), value.to_vec())));
-        records.collect::<Result<_, _>>().map_err(failed)
+        scan_keyspace(self.keyspace(space), space, from, max)
     }
 
     /// The next start need not look for losses.
     fn close(mut self: Box<Self>) -> Result<(), StoreError> {
         self.sync()?;
         let directory = self.directory.clone();
-        drop(self);
+        let Self { database, spaces, watermark, _lock, .. } = *self;
+        // The lock is held until all is said.
+        drop((database, spaces, watermark));
         let clean = directory.join("clean");
         let made = File::create(&clean).and_then(|file| file.sync_all()).map_err(at(&clean));
         made.and_then(|()| sync_directory(&directory)).map_err(|error| StoreError::Failed(error.to_string()))
@@ -227,21 +441,38 @@ struct Watermark {
 }
 
 impl Watermark {
-    fn open(path: &Path) -> Result<Self, OpenError> {
-        let mut file =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(at(path))?;
+    fn create(directory: &Path) -> Result<(), OpenError> {
+        let path = directory.join("watermark");
+        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path);
+        let mut watermark =
+            Self { file: file.map_err(at(&path))?, written: 0, synced: 0, boot: boot_id(), same_boot: true };
+        let failed = |error: StoreError| OpenError::Io { path: path.clone(), error: io::Error::other(error) };
+        watermark.advance(0, true).map_err(failed)?;
+        watermark.file.sync_all().map_err(at(&path))
+    }
+
+    fn open(directory: &Path) -> Result<Self, OpenError> {
+        let path = directory.join("watermark");
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        let file = file.map_err(|error| damaged(directory, Problem::io(&path)(error)))?;
+        Self::of(file, &path).map_err(|problem| damaged(directory, problem))
+    }
+
+    fn read(directory: &Path) -> Result<Self, Problem> {
+        let path = directory.join("watermark");
+        Self::of(File::open(&path).map_err(Problem::io(&path))?, &path)
+    }
+
+    fn of(file: File, path: &Path) -> Result<Self, Problem> {
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(at(path))?;
-        let boot = boot_id();
-        if bytes.is_empty() {
-            return Ok(Self { file, written: 0, synced: 0, boot, same_boot: true });
-        }
-        let damaged = || OpenError::Damaged { path: path.to_owned(), what: "the watermark cannot be read".into() };
+        (&file).take(WATERMARK_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(Problem::io(path))?;
+        let damaged = || Problem::new(path, "the watermark is damaged");
         let bytes: [u8; WATERMARK_BYTES] = bytes.try_into().map_err(|_| damaged())?;
         let number = |at: usize| bytes.get(at..at + 8).and_then(record::read_number).unwrap_or_default();
         if number(CHECK_AT) != checksum(&bytes[..CHECK_AT]) {
             return Err(damaged());
         }
+        let boot = boot_id();
         let same_boot = bytes[16..CHECK_AT] == boot;
         Ok(Self { file, written: number(0), synced: number(8), boot, same_boot })
     }
@@ -282,68 +513,106 @@ fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
 }
 
+/// Checks the version of the format.
 fn check_format(directory: &Path) -> Result<(), OpenError> {
     let path = directory.join("format");
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let found = text.trim().parse().map_err(|_| OpenError::Damaged {
-                path: path.clone(),
-                what: "the version of the format cannot be read".into(),
-            })?;
-            if found > FORMAT_VERSION {
-                return Err(OpenError::Newer { directory: directory.to_owned(), found });
-            }
-            Ok(())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if directory.join("db").exists() {
-                return Err(OpenError::Damaged { path, what: "is missing, and a database is there".into() });
-            }
-            let mut file = File::create(&path).map_err(at(&path))?;
-            writeln!(file, "{FORMAT_VERSION}").and_then(|()| file.sync_all()).map_err(at(&path))?;
-            sync_directory(directory)
-        }
-        Err(error) => Err(OpenError::Io { path, error }),
+    let text = fs::read(&path).map_err(|error| damaged(directory, Problem::io(&path)(error)))?;
+    let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    match number {
+        Some(found) if found > FORMAT_VERSION => Err(OpenError::Newer { directory: directory.to_owned(), found }),
+        Some(1..) => Ok(()),
+        _ => Err(damaged(directory, Problem::new(&path, "the version of the format is damaged"))),
     }
 }
 
-fn is_journal(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "jnl")
+/// Whether nothing was committed in `directory` yet.
+fn is_new(directory: &Path, data: &Path) -> Result<bool, OpenError> {
+    if data.exists() {
+        return Ok(false);
+    }
+    let [format, watermark, clean] = ["format", "watermark", "clean"].map(|name| directory.join(name).exists());
+    let was_used = match (format, watermark) {
+        (_, true) => Watermark::read(directory).map_err(|problem| damaged(directory, problem))?.written > 0,
+        (is_there, false) => is_there,
+    };
+    if was_used || clean {
+        return Err(damaged(directory, Problem::new(data, "is missing")));
+    }
+    Ok(true)
 }
 
-fn copy_journals(data: &Path, aside: &Path) -> Result<(), OpenError> {
-    if aside.exists() {
-        // A start that did not get to its end: what lies there is older than what it may have cut since.
-        return restore_journals(aside, data).and_then(|()| copy_journals(data, aside));
-    }
-    let making = aside.with_extension("making");
-    if making.exists() {
-        fs::remove_dir_all(&making).map_err(at(&making))?;
-    }
-    fs::create_dir(&making).map_err(at(&making))?;
-    for entry in fs::read_dir(data).map_err(at(data))? {
-        let path = entry.map_err(at(data))?.path();
-        if let (true, Some(name)) = (is_journal(&path), path.file_name()) {
-            fs::copy(&path, making.join(name)).map_err(at(&path))?;
-        }
-    }
-    fs::rename(&making, aside).map_err(at(aside))
+/// Makes an empty database, and what stands beside it. What is there afterwards is whole: it gets its name last.
+fn create(directory: &Path, data: &Path, memtable_bytes: u64) -> Result<(), OpenError> {
+    let making = directory.join("db-making");
+    remove_directory(&making)?;
+    drop(open_database(&making, memtable_bytes).map_err(|problem| damaged(directory, problem))?);
+    Watermark::create(directory)?;
+    let path = directory.join("format");
+    let mut file = File::create(&path).map_err(at(&path))?;
+    writeln!(file, "{FORMAT_VERSION}").and_then(|()| file.sync_all()).map_err(at(&path))?;
+    sync_directory(directory)?;
+    fs::rename(&making, data).map_err(at(&making))?;
+    sync_directory(directory)
 }
 
-fn restore_journals(aside: &Path, data: &Path) -> Result<(), OpenError> {
-    for entry in fs::read_dir(aside).map_err(at(aside))? {
-        let path = entry.map_err(at(aside))?.path();
-        if let Some(name) = path.file_name() {
-            fs::copy(&path, data.join(name)).map_err(at(&path))?;
+/// Links every file of `data` into `before`, where it is found when opening comes to nothing. All but journals are never
+/// written again, and of journals the library cuts off only the room at their ends; `torn` is copied, because more of it is.
+fn link_all(data: &Path, before: &Path, torn: Option<&Path>) -> Result<(), OpenError> {
+    let making = before.with_extension("making");
+    remove_directory(&making)?;
+    link_directory(data, &making, torn)?;
+    fs::rename(&making, before).map_err(at(before))
+}
+
+fn link_directory(from: &Path, to: &Path, torn: Option<&Path>) -> Result<(), OpenError> {
+    fs::create_dir(to).map_err(at(to))?;
+    for entry in fs::read_dir(from).map_err(at(from))? {
+        let path = entry.map_err(at(from))?.path();
+        let Some(target) = path.file_name().map(|name| to.join(name)) else { continue };
+        if path.is_dir() {
+            link_directory(&path, &target, torn)?;
+        } else if torn == Some(path.as_path()) || fs::hard_link(&path, &target).is_err() {
+            // Some file systems have no links.
+            fs::copy(&path, &target).map_err(at(&path))?;
         }
     }
-    fs::remove_dir_all(aside).map_err(at(aside))
+    Ok(())
+}
+
+/// Puts the database back as it was before an opening that came to nothing.
+fn undo_opening(directory: &Path, data: &Path) -> Result<(), OpenError> {
+    remove_directory(&directory.join("db-before.done"))?;
+    let before = directory.join("db-before");
+    if before.exists() {
+        remove_directory(data)?;
+        fs::rename(&before, data).map_err(at(data))?;
+        sync_directory(directory)?;
+    }
+    Ok(())
+}
+
+/// The database is open: what was before must never come back.
+fn forget_before(directory: &Path, before: &Path) -> Result<(), OpenError> {
+    let done = before.with_extension("done");
+    fs::rename(before, &done).map_err(at(before))?;
+    sync_directory(directory)?;
+    remove_directory(&done)
+}
+
+fn remove_directory(path: &Path) -> Result<(), OpenError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OpenError::Io { path: path.to_owned(), error }),
+        _ => Ok(()),
+    }
 }
 
 fn sync_directory(directory: &Path) -> Result<(), OpenError> {
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(at(directory))
 }
 
+const COMMIT: (Space, &[u8]) = (Space::State, record::COMMIT_KEY);
+/// Says which commit wrote to a space last; before every key of the space's own.
+const MARKER_KEY: &[u8] = &[0];
 /// Blocks that are kept in memory for reading.
 const CACHE_BYTES: u64 = 16 << 20;
 /// What a space gathers in memory before it is written as a table.

@@ -14,6 +14,7 @@
 //!        └───────────── number of the last durable batch ◄──┘
 //! ```
 
+mod census;
 mod disk;
 mod join;
 mod journal;
@@ -22,15 +23,18 @@ mod memory;
 mod operation;
 mod record;
 mod recover;
+mod salvage;
 mod writes;
 
-pub use disk::{DiskStore, OpenError, lock_directory};
+pub use census::{Census, Kind, Tally, census};
+pub use disk::{DiskStore, Inspection, OpenError, Problem, StoreCopy, inspect, lock_directory, lock_to_read, remedy};
 pub use join::Joiner;
 pub use journal::{Journal, Stored};
 pub use keeper::{Keeper, KeeperHandle, KeeperPort, StorePort};
 pub use memory::{MemoryStore, SharedMemory};
 pub use operation::{Batch, Entry, Group, Operation, Part, SessionRecord, SubscriptionRecord};
 pub use recover::{Recovered, RecoveredEntry, RecoveredSession, recover};
+pub use salvage::{Salvaged, salvage};
 pub use writes::{Space, WriteSet};
 
 /// Why the store cannot do what was asked.

@@ -81,7 +81,9 @@ pub fn recover(store: &dyn Store) -> Result<Recovered, StoreError> {
         let Some((&tag, rest)) = key.split_first() else { return Err(damaged("record", key)) };
         match tag {
             tag::META if key == record::COMMIT_KEY => {
-                recovered.commit_number = record::read_number(value).ok_or_else(|| damaged("commit number", key))?;
+                // A store may add what is its own.
+                let number = value.get(..8).and_then(record::read_number);
+                recovered.commit_number = number.ok_or_else(|| damaged("commit number", key))?;
             }
             tag::SESSION => {
                 let number = number_of(rest).ok_or_else(|| damaged("session", key))?;

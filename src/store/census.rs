@@ -1,0 +1,248 @@
+//! What a store holds, counted, with everything in it that cannot be.
+//!
+//! Owns: the rules by which records belong together.
+//! Always: every record is looked at, and a bad one does not hide the next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    SessionRecord, Space, Store, StoreError,
+    record::{self, Body, tag},
+};
+
+/// Kinds of records, in the order in which they are told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Sessions.
+    Session,
+    /// Their subscriptions.
+    Subscription,
+    /// QoS 2 identifiers received.
+    Received,
+    /// Wills.
+    Will,
+    /// Retained messages.
+    Retained,
+    /// Messages in queues.
+    Queued,
+    /// Messages that several queues share.
+    Body,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 7] =
+        [Kind::Session, Kind::Subscription, Kind::Received, Kind::Will, Kind::Retained, Kind::Queued, Kind::Body];
+
+    /// How it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Session => "sessions",
+            Kind::Subscription => "subscriptions",
+            Kind::Received => "QoS 2 identifiers",
+            Kind::Will => "Wills",
+            Kind::Retained => "retained messages",
+            Kind::Queued => "queued messages",
+            Kind::Body => "shared bodies",
+        }
+    }
+}
+
+/// What a record says.
+#[derive(Debug)]
+pub(super) enum Meaning {
+    /// The number of the last commit.
+    Commit,
+    /// A session.
+    Session(u64, SessionRecord),
+    /// What belongs to a session.
+    Part(Kind, u64),
+    /// A retained message.
+    Retained,
+    /// A message that queues share.
+    Body(u64),
+    /// A message in a session's queue, and its number when its body is shared.
+    Queued { session: u64, shared: Option<u64> },
+}
+
+impl Meaning {
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self {
+            Meaning::Commit => None,
+            Meaning::Session(..) => Some(Kind::Session),
+            Meaning::Part(kind, _) => Some(*kind),
+            Meaning::Retained => Some(Kind::Retained),
+            Meaning::Body(_) => Some(Kind::Body),
+            Meaning::Queued { .. } => Some(Kind::Queued),
+        }
+    }
+}
+
+/// Reads a record as a start does; `None` when it cannot be read.
+pub(super) fn meaning(space: Space, key: &[u8], value: &[u8]) -> Option<Meaning> {
+    let number = |bytes: &[u8]| Some(u64::from_be_bytes(bytes.try_into().ok()?));
+    match space {
+        Space::Bodies => record::read_message(value).and_then(|_| number(key)).map(Meaning::Body),
+        Space::Queue => {
+            let (session, sequence) = key.split_at_checked(8)?;
+            let entry = record::read_entry(value)?;
+            let shared = matches!(entry.body, Body::Shared).then_some(entry.number);
+            number(sequence)?;
+            Some(Meaning::Queued { session: number(session)?, shared })
+        }
+        Space::State => {
+            let (&first, rest) = key.split_first()?;
+            if first == tag::RETAINED {
+                let message = record::read_message(value)?;
+                return (message.topic().as_bytes() == rest).then_some(Meaning::Retained);
+            }
+            if key == record::COMMIT_KEY {
+                return value.get(..8).and_then(record::read_number).map(|_| Meaning::Commit);
+            }
+            let (session, rest) = rest.split_at_checked(8)?;
+            let session = number(session)?;
+            match first {
+                tag::SESSION if rest.is_empty() => Some(Meaning::Session(session, record::read_session(value)?)),
+                tag::SUBSCRIPTION => {
+                    std::str::from_utf8(rest).ok()?;
+                    record::read_subscription(value).map(|_| Meaning::Part(Kind::Subscription, session))
+                }
+                tag::RECEIVED => (rest.len() == 2).then_some(Meaning::Part(Kind::Received, session)),
+                tag::WILL if rest.is_empty() => record::read_will(value).map(|_| Meaning::Part(Kind::Will, session)),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// How to call a record that cannot be read.
+pub(super) fn name_of(space: Space, key: &[u8]) -> String {
+    let number = |at: usize| {
+        let bytes = key.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or_else(|| "?".into(), |bytes| u64::from_be_bytes(bytes).to_string())
+    };
+    match (space, key.split_first()) {
+        (Space::Bodies, _) => format!("shared body {}", number(0)),
+        (Space::Queue, _) => format!("message {} in the queue of session {}", number(8), number(0)),
+        (Space::State, Some((&tag::RETAINED, topic))) => format!("retained message {}", topic.escape_ascii()),
+        (Space::State, Some((&tag::SESSION, _))) => format!("session {}", number(1)),
+        (Space::State, Some((&tag::SUBSCRIPTION, _))) => {
+            format!("subscription {} of session {}", key.get(9..).unwrap_or_default().escape_ascii(), number(1))
+        }
+        (Space::State, Some((&tag::RECEIVED, _))) => format!("a QoS 2 identifier of session {}", number(1)),
+        (Space::State, Some((&tag::WILL, _))) => format!("the Will of session {}", number(1)),
+        _ => format!("record {}", key.escape_ascii()),
+    }
+}
+
+/// Records and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many.
+    pub count: u64,
+    /// Keys and values.
+    pub bytes: u64,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, key: &[u8], value: &[u8]) {
+        self.count += 1;
+        self.bytes += (key.len() + value.len()) as u64;
+    }
+}
+
+/// What a store holds.
+#[derive(Debug, Default)]
+pub struct Census {
+    /// By kind.
+    pub kinds: BTreeMap<Kind, Tally>,
+    /// The queue of each session that has one, by its client.
+    pub queues: Vec<(Box<str>, Tally)>,
+    /// Records of sessions that are over, which are yet to be removed.
+    pub left_behind: Tally,
+    /// What is wrong with single records.
+    pub problems: Vec<String>,
+}
+
+/// Reads every record of `store`. `progress` is told of records read.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn census(store: &dyn Store, progress: &mut dyn FnMut(u64)) -> Result<Census, StoreError> {
+    let mut census = Census::default();
+    let mut clients: BTreeMap<u64, Box<str>> = BTreeMap::new();
+    let mut parts: BTreeMap<(u64, Kind), Tally> = BTreeMap::new();
+    let (mut bodies, mut used) = (BTreeSet::new(), BTreeSet::new());
+    for space in [Space::State, Space::Bodies, Space::Queue] {
+        for_each(store, space, progress, &mut |key, value| {
+            let Some(meaning) = meaning(space, key, value) else {
+                census.problems.push(format!("{} cannot be read", name_of(space, key)));
+                return;
+            };
+            match meaning {
+                Meaning::Session(number, ref record) => {
+                    clients.insert(number, record.client_id.clone());
+                }
+                Meaning::Part(kind, session) => {
+                    parts.entry((session, kind)).or_default().add(key, value);
+                    return;
+                }
+                Meaning::Body(number) => {
+                    bodies.insert(number);
+                }
+                Meaning::Queued { session, shared, .. } => {
+                    parts.entry((session, Kind::Queued)).or_default().add(key, value);
+                    if let Some(number) = shared {
+                        used.insert(number);
+                        if !bodies.contains(&number) {
+                            census.problems.push(format!("{} has no body", name_of(space, key)));
+                        }
+                    }
+                    return;
+                }
+                Meaning::Commit | Meaning::Retained => {}
+            }
+            if let Some(kind) = meaning.kind() {
+                census.kinds.entry(kind).or_default().add(key, value);
+            }
+        })?;
+    }
+    for ((session, kind), tally) in parts {
+        let Some(client) = clients.get(&session) else {
+            census.left_behind.count += tally.count;
+            census.left_behind.bytes += tally.bytes;
+            continue;
+        };
+        let kinds = census.kinds.entry(kind).or_default();
+        kinds.count += tally.count;
+        kinds.bytes += tally.bytes;
+        if kind == Kind::Queued {
+            census.queues.push((client.clone(), tally));
+        }
+    }
+    let unused = bodies.difference(&used);
+    census.problems.extend(unused.map(|number| format!("shared body {number} is in no queue")));
+    Ok(census)
+}
+
+/// Calls `see` with every record of a space, in order.
+fn for_each(
+    store: &dyn Store,
+    space: Space,
+    progress: &mut dyn FnMut(u64),
+    see: &mut dyn FnMut(&[u8], &[u8]),
+) -> Result<(), StoreError> {
+    let mut from = Vec::new();
+    loop {
+        let records = store.scan(space, &from, SCAN_RECORDS)?;
+        progress(records.len() as u64);
+        records.iter().for_each(|(key, value)| see(key, value));
+        let Some((last, _)) = records.last().filter(|_| records.len() == SCAN_RECORDS) else { return Ok(()) };
+        from.clone_from(last);
+        from.push(0);
+    }
+}
+
+/// Records read at once.
+const SCAN_RECORDS: usize = 4096;
