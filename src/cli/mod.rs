@@ -11,7 +11,7 @@
 //! | exit code | meaning |
 //! |---|---|
 //! | 0 | done, or stopped by a signal and drained |
-//! | 1 | can't run here: kernel, limits, addresses |
+//! | 1 | can't run here: kernel, limits, addresses, a data directory that is in use or damaged |
 //! | 2 | the command line or the configuration is wrong |
 
 mod bench;
@@ -20,6 +20,7 @@ mod doctor;
 pub mod log;
 mod serve;
 mod sources;
+mod store;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -61,6 +62,7 @@ enum Command {
     CheckConfig(check_config::CheckConfigArgs),
     Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
+    Store(store::StoreArgs),
 }
 
 /// Runs the command line and returns the process's exit code.
@@ -83,6 +85,7 @@ fn run(command_line: CommandLine) -> Exit {
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::CheckConfig(arguments) => check_config::check_config(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
+        Command::Store(arguments) => store::run(&arguments),
     }
 }
 
@@ -105,6 +108,7 @@ Examples:
   ringmq check-config ringmq.toml            say what is wrong with a file
   ringmq bench p2p --pairs 100               load a broker and measure it
   ringmq doctor                              say what this machine allows
+  ringmq store check --data-dir DIR          say what is wrong with what a broker keeps
 
 Exit codes: 0 done, 1 cannot run here, 2 wrong command line or configuration.";
 
