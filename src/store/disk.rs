@@ -21,6 +21,8 @@ mod copy;
 mod inspect;
 mod journal_files;
 mod keyspaces;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
@@ -39,7 +41,7 @@ pub use self::{
     inspect::{Inspection, inspect},
 };
 use super::{
-    Space, Store, StoreError, WriteSet,
+    Record, Space, Store, StoreError, WriteSet,
     record::{self, FORMAT_VERSION},
 };
 
@@ -359,12 +361,7 @@ fn lacks_commits(data: &Path, space: Space) -> Problem {
 }
 
 /// Records of a keyspace that are not the store's own.
-fn scan_keyspace(
-    keyspace: &Keyspace,
-    space: Space,
-    from: &[u8],
-    max: usize,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+fn scan_keyspace(keyspace: &Keyspace, space: Space, from: &[u8], max: usize) -> Result<Vec<Record>, StoreError> {
     let failed = |error: fjall::Error| StoreError::Damaged(error.to_string());
     let is_behind_marker = space == Space::State || from > MARKER_KEY;
     let from = if is_behind_marker { Bound::Included(from) } else { Bound::Excluded(MARKER_KEY) };
@@ -411,7 +408,7 @@ impl Store for DiskStore {
         self.watermark.advance(self.watermark.written, true)
     }
 
-    fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<Record>, StoreError> {
         scan_keyspace(self.keyspace(space), space, from, max)
     }
 

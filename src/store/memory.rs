@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Space, Store, StoreError, WriteSet};
+use super::{Record, Space, Store, StoreError, WriteSet};
 
 type Records = BTreeMap<(Space, Box<[u8]>), Vec<u8>>;
 
@@ -84,7 +84,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<Record>, StoreError> {
         let states = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let range = states.written.range((space, Box::from(from))..);
         let records = range.take_while(|((at, _), _)| *at == space).take(max);

@@ -24,6 +24,8 @@ mod operation;
 mod record;
 mod recover;
 mod salvage;
+#[cfg(test)]
+mod tests;
 mod writes;
 
 pub use census::{Census, Kind, Tally, census};
@@ -48,6 +50,9 @@ pub enum StoreError {
     Damaged(String),
 }
 
+/// A key and its value.
+pub type Record = (Vec<u8>, Vec<u8>);
+
 /// Ordered records that outlive the process.
 pub trait Store: Send {
     /// Commits `writes` whole or not at all. When it returns they survive the death of the process, and with `sync` that
@@ -67,7 +72,7 @@ pub trait Store: Send {
     ///
     /// # Errors
     /// When they cannot be read.
-    fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<Record>, StoreError>;
 
     /// Everything is committed and nothing follows.
     ///

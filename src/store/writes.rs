@@ -21,10 +21,12 @@ impl Space {
     pub const ALL: [Space; 3] = [Space::State, Space::Queue, Space::Bodies];
 }
 
+type Key = (Space, Box<[u8]>);
+
 /// What one commit writes (`Some`) and removes (`None`).
 #[derive(Debug, Default)]
 pub struct WriteSet {
-    records: BTreeMap<(Space, Box<[u8]>), Option<Vec<u8>>>,
+    records: BTreeMap<Key, Option<Vec<u8>>>,
     bytes: usize,
 }
 

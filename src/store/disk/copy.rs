@@ -24,7 +24,7 @@ use super::{
     keyspaces::{self, Levels, Table},
     last_commit, open_database, scan_keyspace,
 };
-use crate::store::{Space, Store, StoreError, WriteSet};
+use crate::store::{Record, Space, Store, StoreError, WriteSet};
 
 /// See the module's header.
 pub struct StoreCopy {
@@ -119,7 +119,7 @@ impl Store for StoreCopy {
         Ok(())
     }
 
-    fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<Record>, StoreError> {
         scan_keyspace(&self.spaces[space as usize], space, from, max)
     }
 

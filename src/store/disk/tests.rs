@@ -1,0 +1,197 @@
+//! What a start accepts and what it refuses. Damage at random is `tests/damage.rs`'s.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{Seek as _, SeekFrom, Write as _},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{DiskStore, OpenError, StoreCopy, Watermark, inspect, journal_files, lock_to_read};
+use crate::store::{Batch, Joiner, Operation, SessionRecord, Space, Store as _, StoreError, WriteSet, recover};
+
+/// Commits sessions `numbers`, one at a time, in a store that goes on with its numbers.
+fn commit(store: &mut DiskStore, numbers: std::ops::RangeInclusive<u64>) {
+    let mut joiner = Joiner::new(1, store.last_commit(), Default::default(), Vec::new());
+    for (number, batch) in numbers.zip(1..) {
+        let client_id = number.to_string().into();
+        let record = SessionRecord { client_id, expiry_interval_s: 1, offline_since_us: None, sent_below: 0 };
+        let operations = vec![Operation::Session(number, record)];
+        joiner.take(Batch { shard: 0, number: batch, operations, parts: Vec::new() });
+        joiner.commit(store, true, |_, _| {}).unwrap();
+    }
+}
+
+fn sessions(store: &DiskStore) -> usize {
+    recover(store).unwrap().sessions.len()
+}
+
+/// A store with three commits that was not closed.
+fn made() -> (tempfile::TempDir, PathBuf) {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path().join("data");
+    let mut store = DiskStore::open(&directory).unwrap();
+    commit(&mut store, 1..=3);
+    drop(store);
+    (temporary, directory)
+}
+
+fn names(directory: &Path) -> BTreeMap<PathBuf, u64> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(names(&path));
+        } else {
+            found.insert(path.clone(), fs::metadata(&path).unwrap().len());
+        }
+    }
+    found
+}
+
+fn refused(directory: &Path) -> OpenError {
+    let before = names(directory);
+    let error = DiskStore::open(directory).err().expect("it is refused");
+    assert_eq!(names(directory), before, "{error}");
+    error
+}
+
+#[test]
+fn a_store_goes_on_after_an_end_of_either_kind() {
+    let (_temporary, directory) = made();
+    let mut store = DiskStore::open(&directory).unwrap();
+    assert_eq!((sessions(&store), store.last_commit()), (3, 3));
+    commit(&mut store, 4..=5);
+    Box::new(store).close().unwrap();
+    assert!(directory.join("clean").exists());
+    let store = DiskStore::open(&directory).unwrap();
+    assert_eq!((sessions(&store), store.last_commit()), (5, 5));
+    assert!(!directory.join("clean").exists());
+}
+
+#[test]
+fn a_second_process_is_refused_and_so_is_a_look_from_outside() {
+    let (_temporary, directory) = made();
+    let store = DiskStore::open(&directory).unwrap();
+    assert!(matches!(DiskStore::open(&directory), Err(OpenError::Locked(_))));
+    assert!(matches!(lock_to_read(&directory), Err(OpenError::Locked(_))));
+    drop(store);
+    assert!(lock_to_read(&directory).unwrap().is_some());
+}
+
+#[test]
+fn a_newer_format_is_refused_and_an_unreadable_one_is_damage() {
+    let (_temporary, directory) = made();
+    let format = directory.join("format");
+    fs::write(&format, "2\n").unwrap();
+    let error = refused(&directory);
+    assert!(matches!(error, OpenError::Newer { found: 2, .. }), "{error}");
+    for text in [&b""[..], b"0\n", b"-1", b"one", b"\xFF"] {
+        fs::write(&format, text).unwrap();
+        assert!(refused(&directory).to_string().contains("format"));
+    }
+}
+
+#[test]
+fn a_watermark_that_is_ahead_missing_or_damaged_is_refused() {
+    let (_temporary, directory) = made();
+    let path = directory.join("watermark");
+    let good = fs::read(&path).unwrap();
+    Watermark::open(&directory).unwrap().advance(4, true).unwrap();
+    let error = refused(&directory).to_string();
+    assert!(error.contains("commit 3") && error.contains("ringmq store salvage"), "{error}");
+    for bytes in [&good[..0], &good[..20], &[0; 60]] {
+        fs::write(&path, bytes).unwrap();
+        assert!(refused(&directory).to_string().contains("watermark"));
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(refused(&directory).to_string().contains("watermark"));
+    fs::write(&path, good).unwrap();
+    assert_eq!(sessions(&DiskStore::open(&directory).unwrap()), 3);
+}
+
+#[test]
+fn a_database_that_is_gone_is_not_made_anew() {
+    let (_temporary, directory) = made();
+    fs::remove_dir_all(directory.join("db")).unwrap();
+    assert!(refused(&directory).to_string().contains("db: is missing"));
+    fs::remove_file(directory.join("watermark")).unwrap();
+    assert!(refused(&directory).to_string().contains("db: is missing"));
+}
+
+#[test]
+fn the_rest_of_a_commit_that_was_under_way_is_cut_off_and_only_that() {
+    let (_temporary, directory) = made();
+    let journal = directory.join("db/0.jnl");
+    let end = journal_files::scan(&journal, None, &mut |_| {}).unwrap().end;
+    let mut file = OpenOptions::new().write(true).open(&journal).unwrap();
+    file.seek(SeekFrom::Start(end)).unwrap();
+    file.write_all(&[1, 3, 0, 0, 0, 99]).unwrap();
+    let inspection = inspect(&directory, &mut |_| {}).unwrap();
+    assert!(inspection.is_torn() && inspection.problems.is_empty(), "{inspection:?}");
+    let mut store = DiskStore::open(&directory).unwrap();
+    assert_eq!(sessions(&store), 3);
+    commit(&mut store, 4..=4);
+    // After a clean end there is no such rest.
+    Box::new(store).close().unwrap();
+    let end = journal_files::scan(&journal, None, &mut |_| {}).unwrap().end;
+    OpenOptions::new().write(true).open(&journal).unwrap().write_all_at(&[1, 3], end).unwrap();
+    assert!(refused(&directory).to_string().contains("0.jnl"));
+}
+
+#[test]
+fn sequence_numbers_of_batches_are_looked_at() {
+    let (_temporary, directory) = made();
+    let journal = directory.join("db/0.jnl");
+    let good = fs::read(&journal).unwrap();
+    // The library's checksum of a batch leaves out its sequence number, which follows the tag and the count.
+    for byte in 5..13 {
+        for bit in [0, 3, 7] {
+            let mut bytes = good.clone();
+            bytes[byte] ^= 1 << bit;
+            fs::write(&journal, bytes).unwrap();
+            assert!(
+                inspect(&directory, &mut |_| {})
+                    .is_ok_and(|inspection| { !inspection.problems.is_empty() || inspection.last_commit == Some(3) })
+            );
+            match DiskStore::open(&directory) {
+                Ok(store) => assert_eq!(sessions(&store), 3, "byte {byte} bit {bit}"),
+                Err(error) => assert!(error.to_string().contains("0.jnl"), "{error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn an_opening_that_was_broken_off_is_undone() {
+    let (_temporary, directory) = made();
+    let before = directory.join("db-before");
+    super::link_all(&directory.join("db"), &before, None).unwrap();
+    fs::remove_file(directory.join("db/version")).unwrap();
+    fs::create_dir(directory.join("db-look")).unwrap();
+    assert_eq!(sessions(&DiskStore::open(&directory).unwrap()), 3);
+    assert!(!before.exists());
+}
+
+#[test]
+fn a_commit_without_the_next_number_is_refused() {
+    let (_temporary, directory) = made();
+    let mut store = DiskStore::open(&directory).unwrap();
+    let mut writes = WriteSet::default();
+    writes.put(Space::State, b"s", Vec::new());
+    assert!(matches!(store.commit(&writes, true), Err(StoreError::Failed(_))));
+    assert_eq!(store.last_commit(), 3);
+}
+
+#[test]
+fn a_copy_has_everything_and_leaves_the_original_alone() {
+    let (_temporary, directory) = made();
+    let before = names(&directory);
+    let (copy, missing) = StoreCopy::make(&directory).unwrap();
+    assert_eq!((copy.last_commit, missing), (3, Vec::new()));
+    assert_eq!(recover(&copy).unwrap().sessions.len(), 3);
+    let mut found = 0;
+    assert!(!copy.gather(Space::State, &mut |_, _| found += 1));
+    assert_eq!((found, names(&directory)), (4, before));
+}

@@ -1,0 +1,440 @@
+//! The way from what shards ask for to what is read back, on a store in memory.
+
+use std::{
+    rc::Rc,
+    sync::mpsc::{Receiver, Sender, channel},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Batch, Entry, Group, Joiner, Journal, Keeper, MemoryStore, Operation, Part, Record, Recovered, SessionRecord,
+    SharedMemory, Space, Store, StoreError, StorePort, SubscriptionRecord, WriteSet, recover,
+};
+use crate::{
+    message::{ApplicationMessage, Envelope, Origin, Stamp, SubscriptionIdentifiers},
+    mqtt::QoS,
+    session::Will,
+    time::Moment,
+};
+
+fn message(topic: &str, payload: &[u8]) -> ApplicationMessage {
+    let envelope = Envelope {
+        qos: QoS::ExactlyOnce,
+        retain: true,
+        expires_at: Moment::from_micros(77),
+        topic_hash: 0,
+        stamp: Stamp { micros: 1, counter: 2, shard: 3 },
+        origin: Origin::default(),
+    };
+    ApplicationMessage::new(topic, &[38, 0, 1, b'k', 0, 1, b'v'], payload, envelope)
+}
+
+fn entry(session: u64, sequence: u64) -> Entry {
+    let identifiers = SubscriptionIdentifiers::of(&[7]);
+    Entry { session, sequence, qos: QoS::ExactlyOnce, retain: false, identifiers }
+}
+
+fn session(number: u64) -> Operation {
+    let client_id = format!("client-{number}").into();
+    let record = SessionRecord { client_id, expiry_interval_s: 60, offline_since_us: Some(number), sent_below: 4 };
+    Operation::Session(number, record)
+}
+
+fn queue(number: u64, entries: &[(u64, u64)]) -> Operation {
+    let entries = entries.iter().map(|&(session, sequence)| entry(session, sequence)).collect();
+    Operation::Queue { number, message: message("a/b", b"payload"), entries }
+}
+
+fn plain(shard: u16, number: u64, operations: Vec<Operation>) -> Batch {
+    Batch { shard, number, operations, parts: Vec::new() }
+}
+
+/// A batch that is one part of a group.
+fn part(shard: u16, number: u64, group: Group, operations: Vec<Operation>, others: u16) -> Batch {
+    let part = Part { group, begin: 0, end: operations.len(), is_last: true, others };
+    Batch { shard, number, operations, parts: vec![part] }
+}
+
+/// A joiner on a store in memory.
+struct Bench {
+    joiner: Joiner,
+    store: MemoryStore,
+}
+
+impl Bench {
+    fn new(shards: u16) -> Self {
+        Self { joiner: Joiner::new(shards, 0, Default::default(), Vec::new()), store: MemoryStore::default() }
+    }
+
+    /// Commits, and returns who is told of which batch.
+    fn commit(&mut self) -> Vec<(u16, u64)> {
+        let mut said = Vec::new();
+        self.joiner.commit(&mut self.store, true, |shard, number| said.push((shard, number))).unwrap();
+        said
+    }
+
+    fn recover(&self) -> Recovered {
+        recover(&self.store).unwrap()
+    }
+
+    fn queued(&self) -> Vec<(u64, u64)> {
+        let sessions = self.recover().sessions;
+        let entries =
+            sessions.iter().flat_map(|session| session.entries.iter().map(|entry| (session.number, entry.sequence)));
+        entries.collect()
+    }
+
+    fn records(&self, space: Space) -> usize {
+        self.store.scan(space, &[], usize::MAX).unwrap().len()
+    }
+}
+
+#[test]
+fn a_group_is_committed_whole_in_whichever_order_its_parts_come() {
+    for origin_first in [true, false] {
+        let mut bench = Bench::new(2);
+        bench.joiner.take(plain(0, 1, vec![session(1), session(2)]));
+        assert_eq!(bench.commit(), [(0, 1)]);
+        let group = Group { origin: 0, number: 1 };
+        let mut parts = vec![
+            part(0, 2, group, vec![Operation::Received(1, 5), queue(10, &[(1, 0)])], 1),
+            part(1, 1, group, vec![queue(11, &[(2, 0)])], 0),
+        ];
+        if !origin_first {
+            parts.reverse();
+        }
+        let second = parts.remove(1);
+        bench.joiner.take(parts.remove(0));
+        assert_eq!(bench.commit(), [], "half of a group is not durable");
+        assert_eq!(bench.queued(), []);
+        assert!(bench.recover().sessions[0].received.is_empty());
+        bench.joiner.take(second);
+        assert_eq!(bench.commit(), [(0, 2), (1, 1)]);
+        assert_eq!(bench.queued(), [(1, 0), (2, 0)]);
+        assert_eq!(bench.recover().sessions[0].received, [5]);
+    }
+}
+
+#[test]
+fn groups_of_one_publishers_shard_are_committed_in_order_and_others_do_not_wait() {
+    let mut bench = Bench::new(3);
+    bench.joiner.take(plain(0, 1, vec![session(1), session(2)]));
+    bench.commit();
+    let [first, second] = [1, 2].map(|number| Group { origin: 0, number });
+    bench.joiner.take(part(0, 2, first, vec![queue(10, &[(1, 0)])], 1));
+    bench.joiner.take(part(0, 3, second, vec![queue(11, &[(1, 1)])], 1));
+    bench.joiner.take(part(1, 1, second, Vec::new(), 0));
+    let other = Group { origin: 2, number: 1 };
+    bench.joiner.take(part(2, 1, other, vec![queue(12, &[(2, 9)])], 0));
+    assert_eq!(bench.commit(), [(2, 1)], "the second group waits for the first, another shard's does not");
+    assert_eq!(bench.queued(), [(2, 9)]);
+    bench.joiner.take(part(1, 2, first, Vec::new(), 0));
+    assert_eq!(bench.commit(), [(0, 3), (1, 2)]);
+    assert_eq!(bench.queued(), [(1, 0), (1, 1), (2, 9)]);
+}
+
+#[test]
+fn what_a_shard_asks_for_behind_a_part_waits_with_it() {
+    let mut bench = Bench::new(2);
+    let group = Group { origin: 0, number: 1 };
+    let operations = vec![session(1), queue(10, &[(1, 0)]), session(2)];
+    let parts = vec![Part { group, begin: 1, end: 2, is_last: true, others: 1 }];
+    bench.joiner.take(Batch { shard: 0, number: 1, operations, parts });
+    bench.joiner.take(plain(0, 2, vec![session(3)]));
+    bench.joiner.take(plain(1, 1, vec![session(4)]));
+    assert_eq!(bench.commit(), [(1, 1)]);
+    let numbers = |bench: &Bench| bench.recover().sessions.iter().map(|session| session.number).collect::<Vec<_>>();
+    assert_eq!(numbers(&bench), [1, 4], "what came before the part need not wait");
+    bench.joiner.take(part(1, 2, group, Vec::new(), 0));
+    assert_eq!(bench.commit(), [(0, 2), (1, 2)]);
+    assert_eq!(numbers(&bench), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_body_is_kept_as_long_as_a_queue_has_it() {
+    let mut bench = Bench::new(1);
+    bench.joiner.take(plain(0, 1, vec![session(1), session(2), queue(10, &[(1, 0), (2, 0)]), queue(11, &[(1, 1)])]));
+    bench.commit();
+    assert_eq!(bench.records(Space::Bodies), 1, "one that a single queue has stands in its entry");
+    assert_eq!(bench.recover().bodies.get(&10), Some(&2));
+    bench.joiner.take(plain(0, 2, vec![Operation::QueueEnd { session: 1, sequence: 0, number: 10 }]));
+    bench.commit();
+    assert_eq!((bench.records(Space::Bodies), bench.queued().len()), (1, 2));
+    bench.joiner.take(plain(0, 3, vec![Operation::QueueReleased { session: 2, sequence: 0, number: 10 }]));
+    bench.commit();
+    assert_eq!((bench.records(Space::Bodies), bench.queued().len()), (0, 2));
+    // What is done with before it is committed is never written.
+    let end = |session| Operation::QueueEnd { session, sequence: 5, number: 12 };
+    bench.joiner.take(plain(0, 4, vec![queue(12, &[(1, 5), (2, 5)]), end(1), end(2)]));
+    assert_eq!(bench.joiner.pending().0, 0);
+    assert_eq!(bench.commit(), [(0, 4)]);
+}
+
+#[test]
+fn what_an_ended_session_leaves_behind_is_removed() {
+    let mut bench = Bench::new(1);
+    let subscription = SubscriptionRecord { options: 1, identifier: 0 };
+    let mut operations = vec![session(1), session(2)];
+    operations.extend((0..9).map(|topic| Operation::Subscription(1, format!("t/{topic}").into(), subscription)));
+    operations.extend((0..9).map(|sequence| queue(100 + sequence, &[(1, sequence), (2, sequence)])));
+    operations.push(Operation::Received(1, 4));
+    bench.joiner.take(plain(0, 1, operations));
+    bench.commit();
+    bench.joiner.take(plain(0, 2, vec![Operation::SessionEnd(1)]));
+    bench.commit();
+    assert!(bench.joiner.has_garbage());
+    assert_eq!(bench.recover().ended, [1]);
+    let mut rounds = 0;
+    while bench.joiner.collect(&bench.store, 4).unwrap() {
+        bench.commit();
+        rounds += 1;
+        assert!(rounds < 20, "it comes to an end");
+    }
+    assert!(rounds > 4 && bench.recover().ended.is_empty());
+    assert_eq!(bench.queued().len(), 9);
+    // Each body has one queue left, and goes with it.
+    let ends = (0..9).map(|sequence| Operation::QueueEnd { session: 2, sequence, number: 100 + sequence });
+    bench.joiner.take(plain(0, 3, ends.collect()));
+    bench.commit();
+    assert_eq!((bench.records(Space::Bodies), bench.records(Space::Queue)), (0, 0));
+}
+
+#[test]
+fn every_operation_is_read_back() {
+    let mut bench = Bench::new(1);
+    let subscription = SubscriptionRecord { options: 9, identifier: 6 };
+    let will = || Will { message: message("will", b"gone"), message_expiry_interval_s: Some(8), delay_s: 5 };
+    bench.joiner.take(plain(
+        0,
+        1,
+        vec![
+            session(1),
+            session(2),
+            session(3),
+            Operation::Subscription(1, "a/+".into(), subscription),
+            Operation::Subscription(1, "b/#".into(), subscription),
+            queue(10, &[(1, 0)]),
+            queue(11, &[(1, 1), (2, 0)]),
+            queue(12, &[(1, 2)]),
+            queue(13, &[(2, 1)]),
+            Operation::Received(1, 1),
+            Operation::Received(1, u16::MAX),
+            Operation::Retained(message("kept", b"value")),
+            Operation::Retained(message("gone", b"value")),
+            Operation::Will(1, Box::new(will())),
+            Operation::Will(2, Box::new(will())),
+        ],
+    ));
+    bench.commit();
+    bench.joiner.take(plain(
+        0,
+        2,
+        vec![
+            Operation::SessionEnd(3),
+            Operation::SubscriptionEnd(1, "b/#".into()),
+            Operation::QueueEnd { session: 2, sequence: 1, number: 13 },
+            Operation::QueueReleased { session: 1, sequence: 2, number: 12 },
+            Operation::ReceivedEnd(1, u16::MAX),
+            Operation::RetainedEnd("gone".into()),
+            Operation::WillEnd(2),
+        ],
+    ));
+    bench.commit();
+    let recovered = bench.recover();
+    let [first, second] = &recovered.sessions[..] else { panic!("{:?}", recovered.sessions) };
+    assert_eq!(
+        (&*first.record.client_id, first.record.offline_since_us, first.record.sent_below),
+        ("client-1", Some(1), 4)
+    );
+    assert_eq!(first.subscriptions, [(Box::from("a/+"), subscription)]);
+    assert_eq!(first.received, [1]);
+    let will_read = first.will.as_ref().expect("kept");
+    assert_eq!(
+        (will_read.delay_s, will_read.message_expiry_interval_s, will_read.message.payload()),
+        (5, Some(8), &b"gone"[..])
+    );
+    assert!(second.will.is_none() && second.received.is_empty());
+    let numbers: Vec<_> =
+        first.entries.iter().map(|entry| (entry.sequence, entry.number, entry.message.is_some())).collect();
+    assert_eq!(numbers, [(0, 10, true), (1, 11, true), (2, 12, false)]);
+    for entry in first.entries.iter().take(2).chain(&second.entries) {
+        let read = entry.message.as_ref().expect("not released");
+        assert_eq!((read.topic(), read.payload(), read.envelope), ("a/b", &b"payload"[..], message("", b"").envelope));
+        assert_eq!(
+            (entry.qos, entry.retain, &entry.identifiers),
+            (QoS::ExactlyOnce, false, &SubscriptionIdentifiers::of(&[7]))
+        );
+    }
+    assert_eq!(recovered.retained.iter().map(ApplicationMessage::topic).collect::<Vec<_>>(), ["kept"]);
+    assert_eq!((recovered.last_number, recovered.commit_number), (12, 2));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_named() {
+    let mut store = MemoryStore::default();
+    let mut writes = WriteSet::default();
+    writes.put(Space::Queue, &[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2], vec![0; 9]);
+    store.commit(&writes, true).unwrap();
+    let error = recover(&store).expect_err("its body is missing").to_string();
+    assert!(error.contains("queue entry without its message"), "{error}");
+    let census = super::census(&store, &mut |_| {}).unwrap();
+    assert_eq!(census.problems, ["message 2 in the queue of session 1 has no body"]);
+}
+
+#[test]
+fn a_journal_asks_once_for_what_several_sessions_queue_and_never_gives_a_number_twice() {
+    let mut journals = [0, 1].map(|shard| Journal::on(shard, 1000));
+    let shared = Rc::new(message("a", b"b"));
+    for journal in &mut journals {
+        assert_eq!((journal.last_batch(), journal.take_batch().is_none()), (0, true));
+        let stored = journal.queue(&shared, entry(1, 0));
+        assert_eq!(journal.queue(&shared, entry(2, 0)), stored);
+        let other = journal.queue(&Rc::new(message("a", b"b")), entry(1, 1));
+        assert!(other.number != stored.number && stored.number > 1000);
+        assert_eq!(journal.last_batch(), 1);
+        let batch = journal.take_batch().expect("asked for");
+        let entries: Vec<usize> = batch
+            .operations
+            .iter()
+            .map(|operation| match operation {
+                Operation::Queue { entries, .. } => entries.len(),
+                operation => panic!("{operation:?}"),
+            })
+            .collect();
+        assert_eq!((batch.number, entries), (1, vec![2, 1]));
+        // In the next turn it is asked for anew.
+        assert_ne!(journal.queue(&shared, entry(3, 0)).number, stored.number);
+        assert_eq!(journal.last_batch(), 2);
+    }
+    let mut numbers: Vec<u64> =
+        journals.iter_mut().flat_map(|journal| [journal.take_number(), journal.take_number()]).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 4);
+}
+
+#[test]
+fn a_journal_marks_what_belongs_to_a_group() {
+    let mut journal = Journal::on(3, 0);
+    journal.ask(session(1));
+    let group = journal.new_group();
+    journal.begin_part(group);
+    journal.ask(session(2));
+    journal.end_part(true, 2);
+    let dropped = journal.new_group();
+    journal.begin_part(dropped);
+    journal.ask(session(3));
+    journal.drop_part();
+    let batch = journal.take_batch().expect("asked for");
+    let parts: Vec<_> =
+        batch.parts.iter().map(|part| (part.group, part.begin, part.end, part.is_last, part.others)).collect();
+    assert_eq!(parts, [(Group { origin: 3, number: 1 }, 1, 2, true, 2)]);
+    journal.set_durable(1);
+    journal.set_durable(0);
+    assert_eq!((journal.durable(), journal.batch(), batch.operations.len()), (1, 2, 3));
+}
+
+/// A store that commits when it is let.
+struct SlowStore {
+    memory: MemoryStore,
+    begun: Sender<()>,
+    go: Receiver<()>,
+}
+
+impl Store for SlowStore {
+    fn commit(&mut self, writes: &WriteSet, sync: bool) -> Result<(), StoreError> {
+        self.begun.send(()).unwrap();
+        self.go.recv().unwrap();
+        self.memory.commit(writes, sync)
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.memory.sync()
+    }
+
+    fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<Record>, StoreError> {
+        self.memory.scan(space, from, max)
+    }
+
+    fn close(self: Box<Self>) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+fn joiner() -> Joiner {
+    Joiner::new(1, 0, Default::default(), Vec::new())
+}
+
+#[test]
+fn nothing_is_durable_before_a_slow_store_has_it() {
+    let ((begun, has_begun), (go, may_go), (woken, is_woken)) = (channel(), channel(), channel());
+    let store = SlowStore { memory: MemoryStore::default(), begun, go: may_go };
+    let wake = Box::new(move || woken.send(()).unwrap_or_default());
+    let (handle, mut ports) = Keeper::start(Box::new(store), joiner(), None, vec![wake]).unwrap();
+    let mut port = ports.remove(0);
+    port.submit(plain(0, 1, vec![session(1)]));
+    has_begun.recv().unwrap();
+    // Both of these go into the commit after it.
+    port.submit(plain(0, 2, vec![session(2)]));
+    port.submit(plain(0, 3, vec![session(3)]));
+    assert_eq!((port.durable(), is_woken.try_recv().is_err()), (0, true));
+    go.send(()).unwrap();
+    is_woken.recv().unwrap();
+    assert_eq!(port.durable(), 1);
+    has_begun.recv().unwrap();
+    assert_eq!(port.durable(), 1);
+    go.send(()).unwrap();
+    is_woken.recv().unwrap();
+    assert_eq!((port.durable(), port.has_failed()), (3, false));
+    drop(port);
+    handle.join().unwrap();
+}
+
+#[test]
+fn a_store_that_fails_is_never_asked_again_and_nothing_is_durable() {
+    let memory = SharedMemory::default();
+    let (woken, is_woken) = channel();
+    let wake = Box::new(move || woken.send(()).unwrap_or_default());
+    let store = Box::new(MemoryStore::new(memory.clone()));
+    let (handle, mut ports) = Keeper::start(store, joiner(), None, vec![wake]).unwrap();
+    let mut port = ports.remove(0);
+    memory.set_fails(true);
+    port.submit(plain(0, 1, vec![session(1)]));
+    is_woken.recv().unwrap();
+    assert_eq!((port.durable(), port.has_failed()), (0, true));
+    // It could again, and is not asked.
+    memory.set_fails(false);
+    port.submit(plain(0, 2, vec![session(2)]));
+    drop(port);
+    assert!(handle.join().is_err());
+    assert!(memory.is_empty());
+}
+
+#[test]
+fn what_is_written_in_batches_is_synced_within_the_interval() {
+    let memory = SharedMemory::default();
+    let (woken, is_woken) = channel();
+    let wake = Box::new(move || woken.send(()).unwrap_or_default());
+    let store = Box::new(MemoryStore::new(memory.clone()));
+    let interval = Some(Duration::from_millis(5));
+    let (handle, mut ports) = Keeper::start(store, joiner(), interval, vec![wake]).unwrap();
+    let mut port = ports.remove(0);
+    port.submit(plain(0, 1, vec![session(1)]));
+    is_woken.recv().unwrap();
+    let began = Instant::now();
+    // A cut before the interval is over loses what was written; then it is written again, until it has stayed.
+    let mut number = 1;
+    loop {
+        std::thread::yield_now();
+        memory.cut_power();
+        if !memory.is_empty() {
+            break;
+        }
+        number += 1;
+        port.submit(plain(0, number, vec![session(number)]));
+        is_woken.recv().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(30), "nothing is ever synced");
+    }
+    drop(port);
+    handle.join().unwrap();
+}
