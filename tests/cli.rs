@@ -48,6 +48,13 @@ fn help_and_version_are_printed() {
         &["doctor", "--help"],
         &["bench", "--help"],
         &["bench", "p2p", "--help"],
+        &["bench", "p2p", "--help"],
+        &["store", "--help"],
+        &["store", "check", "--help"],
+        &["store", "salvage", "--help"],
+        &["store", "stats", "--help"],
+        &["store", "export", "--help"],
+        &["store", "import", "--help"],
     ] {
         let output = ringmq(arguments);
         assert_eq!(code(&output), 0, "{arguments:?}");
