@@ -15,7 +15,7 @@
 //! | F2 | [`client`] | an MQTT client, for the load generator and tests | yes |
 //! | F3 | [`routing`] | filters, interest, share groups, retained messages | yes |
 //! | F3 | [`session`] | packet identifiers, windows, aliases, outbox, Will, session | yes |
-//! | F3 | [`store`] | what is durable | yes |
+//! | F3 | [`store`] | what is durable | no |
 //! | F4 | [`shard`] | the state machine of one core | yes |
 //! | F5 | [`admin`] | HTTP API, metrics | no |
 //! | F5 | [`gateway`] | bridge, cluster | no |

@@ -73,7 +73,7 @@ fn turn(random: &mut Random, number: u64, payload_bytes: usize) -> Vec<Operation
     if number > 40 {
         let sequence = (number - 40) * MESSAGES_PER_COMMIT + 1;
         let session = ((number - 40) % SESSIONS + 1) % SESSIONS + 1;
-        operations.push(Operation::QueueEnd { session, sequence, number: sequence + 1000 });
+        operations.push(Operation::QueueEnd { session, sequence, number: Some(sequence + 1000) });
     }
     let retained = message(&format!("retained/{}", number % 30), number.to_le_bytes().to_vec(), true);
     operations.push(Operation::Retained(retained));

@@ -10,6 +10,6 @@ mod state;
 
 pub use acknowledgements::{Acknowledgements, Answer, AnswerNumber, RetainedRequest};
 pub use aliases::{AliasError, SentAlias, SentAliases, TopicAliases};
-pub use outbox::{Acknowledged, Delivery, Outbox, Resend, Settled, ShareOrigin};
+pub use outbox::{Acknowledged, Delivery, Outbox, Resend, Settled, ShareOrigin, Stored};
 pub use received::ReceivedIdentifiers;
 pub use state::{HeldSubscription, Kept, NO_CONNECTION, Session, Will};

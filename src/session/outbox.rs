@@ -23,7 +23,6 @@ use crate::{
     mqtt::{PacketIdentifier, QoS},
     plant::{Bug, planted},
     routing::GroupIdentifier,
-    store::Stored,
 };
 
 /// The share group that a delivery was taken from.
@@ -50,6 +49,15 @@ pub struct Delivery {
     pub share: Option<ShareOrigin>,
     /// Where it stands in the store, if it does.
     pub stored: Option<Stored>,
+}
+
+/// Where a queued message stands in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The number of the message.
+    pub number: u64,
+    /// The batch that it was asked for with; 0 for what was there when the broker started.
+    pub batch: u64,
 }
 
 /// What the store holds of a delivery that is done with.

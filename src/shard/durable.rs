@@ -13,12 +13,12 @@ use crate::{
     mqtt::{QoS, ReasonCode, TopicFilter},
     plant::{Bug, planted},
     runtime::ConnectionId,
-    session::{Delivery, Kept, Session, Settled},
+    session::{Delivery, Kept, Session, Settled, Stored},
     shard::{
         ConnectionEffect, Ending, Shard, SubscriptionBits, clients::Order, connections::Flags, exchange::MeshMessage,
         ledger::AnswerReference, timers::Timer,
     },
-    store::{Entry, Group, Journal, Operation, RecoveredSession, SessionRecord, Stored, SubscriptionRecord},
+    store::{Entry, Group, Journal, Operation, RecoveredSession, SessionRecord, SubscriptionRecord},
     time::Moment,
 };
 

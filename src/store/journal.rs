@@ -9,16 +9,7 @@
 use std::rc::Rc;
 
 use super::{Batch, Entry, Group, Operation, Part};
-use crate::message::ApplicationMessage;
-
-/// Where a queued message stands in the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// The number of the message.
-    pub number: u64,
-    /// The batch that it was asked for with; 0 for what was there when the broker started.
-    pub batch: u64,
-}
+use crate::{message::ApplicationMessage, session::Stored};
 
 /// The journal of one shard.
 #[derive(Debug)]

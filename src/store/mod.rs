@@ -6,6 +6,7 @@
 //! the shard hears of the last number that is durable. What a QoS 2 publication changes on several shards is one group: it
 //! is committed whole or not at all, and groups of one publisher's shard in order. A failed write is never retried and
 //! never reported as durable.
+//! Everything but `disk` and `keeper` is pure, so the simulation runs it.
 //! Never: an opinion about the protocol. Clean sessions and QoS 0 messages do not come here.
 //!
 //! ```text
@@ -31,7 +32,7 @@ mod writes;
 pub use census::{Census, Kind, Tally, census};
 pub use disk::{DiskStore, Inspection, OpenError, Problem, StoreCopy, inspect, lock_directory, lock_to_read, remedy};
 pub use join::Joiner;
-pub use journal::{Journal, Stored};
+pub use journal::Journal;
 pub use keeper::{Keeper, KeeperHandle, KeeperPort, StorePort};
 pub use memory::{MemoryStore, SharedMemory};
 pub use operation::{Batch, Entry, Group, Operation, Part, SessionRecord, SubscriptionRecord};

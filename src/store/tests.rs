@@ -157,14 +157,14 @@ fn a_body_is_kept_as_long_as_a_queue_has_it() {
     bench.commit();
     assert_eq!(bench.records(Space::Bodies), 1, "one that a single queue has stands in its entry");
     assert_eq!(bench.recover().bodies.get(&10), Some(&2));
-    bench.joiner.take(plain(0, 2, vec![Operation::QueueEnd { session: 1, sequence: 0, number: 10 }]));
+    bench.joiner.take(plain(0, 2, vec![Operation::QueueEnd { session: 1, sequence: 0, number: Some(10) }]));
     bench.commit();
     assert_eq!((bench.records(Space::Bodies), bench.queued().len()), (1, 2));
     bench.joiner.take(plain(0, 3, vec![Operation::QueueReleased { session: 2, sequence: 0, number: 10 }]));
     bench.commit();
     assert_eq!((bench.records(Space::Bodies), bench.queued().len()), (0, 2));
     // What is done with before it is committed is never written.
-    let end = |session| Operation::QueueEnd { session, sequence: 5, number: 12 };
+    let end = |session| Operation::QueueEnd { session, sequence: 5, number: Some(12) };
     bench.joiner.take(plain(0, 4, vec![queue(12, &[(1, 5), (2, 5)]), end(1), end(2)]));
     assert_eq!(bench.joiner.pending().0, 0);
     assert_eq!(bench.commit(), [(0, 4)]);
@@ -193,7 +193,7 @@ fn what_an_ended_session_leaves_behind_is_removed() {
     assert!(rounds > 4 && bench.recover().ended.is_empty());
     assert_eq!(bench.queued().len(), 9);
     // Each body has one queue left, and goes with it.
-    let ends = (0..9).map(|sequence| Operation::QueueEnd { session: 2, sequence, number: 100 + sequence });
+    let ends = (0..9).map(|sequence| Operation::QueueEnd { session: 2, sequence, number: Some(100 + sequence) });
     bench.joiner.take(plain(0, 3, ends.collect()));
     bench.commit();
     assert_eq!((bench.records(Space::Bodies), bench.records(Space::Queue)), (0, 0));
@@ -232,7 +232,7 @@ fn every_operation_is_read_back() {
         vec![
             Operation::SessionEnd(3),
             Operation::SubscriptionEnd(1, "b/#".into()),
-            Operation::QueueEnd { session: 2, sequence: 1, number: 13 },
+            Operation::QueueEnd { session: 2, sequence: 1, number: Some(13) },
             Operation::QueueReleased { session: 1, sequence: 2, number: 12 },
             Operation::ReceivedEnd(1, u16::MAX),
             Operation::RetainedEnd("gone".into()),
