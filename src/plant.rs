@@ -79,14 +79,8 @@ pub enum Bug {
     SequenceNotKept,
     /// What a shard asks for behind a part of a group that is held is committed before it.
     HeldGroupOvertaken,
-    /// A group is committed once it is complete, whatever its shards asked for before.
-    GroupOutOfLine,
     /// A QoS 2 delivery lets go of its body when it has arrived and when it ends.
     BodyReleasedTwice,
-    /// A retained publication that changes nothing is acknowledged although what stands there is not durable.
-    UnchangedBeforeDurable,
-    /// The end of a Will is committed before its publication.
-    WillEndedFirst,
 }
 
 impl Bug {
@@ -128,10 +122,7 @@ impl Bug {
         Bug::PubcompBeforeDurable,
         Bug::SequenceNotKept,
         Bug::HeldGroupOvertaken,
-        Bug::GroupOutOfLine,
         Bug::BodyReleasedTwice,
-        Bug::UnchangedBeforeDurable,
-        Bug::WillEndedFirst,
     ];
 }
 

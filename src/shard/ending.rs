@@ -232,7 +232,7 @@ impl Shard {
             return self.wills.push_back(will);
         }
         // The store forgets it together with what its publication changes on all shards, so a crash does not lose it.
-        let is_durable = !planted(Bug::WillEndedFirst) && self.begin_group(Some(session));
+        let is_durable = self.begin_group(Some(session));
         self.keep_no_will(session);
         let job = self.send_will(*will, if is_durable { Taken::Report } else { Taken::Ignore }, now);
         if is_durable {

@@ -154,7 +154,7 @@ impl Shard {
         let Some(kept) = kept else { return Ok(()) };
         if has_changed {
             self.clients.durable.journal.ask(retained_operation(&kept, Some(&kept)));
-        } else if !self.clients.durable.is_settled() && !planted(Bug::UnchangedBeforeDurable) {
+        } else if !self.clients.durable.is_settled() {
             // What made it come to nothing may not be durable yet, and its publisher is told that it is done.
             let stands = self.retained.exact(kept.topic()).map(|(_, message)| message);
             self.clients.durable.journal.ask(retained_operation(&kept, stands));

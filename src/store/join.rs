@@ -102,7 +102,7 @@ impl Joiner {
         }
         line.items.push_back(Item::Plain(rest.collect()));
         line.items.push_back(Item::End(number));
-        if planted(Bug::HeldGroupOvertaken) || planted(Bug::GroupOutOfLine) {
+        if planted(Bug::HeldGroupOvertaken) {
             self.apply_out_of_line();
         }
         if may_apply || planted(Bug::GroupSplit) {
@@ -157,18 +157,11 @@ impl Joiner {
     /// Operations are applied before what their shard asked for earlier: only with a planted bug.
     fn apply_out_of_line(&mut self) {
         for index in 0..self.lines.len() {
-            let Self { lines, groups, .. } = self;
-            let Some(line) = lines.get_mut(index) else { break };
+            let Some(line) = self.lines.get_mut(index) else { break };
             let mut early = Vec::new();
             for item in &mut line.items {
-                match item {
-                    Item::Plain(operations) if planted(Bug::HeldGroupOvertaken) => early.append(operations),
-                    Item::Part(group, operations)
-                        if planted(Bug::GroupOutOfLine) && groups.get(group).is_some_and(OpenGroup::is_complete) =>
-                    {
-                        early.append(operations);
-                    }
-                    _ => {}
+                if let Item::Plain(operations) = item {
+                    early.append(operations);
                 }
             }
             early.into_iter().for_each(|operation| self.apply(operation));
