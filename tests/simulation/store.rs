@@ -82,7 +82,7 @@ impl SimulatedStore {
     pub fn is_busy(&self) -> bool {
         let state = self.0.borrow();
         let is_quiet = state.joiner.is_idle() && !state.joiner.has_garbage();
-        !state.has_failed && !(is_quiet && state.waiting.iter().all(VecDeque::is_empty))
+        !state.has_failed && (!is_quiet || state.waiting.iter().any(|waiting| !waiting.is_empty()))
     }
 
     /// Takes a batch of some shard in, or commits what was taken in. Returns the shards to wake.
