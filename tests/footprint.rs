@@ -30,7 +30,7 @@ fn bytes_each(what: &str, count: usize, mut make: impl FnMut(usize)) -> i64 {
 
 #[test]
 fn an_idle_connection_with_a_session_and_a_subscription_is_small() {
-    assert_eq!((size_of::<Session>(), size_of::<Connection>()), (104, 88));
+    assert_eq!((size_of::<Session>(), size_of::<Connection>()), (112, 88));
     let mut shard = PureShard::new();
     // A whole number of chunks of everything that grows by chunks.
     let each = bytes_each("connection, session, subscription", 16_384, |number| {
@@ -67,7 +67,7 @@ fn a_distinct_filter_is_small() {
     }
 }
 
-/// Of which Session has 104 and Connection 88; the wires' slot of 32 is not in it.
+/// Of which Session has 112 and Connection 88; the wires' slot of 32 is not in it.
 const CONNECTION_BYTES_MAX: i64 = 380;
 /// Payload and topic are 94 of them.
 const RETAINED_BYTES_MAX: i64 = 220;
