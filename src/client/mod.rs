@@ -304,6 +304,7 @@ impl Client {
         }
     }
 
+    #[inline]
     fn handle_frame(
         &mut self,
         header: FrameHeader,
@@ -312,11 +313,33 @@ impl Client {
         on_event: &mut impl FnMut(ClientEvent<'_>),
     ) -> Result<(), ClientError> {
         let body = bytes.get(usize::from(header.header_len)..).unwrap_or_default();
+        if self.state == State::Connected {
+            // What comes with each message is not passed through a type that has room for every packet.
+            match header.first {
+                first if first & 0xF0 == PacketType::Publish.first_byte() => {
+                    let publish = Publish::decode(first, body, self.version, Sender::Server)?;
+                    return self.on_publish(publish, out, on_event);
+                }
+                FIRST_OF_PUBACK => {
+                    return self.on_final_ack(&Ack::decode(AckKind::PubAck, body, self.version)?, on_event);
+                }
+                _ => {}
+            }
+        }
+        self.handle_any_frame(header, body, out, on_event)
+    }
+
+    fn handle_any_frame(
+        &mut self,
+        header: FrameHeader,
+        body: &[u8],
+        out: &mut Vec<u8>,
+        on_event: &mut impl FnMut(ClientEvent<'_>),
+    ) -> Result<(), ClientError> {
         let packet = Packet::decode(header, body, self.version, Sender::Server)?;
         match (self.state, packet) {
             (State::Connecting, Packet::ConnAck(connack)) => self.on_connack(&connack, on_event),
-            (State::Connected, Packet::Publish(publish)) => self.on_publish(publish, out, on_event),
-            (State::Connected, Packet::PubAck(ack) | Packet::PubComp(ack)) => self.on_final_ack(&ack, on_event),
+            (State::Connected, Packet::PubComp(ack)) => self.on_final_ack(&ack, on_event),
             (State::Connected, Packet::PubRec(ack)) => self.on_pubrec(&ack, out, on_event),
             (State::Connected, Packet::PubRel(ack)) => {
                 // An identifier that isn't known is answered too: the answer to an earlier PUBREL may have been lost.
@@ -445,5 +468,6 @@ impl Client {
     }
 }
 
+const FIRST_OF_PUBACK: u8 = PacketType::PubAck.first_byte();
 /// Room that is made for a packet before it is there.
 const RESERVED_BYTES_MAX: usize = 1 << 20;

@@ -1,7 +1,9 @@
 //! Connecting to a server, for the load generator: outside the ring.
 //!
 //! A connect is only begun here: the ring waits for its answer, so that thousands are under way at once. What always
-//! holds: nothing here waits, and a socket that is returned has TCP_NODELAY and blocks.
+//! holds: nothing here waits, and a socket that is returned has TCP_NODELAY and blocks. On loopback it does without a
+//! congestion control that measures and paces: there is nothing to find out about a path without a bottleneck, and what
+//! that costs with each send would be the load generator's own.
 
 #![allow(unsafe_code)]
 
@@ -23,7 +25,7 @@ pub fn begin(to: SocketAddr, from: Option<IpAddr>) -> Result<ReleasedSocket, Err
     let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: socket(2) takes three integers.
     let socket = Socket(system::checked(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?);
-    match prepare(socket, from).and_then(|()| begin_on(socket, to)) {
+    match prepare(socket, to, from).and_then(|()| begin_on(socket, to)) {
         Ok(()) => Ok(ReleasedSocket { socket, peer: to, listener: 0 }),
         Err(errno) => {
             system::close(socket);
@@ -40,14 +42,21 @@ fn begin_on(socket: Socket, to: SocketAddr) -> Result<(), Errno> {
     }
 }
 
-fn prepare(socket: Socket, from: Option<IpAddr>) -> Result<(), Errno> {
+fn prepare(socket: Socket, to: SocketAddr, from: Option<IpAddr>) -> Result<(), Errno> {
     if let Some(from) = from {
         // The port is chosen at connect, so that it need be free towards this server only.
         system::set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
         system::bind(socket, SocketAddr::new(from, 0))?;
     }
+    if to.ip().is_loopback() {
+        // A kernel that has none by this name, or does not allow it, leaves the socket with its own choice.
+        let _ = system::set_option(socket, libc::IPPROTO_TCP, libc::TCP_CONGESTION, SIMPLE_CONGESTION_CONTROL);
+    }
     system::set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
 }
+
+/// The one that every Linux kernel has, and lets anybody choose unless it was told otherwise.
+const SIMPLE_CONGESTION_CONTROL: [u8; 4] = *b"reno";
 
 #[cfg(test)]
 mod tests {
