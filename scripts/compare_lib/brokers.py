@@ -18,6 +18,7 @@ from .errors import RunFailed
 
 READY_PATIENCE_S = 15.0
 PORT_TRIES = 5
+COLOURS = r"\x1b\[[0-9;]*m"
 
 
 @dataclass
@@ -28,6 +29,8 @@ class Running:
     port: int
     pid: int | None
     process: subprocess.Popen | None = None
+    # What the generator is told because of this broker.
+    generator_arguments: tuple = ()
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Broker:
 
     note = ""
     configuration_name = "configuration"
+    generator_arguments = ()
 
     def command(self, port, directory, cpu):
         """The command line, without what pins it."""
@@ -79,9 +83,9 @@ class Broker:
                 environment=self.environment(),
             )
             if _wait_until_ready(process, port):
-                return Running("127.0.0.1", port, process.pid, process)
+                return Running("127.0.0.1", port, process.pid, process, self.generator_arguments)
             processes.stop(process)
-        said = log.read_text(errors="replace").strip().splitlines()
+        said = re.sub(COLOURS, "", log.read_text(errors="replace")).strip().splitlines()
         told = [line for line in said if "error" in line.lower()] or said[-1:] or ["it says nothing"]
         raise RunFailed(f"does not start: {told[0]}")
 
@@ -104,13 +108,18 @@ class Broker:
         }
 
 
+@dataclass
 class RingMq(Broker):
+    # Keys of its configuration beside those that every comparison sets, as KEY=VALUE.
+    settings: tuple = ()
+
     note = "With room in its queues for the 8,000 messages that a closed loop keeps under way towards one subscriber."
     pins_itself = True
 
     def command(self, port, directory, cpu):
         arguments = ["serve", "--listen", f"127.0.0.1:{port}", "--allow-anonymous", "--durability", "memory", "--shards", "1", "--cpus", str(cpu)]
-        return [self.program, *arguments, "--set", "mqtt.queue_messages_max=100000"]
+        settings = ("mqtt.queue_messages_max=100000", *self.settings)
+        return [self.program, *arguments, *(part for setting in settings for part in ("--set", setting))]
 
 
 class Mosquitto(Broker):
@@ -127,7 +136,11 @@ class Mosquitto(Broker):
 
 
 class Rumqttd(Broker):
-    note = "Its threads share the one CPU; the delay between two accepts is off."
+    note = (
+        "Its threads share the one CPU; the delay between two accepts is off. It refuses clients without a KeepAlive, so here they have "
+        "one, which no run lasts long enough to need."
+    )
+    generator_arguments = ("--keep-alive", "3600")
     configuration_name = "rumqttd.toml"
 
     def command(self, port, directory, cpu):
@@ -228,7 +241,8 @@ def _wait_until_ready(process, port):
 def _answers(host, port):
     """Whether a broker accepts a connection there, and a client."""
     client = b"compare"
-    body = b"\x00\x04MQTT\x04\x02\x00\x00" + len(client).to_bytes(2, "big") + client
+    # With a KeepAlive of a minute, because not every broker takes clients without.
+    body = b"\x00\x04MQTT\x04\x02\x00\x3c" + len(client).to_bytes(2, "big") + client
     try:
         with socket.create_connection((host, port), timeout=2) as connection:
             connection.settimeout(2)

@@ -18,7 +18,7 @@ class Generator:
 
     def run(self, arguments, broker, patience_s):
         """Runs it and returns its report, unless it takes longer than `patience_s`."""
-        command = self.command(arguments, broker.host, broker.port, broker.pid)
+        command = self.command([*arguments, *broker.generator_arguments], broker.host, broker.port, broker.pid)
         code, stdout, stderr = self._processes.run(command, timeout_s=patience_s)
         if broker.process is not None and broker.process.poll() is not None:
             raise RunFailed(f"the broker ended with {broker.process.returncode}")

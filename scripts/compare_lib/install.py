@@ -11,7 +11,7 @@ from pathlib import Path
 from .brokers import Aedes, AttachedBroker, FlashMq, Mosquitto, Nats, RingMq, Rumqttd, version_of
 from .errors import CompareError
 
-RUMQTTD, NATS, AEDES = "0.20.0", "2.15.1", "1.2.0"
+RUMQTTD, NATS, AEDES, MQTTWRK = "0.20.0", "2.15.1", "1.2.0", "0.2.0"
 INSTALL_PATIENCE_S = 1800
 
 NO_SHARED_NATS = "no shared subscriptions over MQTT"
@@ -76,13 +76,21 @@ class Installer:
         return program and FlashMq("flashmq", program, version_of([program, "--version"], r"(\d+\.\d+\S*)"))
 
     def _rumqttd(self):
-        root = self._peers / f"rumqttd-{RUMQTTD}"
-        program = root / "bin" / "rumqttd"
+        # Not with the versions that it locks: current compilers refuse one of them (metrics 0.22.1).
+        program = self._with_cargo("rumqttd", RUMQTTD)
+        return program and Rumqttd("rumqttd", program, RUMQTTD)
+
+    def mqttwrk(self):
+        """The other load generator, for scripts/crosscheck."""
+        return self._with_cargo("mqttwrk", MQTTWRK)
+
+    def _with_cargo(self, name, version):
+        root = self._peers / f"{name}-{version}"
+        program = root / "bin" / name
         if not program.exists() and self._options.install:
-            # Not with the versions that it locks: current compilers refuse one of them (metrics 0.22.1).
-            command = ["cargo", "install", "rumqttd", "--version", RUMQTTD, "--quiet", "--root", root]
-            self.run(command, "install rumqttd (some minutes)")
-        return Rumqttd("rumqttd", program, RUMQTTD) if program.exists() else self._absent("rumqttd")
+            command = ["cargo", "install", name, "--version", version, "--quiet", "--root", root]
+            self.run(command, f"install {name} (some minutes)")
+        return program if program.exists() else self._absent(name)
 
     def _nats(self):
         root = self._peers / f"nats-server-{NATS}"
@@ -145,4 +153,4 @@ class Installer:
 
 
 def tell(text):
-    print(f"scripts/compare: {text}", file=sys.stderr, flush=True)
+    print(f"scripts/{Path(sys.argv[0]).name}: {text}", file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import machine, markdown, options as command_line, plot, rows, summary
+from . import machine, markdown, options as command_line, own, plot, rows, summary
 from .errors import CompareError
 from .generator import Generator
 from .install import Installer, tell
@@ -31,7 +31,8 @@ PICTURES = (
 def main(description):
     options, only_list = command_line.parse(description)
     if only_list:
-        print("\n".join(f"{row.name:<22}{row.title}, {row.unit}" for row in rows.ROWS))
+        settings = [row for experiment in own.EXPERIMENTS for row in experiment.rows]
+        print("\n".join(f"{row.name:<22}{row.title}, {row.unit}" for row in (*rows.ROWS, *settings)))
         return 0
     # Whoever ends this program ends it as Ctrl-C does: with its children.
     signal.signal(signal.SIGTERM, lambda *_: _interrupt())
@@ -52,32 +53,27 @@ def _interrupt():
 
 
 def _compare(options, processes):
-    chosen = rows.chosen(options.only)
-    if not chosen:
+    chosen, experiments = rows.chosen(options.only), own.chosen(options)
+    if not chosen and not experiments:
         raise CompareError(f"no row starts with '{options.only[0]}'; --list names them")
     about = machine.describe()
     broker_cpu, generator_cpu = machine.choose_cpus(options.cpus)
     _check_descriptors(chosen, machine.raise_descriptor_limit())
     installer = Installer(options, processes, REPOSITORY)
     brokers = installer.brokers()
+    ringmq = next((broker for broker in brokers if broker.name == "ringmq"), None)
+    experiments = [] if ringmq is None else [(one, chosen_of_it, one.variants(ringmq)) for one, chosen_of_it in experiments]
     tell("comparing " + ", ".join(f"{broker.name} {broker.version}" for broker in brokers))
     generator = Generator(installer.ringmq, processes, generator_cpu)
     if about["load_at_start"] > LOAD_QUIET:
         tell(f"this machine is busy (load {about['load_at_start']:.1f}): expect noise, above all in latencies and messages a second")
     ticks = machine.cpu_ticks()
     started, clock = datetime.datetime.now(datetime.timezone.utc), time.monotonic()
-    interrupted = False
+    measured = {}
     with tempfile.TemporaryDirectory(prefix="ringmq-compare-") as work:
         Path(work).chmod(0o755)
-        schedule = Schedule(options, brokers, rows.runs_of(chosen), generator, processes, broker_cpu, Path(work) / "broker")
-        try:
-            schedule.measure()
-        except KeyboardInterrupt:
-            processes.stop_all()
-            schedule.close()
-            if schedule.rounds_done == 0:
-                raise
-            interrupted = True
+        parts = [(chosen, brokers), *((chosen_of_it, variants) for _, chosen_of_it, variants in experiments)]
+        interrupted = _measure(parts, measured, options, generator, processes, broker_cpu, Path(work) / "broker")
     stolen, all_ticks = (after - before for after, before in zip(machine.cpu_ticks(), ticks))
     about["load_at_end"] = os.getloadavg()[0]
     about["stolen_percent"] = 100.0 * stolen / max(all_ticks, 1)
@@ -92,12 +88,35 @@ def _compare(options, processes):
         "cpus": {"broker": broker_cpu, "generator": generator_cpu},
         "settings": {"rounds": options.rounds, "seconds": options.seconds, "warmup_s": options.warmup},
         "brokers": {broker.name: broker.described(broker_cpu) for broker in brokers},
-        "rows": summary.rows(chosen, schedule.outcomes, brokers, options, generator),
+        "rows": summary.rows(chosen, measured, brokers, options, generator),
+        "own_settings": [
+            {"setting": one.setting, "about": one.about, "rows": summary.rows(chosen_of_it, measured, variants, options, generator)}
+            for one, chosen_of_it, variants in experiments
+        ],
     }
     directory = options.output or _directory(f"{started:%Y-%m-%d}-{machine.name(about)}")
     _write(report, directory, ours=["ringmq", *options.builds])
     tell(f"the report is {directory / 'report.md'}")
     return EXIT_INTERRUPTED if interrupted else 0
+
+
+def _measure(parts, measured, options, generator, processes, broker_cpu, directory):
+    """Measures each part, rows and the brokers for them, into `measured`; returns whether Ctrl-C ended that."""
+    schedules = [
+        Schedule(options, brokers, rows.runs_of(chosen), generator, processes, broker_cpu, directory) for chosen, brokers in parts if chosen
+    ]
+    for schedule in schedules:
+        measured.update(schedule.outcomes)
+    for schedule in schedules:
+        try:
+            schedule.measure()
+        except KeyboardInterrupt:
+            processes.stop_all()
+            schedule.close()
+            if schedules[0].rounds_done == 0:
+                raise
+            return True
+    return False
 
 
 def _write(report, directory, ours):

@@ -9,9 +9,12 @@ UNSATURATED, LOSSY = "†", "‡"
 
 def render(report, plots):
     """The whole report; `plots` are (title, file) of the pictures beside it."""
-    parts = [_opening(report), _glance(report)]
-    parts += [f"![{title}]({file})" for title, file in plots]
-    parts += [_details(report), _machine(report), _brokers(report), _commands(report)]
+    parts = [_opening(report)]
+    if report["rows"]:
+        parts += [_glance(report), *(f"![{title}]({file})" for title, file in plots), _details(report)]
+    if report["own_settings"]:
+        parts.append(_own_settings(report))
+    parts += [_machine(report), _brokers(report), _commands(report)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -93,6 +96,13 @@ def _details(report):
     return "\n\n".join(["## In detail", "Median (smallest–largest)."] + [_detail(row) for row in report["rows"]])
 
 
+def _own_settings(report):
+    parts = ["## RingMQ's own settings", "One build beside itself, in alternation: median (smallest–largest)."]
+    for experiment in report["own_settings"]:
+        parts += [f"`{experiment['setting']}`: {experiment['about']}", *(_detail(row) for row in experiment["rows"])]
+    return "\n\n".join(parts)
+
+
 def _detail(row):
     titles = next((cell["details"] for cell in row["cells"].values() if cell["details"]), [])
     heads = ["", row["unit"], *(detail["title"] for detail in titles), "rounds"]
@@ -157,8 +167,9 @@ def _brokers(report):
 
 
 def _commands(report):
-    commands = {row["command"]: [] for row in report["rows"]}
-    for row in report["rows"]:
+    rows = [*report["rows"], *(row for experiment in report["own_settings"] for row in experiment["rows"])]
+    commands = {row["command"]: [] for row in rows}
+    for row in rows:
         commands[row["command"]].append(row["name"] + (" (broker without huge pages)" if row["small_pages"] else ""))
     lines = [f"# {', '.join(names)}\n{command}" for command, names in commands.items()]
     text = "## The commands\n\nA fresh broker for each, then:\n\n```\n" + "\n".join(lines) + "\n```\n\n"

@@ -54,7 +54,7 @@ def at(*names):
     return lambda report: next((report[name] for name in names if report.get(name) is not None), None)
 
 
-def _messages(scenario, qos, window, payload=64):
+def message_arguments(scenario, qos, window, payload=64):
     def arguments(options):
         return [
             *scenario,
@@ -77,15 +77,15 @@ def _per_mib(payload):
 
 def _message_row(name, title, scenario, qos, window, payload=64, needs=()):
     needs = frozenset(needs) | ({"qos2"} if qos == 2 else frozenset())
-    run = Run(name, _messages(scenario, qos, window, payload), needs=needs, saturates=True)
-    cpu = at("broker_cpu_us_per_delivery", "messages_broker_cpu_us_per_delivery")
-    return Row(name, title, "CPU µs per delivery", run, cpu, "messages", frozenset({"pid"}), MESSAGE_DETAILS)
+    run = Run(name, message_arguments(scenario, qos, window, payload), needs=needs, saturates=True)
+    return Row(name, title, "CPU µs per delivery", run, CPU_PER_DELIVERY, "messages", frozenset({"pid"}), MESSAGE_DETAILS)
 
 
 def _latency(quantile):
     return at(f"latency_{quantile}_us", f"messages_latency_us_{quantile}")
 
 
+CPU_PER_DELIVERY = at("broker_cpu_us_per_delivery", "messages_broker_cpu_us_per_delivery")
 BROKER_CPU_PERCENT = at("broker_cpu_percent", "messages_broker_cpu_percent")
 DELIVERED_PER_SECOND = at("delivered_per_second", "messages_delivered_per_second")
 RESIDENT_PER_CONNECTION = at("broker_resident_bytes_per_connection", "idle_resident_bytes_per_connection")
@@ -127,7 +127,7 @@ def _retained_memory(_options):
     return ["retained", "--messages", str(RETAINED_MESSAGES), "--clients", "1", "--payload", "64"]
 
 
-def _open_loop(options):
+def open_loop_arguments(options):
     return [
         *P2P,
         *("--qos", "0", "--rate", str(OPEN_LOOP_RATE), "--payload", "64"),
@@ -139,7 +139,7 @@ CONNECTIONS_RUN = Run("connections", _connections, overhead_s=3.5)
 CONNECTION_MEMORY_RUN = Run("connection-memory", _connection_memory, frozenset({"pid"}), small_pages=True, overhead_s=5.5)
 RETAINED_RUN = Run("retained-memory", _retained_memory, frozenset({"pid", "retained"}), small_pages=True, overhead_s=3.0)
 SUBSCRIPTION_RUN = Run("subscription-memory", _subscription_memory, frozenset({"pid"}), small_pages=True, overhead_s=5.0)
-OPEN_LOOP_RUN = Run("open-loop", _open_loop)
+OPEN_LOOP_RUN = Run("open-loop", open_loop_arguments)
 
 
 def _per_subscription(report):
@@ -161,7 +161,7 @@ ROWS = (
         "fanout-large",
         "fan-out 1→100, QoS 0, 256 KiB, window 2",
         "CPU µs per delivered MiB",
-        Run("fanout-large", _messages(LARGE_FANOUT, 0, 2, LARGE_PAYLOAD), saturates=True),
+        Run("fanout-large", message_arguments(LARGE_FANOUT, 0, 2, LARGE_PAYLOAD), saturates=True),
         _per_mib(LARGE_PAYLOAD),
         "messages",
         frozenset({"pid"}),
@@ -252,7 +252,12 @@ ROWS = (
 
 def chosen(starts):
     """The rows whose names start with one of `starts`, all of them when there is none."""
-    return [row for row in ROWS if not starts or any(row.name.startswith(start) for start in starts)]
+    return starting_with(starts, ROWS)
+
+
+def starting_with(starts, rows):
+    """Of `rows`, those whose names start with one of `starts`; all of them when there is none."""
+    return [row for row in rows if not starts or any(row.name.startswith(start) for start in starts)]
 
 
 def runs_of(rows):

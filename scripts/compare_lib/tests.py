@@ -8,8 +8,8 @@ import unittest
 import xml.etree.ElementTree
 from pathlib import Path
 
-from . import machine, markdown, options, plot, rows, summary
-from .brokers import AttachedBroker, Broker, free_port
+from . import crosscheck, machine, markdown, options, own, plot, rows, summary
+from .brokers import AttachedBroker, Broker, RingMq, free_port
 from .errors import RunFailed
 from .generator import Generator, flattened
 from .options import Attached
@@ -104,6 +104,7 @@ class Reports(unittest.TestCase):
             "settings": {"rounds": 2, "seconds": 1.0},
             "brokers": {broker.name: broker.described(0) for broker in brokers},
             "rows": found,
+            "own_settings": [{"setting": "runtime.some_setting", "about": "What it does.", "rows": found[:1]}],
         }
 
     def test_the_text_names_the_best_the_ratio_and_the_reason(self):
@@ -133,6 +134,29 @@ class Reports(unittest.TestCase):
         self.assertEqual(name, "intel-xeon-e5-2680-v4-8-cpus")
 
 
+class OwnSettings(unittest.TestCase):
+    def test_each_value_is_a_broker_of_its_own_that_is_started_with_it(self):
+        ringmq = RingMq("ringmq", Path("/somewhere/ringmq"), "1.0")
+        for experiment in own.EXPERIMENTS:
+            variants = experiment.variants(ringmq)
+            self.assertEqual(len({variant.name for variant in variants}), len(experiment.values))
+            for variant, value in zip(variants, experiment.values):
+                self.assertEqual(variant.command(1883, Path("."), 0)[-2:], ["--set", f"{experiment.setting}={value}"])
+        self.assertNotIn("runtime.delivery_delay_us=0", ringmq.command(1883, Path("."), 0))
+
+    def test_a_quick_run_has_them_only_where_they_are_named(self):
+        self.assertEqual(own.chosen(parsed("--quick")), [])
+        self.assertEqual(len(own.chosen(parsed())), len(own.EXPERIMENTS))
+        (experiment, found), = own.chosen(parsed("--quick", "--only", "own-delay"))
+        self.assertEqual((experiment.setting, len(found)), ("runtime.delivery_delay_us", 2))
+        self.assertEqual(own.chosen(parsed("--only", "p2p")), [])
+
+    def test_the_report_has_a_section_for_them(self):
+        text = markdown.render(Reports().report(), [])
+        self.assertIn("## RingMQ's own settings", text)
+        self.assertIn("`runtime.some_setting`: What it does.", text)
+
+
 class CommandLine(unittest.TestCase):
     def test_attached_brokers_have_a_name_an_address_and_perhaps_a_process(self):
         given = parsed("--broker", "mine=localhost:1884,42", "--emqx", "10.0.0.2:1883")
@@ -145,9 +169,31 @@ class CommandLine(unittest.TestCase):
             self.assertEqual(end.exception.code, 2)
 
     def test_the_names_of_rows_are_their_own(self):
-        names = [row.name for row in rows.ROWS]
+        names = [row.name for row in (*rows.ROWS, *(row for experiment in own.EXPERIMENTS for row in experiment.rows))]
         self.assertEqual(len(names), len(set(names)))
         self.assertEqual([row.name for row in rows.chosen(["fanin"])], ["fanin-q0-w8", "fanin-q1-w8"])
+
+
+class Crosscheck(unittest.TestCase):
+    WORK = crosscheck.Work(publishers=10, subscribers=2, rate=100, seconds=5, qos=1)
+
+    def differences(self, **changed):
+        agreeing = {"published": 5000, "received": 10_000, "received_per_second": 1990.0, "counted": 5000}
+        return crosscheck.differing(self.WORK, {"it": crosscheck.Seen(**{**agreeing, **changed})}, 3.0)
+
+    def test_counts_must_agree_exactly_and_rates_nearly(self):
+        self.assertEqual(self.differences(), [])
+        for changed in ({"counted": 4999}, {"counted": 5001}, {"received": 9999}, {"received_per_second": 1930.0}):
+            self.assertEqual(len(self.differences(**changed)), 1, changed)
+
+    def test_what_the_other_generator_says_is_read(self):
+        said = (
+            "Aggregate PubStats: PubStats {\n    outgoing_publish: 2500,\n    throughput: 125250.625,\n    reconnects: 0,\n}\n"
+            "Aggregate SubStats: SubStats {\n    publish_count: 5000,\n    puback_count: 5000,\n    throughput: 217391.3,\n}\n"
+        )
+        self.assertEqual(crosscheck.mqttwrk_report(said), (2500, 5000, 217391.3))
+        with self.assertRaises(RunFailed):
+            crosscheck.mqttwrk_report("it panicked")
 
 
 class Children(unittest.TestCase):
