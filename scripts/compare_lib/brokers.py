@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .errors import RunFailed
+from .errors import CompareError, RunFailed
 
 READY_PATIENCE_S = 15.0
 PORT_TRIES = 5
@@ -212,7 +212,12 @@ class AttachedBroker(Broker):
 
 def version_of(command, pattern):
     """What a program says of its version; some end with an error where others help."""
-    said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL)
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise CompareError(f"{command[0]} cannot be run: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        return "unknown"
     match = re.search(pattern, said.stdout + said.stderr)
     return match.group(1) if match else "unknown"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +127,8 @@ def _program(text):
     path = Path(text).expanduser().resolve()
     if not path.is_file():
         raise argparse.ArgumentTypeError(f"there is no {path}")
+    if not os.access(path, os.X_OK):
+        raise argparse.ArgumentTypeError(f"{path} is no program: it cannot be executed")
     return path
 
 

@@ -9,8 +9,8 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 from . import crosscheck, machine, markdown, options, own, plot, rows, summary
-from .brokers import AttachedBroker, Broker, RingMq, free_port
-from .errors import RunFailed
+from .brokers import AttachedBroker, Broker, RingMq, free_port, version_of
+from .errors import CompareError, RunFailed
 from .generator import Generator, flattened
 from .options import Attached
 from .processes import Processes
@@ -163,10 +163,18 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(given.attached, [Attached("emqx", "10.0.0.2", 1883), Attached("mine", "localhost", 1884, 42)])
 
     def test_wrong_arguments_end_with_usage(self):
-        for wrong in (["--broker", "mine"], ["--rounds", "0"], ["--cpus", "1"], ["--ports", "9-3"], ["--flashmq", "/nowhere"]):
+        for wrong in (["--broker", "mine"], ["--rounds", "0"], ["--cpus", "1"], ["--ports", "9-3"], ["--flashmq", "/nowhere"], ["--flashmq", __file__]):
             with self.subTest(wrong), contextlib.redirect_stderr(io.StringIO()), self.assertRaises(SystemExit) as end:
                 parsed(*wrong)
             self.assertEqual(end.exception.code, 2)
+
+    def test_a_program_that_this_machine_cannot_run_is_said_so(self):
+        with tempfile.TemporaryDirectory() as directory:
+            program = Path(directory) / "broker"
+            program.write_bytes(b"\x7fELF of another kind of machine")
+            program.chmod(0o755)
+            with self.assertRaisesRegex(CompareError, "broker cannot be run: "):
+                version_of([program, "--version"], r"(\d+)")
 
     def test_the_names_of_rows_are_their_own(self):
         names = [row.name for row in (*rows.ROWS, *(row for experiment in own.EXPERIMENTS for row in experiment.rows))]
