@@ -23,8 +23,9 @@ use super::{
 /// What the kernel knows at once.
 pub fn begin(to: SocketAddr, from: Option<IpAddr>) -> Result<ReleasedSocket, Errno> {
     let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: socket(2) takes three integers.
-    let socket = Socket(system::checked(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?);
+    let socket = Socket(system::checked(unsafe { libc::socket(family, kind, 0) })?);
     match prepare(socket, to, from).and_then(|()| begin_on(socket, to)) {
         Ok(()) => Ok(ReleasedSocket { socket, peer: to, listener: 0 }),
         Err(errno) => {
@@ -35,9 +36,11 @@ pub fn begin(to: SocketAddr, from: Option<IpAddr>) -> Result<ReleasedSocket, Err
 }
 
 fn begin_on(socket: Socket, to: SocketAddr) -> Result<(), Errno> {
-    system::set_nonblocking(socket, true)?;
     match system::connect(socket, to) {
-        Ok(()) | Err(Errno(libc::EINPROGRESS)) => system::set_nonblocking(socket, false),
+        Ok(()) | Err(Errno(libc::EINPROGRESS)) => {
+            // SAFETY: fcntl(2) with F_SETFL takes integers. Of the flags that it clears, a new socket has O_NONBLOCK only.
+            system::checked(unsafe { libc::fcntl(socket.0, libc::F_SETFL, 0) }).map(drop)
+        }
         Err(errno) => Err(errno),
     }
 }
