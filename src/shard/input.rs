@@ -150,9 +150,7 @@ impl Shard {
                 return self.stash(id, stash);
             }
             if let Some(connection) = self.clients.connections.open_mut(id) {
-                stash.clear();
-                stash.shrink_to(STASH_RESERVE_BYTES);
-                connection.inbound_mut().stash = stash;
+                connection.inbound_mut().stash = kept(stash);
             }
         }
         let used = self.consume(id, rest, self.work_per_turn(), now);
@@ -337,7 +335,7 @@ impl Shard {
             let waits = connection.flags.any(Flags::WAITS) || connection.flags.any(Flags::IN_BACKLOG);
             let inbound = connection.inbound_mut();
             // Nothing was received meanwhile: input comes between turns only.
-            inbound.stash = stash;
+            inbound.stash = if stash.is_empty() { kept(stash) } else { stash };
             if !waits {
                 self.resume_receiving(id);
             }
@@ -393,6 +391,12 @@ fn reserve(stash: &mut Vec<u8>, more: usize, need: usize) {
     stash.reserve_exact(need.min(trusted).max(wanted) - stash.len());
 }
 
+/// What an empty stash is kept as.
+fn kept(stash: Vec<u8>) -> Vec<u8> {
+    debug_assert!(stash.is_empty());
+    if stash.capacity() <= STASH_KEPT_BYTES { stash } else { Vec::new() }
+}
+
 /// One and a half KeepAlives.
 pub(super) fn keep_alive_patience(keep_alive_s: u16) -> std::time::Duration {
     std::time::Duration::from_millis(u64::from(keep_alive_s) * 1_500)
@@ -407,6 +411,9 @@ const WORK_PER_PACKET: usize = 1;
 const PINGREQ: [u8; 2] = [0xC0, 0x00];
 /// A connection that waits is not received from any more once this much is stashed.
 const STASH_PAUSE_BYTES: usize = 64 * 1024;
+/// An empty stash with more memory lets go of it: a long SUBSCRIBE comes once, and a larger packet in pieces costs more
+/// than an allocation.
+const STASH_KEPT_BYTES: usize = 2048;
 /// Memory set aside at once for a packet that arrives in pieces. A client that only announces a large one gets no more.
 const STASH_RESERVE_BYTES: usize = 16 * 1024;
 /// With these there, room is made for so many times as much: a large packet is moved once or twice while it grows, and
