@@ -8,9 +8,10 @@
 //! get a message live and retained is allowed, to miss it or to go back in time is not.
 //! Never: more than a slice of an answer at a time, nor the next slice before the subscriber has room for it.
 
-use std::{collections::BTreeMap, rc::Rc};
-
-use ahash::AHashMap;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+};
 
 use crate::{
     message::{ApplicationMessage, Publication, Stamp},
@@ -39,7 +40,7 @@ struct Question {
     /// Homes that have more, with the place to go on from.
     more: Vec<(u16, Cursor)>,
     /// Live messages of matching topics, newer than what an answer may bring.
-    live: AHashMap<Box<str>, Stamp>,
+    live: BTreeMap<Box<str>, Stamp>,
 }
 
 /// What is asked and not answered, in both directions.
@@ -57,7 +58,7 @@ pub(super) struct RetainedTalk {
     /// Questions that everyone has passed; what was sent before is yet to be handled.
     passed: Vec<RetainedQuestion>,
     /// Questions that may be answered now.
-    ready: Vec<RetainedQuestion>,
+    ready: VecDeque<RetainedQuestion>,
     sweep: Option<Cursor>,
 }
 
@@ -213,6 +214,12 @@ impl Shard {
         self.retained_talk.next_number = self.retained_talk.next_number.wrapping_add(1);
         let number = number_of(session, self.retained_talk.next_number);
         let is_wildcard = TopicFilter::parse(filter).is_ok_and(|filter| filter.has_wildcard());
+        let nothing_is_here =
+            if is_wildcard { self.retained.is_empty() } else { self.retained.exact(filter).is_none() };
+        if nothing_is_here && self.shards == 1 {
+            // Nothing is under way either, for there is nobody else: a client with many filters costs no questions.
+            return;
+        }
         let homes = if is_wildcard {
             0..self.shards
         } else {
@@ -224,7 +231,7 @@ impl Shard {
             request: request.clone(),
             due: homes.len() as u32,
             more: Vec::new(),
-            live: AHashMap::new(),
+            live: BTreeMap::new(),
         };
         self.retained_talk.asked.insert(number, question);
         for shard in homes {
@@ -239,7 +246,7 @@ impl Shard {
         if needs_grace {
             self.retained_talk.arrived.push(question);
         } else {
-            self.retained_talk.ready.push(question);
+            self.retained_talk.ready.push_back(question);
         }
     }
 
@@ -260,7 +267,7 @@ impl Shard {
     /// Everything that other shards had sent at `check_grace` has been handled.
     pub fn handle_mesh_drained(&mut self) {
         let talk = &mut self.retained_talk;
-        talk.ready.append(&mut talk.passed);
+        talk.ready.extend(talk.passed.drain(..));
     }
 
     /// Answers what may be answered, and starts the wait for what came in this turn.
@@ -268,10 +275,9 @@ impl Shard {
         for number in std::mem::take(&mut self.retained_talk.hurried) {
             self.continue_question(number);
         }
-        let mut ready = std::mem::take(&mut self.retained_talk.ready);
         // The rest waits for the next turn: each may take a scan.
-        self.retained_talk.ready = ready.split_off(ready.len().min(ANSWERS_PER_TURN));
-        for question in ready {
+        for _ in 0..self.retained_talk.ready.len().min(ANSWERS_PER_TURN) {
+            let Some(question) = self.retained_talk.ready.pop_front() else { break };
             let answer = self.answer_retained(&question, now);
             self.send(question.asker, MeshMessage::RetainedAnswer(Box::new(answer)));
         }
