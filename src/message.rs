@@ -6,10 +6,13 @@
 //! core that wants it gets a clone of its own, so that cores contend for the count once a core and not once a delivery.
 //! Never: an opinion about who gets it.
 
+mod retained;
+
 use std::{cell::OnceCell, num::NonZeroU32, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
+pub use self::retained::RetainedMessage;
 use crate::{mqtt::QoS, time::Moment};
 
 /// When a publication was taken over, ordered over all shards of a process: of two retained publications to one topic

@@ -43,6 +43,9 @@ pub trait HasTopic {
         self.topic().as_bytes()
     }
 
+    /// What orders the messages of a topic: the largest stays.
+    fn stamp(&self) -> Stamp;
+
     /// What the message counts for in [`RetainedStore::bytes`]: its topic, payload and properties.
     fn bytes(&self) -> usize;
 }
@@ -86,25 +89,10 @@ pub struct RetainedStore<M> {
     tombstones_lost: u64,
 }
 
-/// Orders and looks like its topic. Boxed, because the nodes of the tree are hardly more than half full.
+/// Orders and looks like its topic. The nodes of the tree are hardly more than half full, so a message should be small in
+/// place.
 #[derive(Debug)]
-struct Entry<M>(Box<Held<M>>);
-
-#[derive(Debug)]
-struct Held<M> {
-    stamp: Stamp,
-    message: M,
-}
-
-impl<M> Entry<M> {
-    fn new(stamp: Stamp, message: M) -> Self {
-        Self(Box::new(Held { stamp, message }))
-    }
-
-    fn into_message(self) -> M {
-        self.0.message
-    }
-}
+struct Entry<M>(M);
 
 /// The clearing of a topic, which the hash of all 64 bits stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,15 +120,16 @@ impl<M: HasTopic> RetainedStore<M> {
     ///
     /// Of two with equal stamps, which no two publishes have, the later arrival wins. Limits are for the caller to see to,
     /// with [`len`](Self::len), [`bytes`](Self::bytes) and [`exact`](Self::exact), before it puts.
-    pub fn put(&mut self, stamp: Stamp, message: M) -> Put<M> {
+    pub fn put(&mut self, message: M) -> Put<M> {
+        let stamp = message.stamp();
         self.newest_micros = self.newest_micros.max(stamp.micros);
         if let Some(present) = self.entries.get(message.topic_bytes()) {
-            if is_newer(present.0.stamp, stamp) {
+            if is_newer(present.0.stamp(), stamp) {
                 return Put::Older;
             }
-            self.bytes = self.bytes - present.0.message.bytes() + message.bytes();
-            let replaced = self.entries.replace(Entry::new(stamp, message));
-            return replaced.map_or(Put::Stored, |entry| Put::Replaced(entry.into_message()));
+            self.bytes = self.bytes - present.0.bytes() + message.bytes();
+            let replaced = self.entries.replace(Entry(message));
+            return replaced.map_or(Put::Stored, |entry| Put::Replaced(entry.0));
         }
         if !self.tombstones.is_empty() {
             let topic_hash = self.key.topic(message.topic()).whole;
@@ -150,28 +139,28 @@ impl<M: HasTopic> RetainedStore<M> {
             }
         }
         self.bytes += message.bytes();
-        self.entries.insert(Entry::new(stamp, message));
+        self.entries.insert(Entry(message));
         Put::Stored // [v3 MQTT-3.3.1-5] [v3 MQTT-3.3.1-7] [v5 MQTT-3.3.1-5]
     }
 
     /// Clears a topic unless what it has is newer, and refuses older messages that come later.
     pub fn clear(&mut self, topic: &str, stamp: Stamp) -> Clear<M> {
         self.newest_micros = self.newest_micros.max(stamp.micros);
-        if self.entries.get(topic.as_bytes()).is_some_and(|present| is_newer(present.0.stamp, stamp)) {
+        if self.entries.get(topic.as_bytes()).is_some_and(|present| is_newer(present.0.stamp(), stamp)) {
             return Clear::Older;
         }
         if !self.bury(topic, stamp) {
             return Clear::Older;
         }
         let Some(cleared) = self.entries.take(topic.as_bytes()) else { return Clear::Nothing };
-        self.bytes -= cleared.0.message.bytes();
-        Clear::Cleared(cleared.into_message()) // [v3 MQTT-3.3.1-10] [v5 MQTT-3.3.1-6]
+        self.bytes -= cleared.0.bytes();
+        Clear::Cleared(cleared.0) // [v3 MQTT-3.3.1-10] [v5 MQTT-3.3.1-6]
     }
 
     /// The message of a topic.
     #[must_use]
-    pub fn exact(&self, topic: &str) -> Option<(Stamp, &M)> {
-        self.entries.get(topic.as_bytes()).map(|entry| (entry.0.stamp, &entry.0.message))
+    pub fn exact(&self, topic: &str) -> Option<&M> {
+        self.entries.get(topic.as_bytes()).map(|entry| &entry.0)
     }
 
     /// Visits messages whose topics match `filter`, from `cursor` on (`None`: from the first), in order of topic.
@@ -184,7 +173,7 @@ impl<M: HasTopic> RetainedStore<M> {
         cursor: Option<Cursor>,
         max_steps: usize,
         max_found: usize,
-        visit: &mut dyn FnMut(Stamp, &M),
+        visit: &mut dyn FnMut(&M),
     ) -> Option<Cursor> {
         let first = literal_prefix(filter);
         let start = cursor.map_or_else(|| first.into(), |cursor| String::from(cursor.0));
@@ -192,14 +181,14 @@ impl<M: HasTopic> RetainedStore<M> {
         let mut found = 0;
         for _ in 0..max_steps.max(1) {
             let entry = entries.next()?;
-            let topic = entry.0.message.topic();
+            let topic = entry.0.topic();
             // The literal prefix `a/b` has all that can match behind it, and with it in front.
             if !topic.starts_with(first) {
                 return None;
             }
             match next_candidate(filter, topic) {
                 Next::Matches => {
-                    visit(entry.0.stamp, &entry.0.message);
+                    visit(&entry.0);
                     found += 1;
                     if found >= max_found.max(1) {
                         return Some(Cursor(behind(topic).into()));
@@ -212,7 +201,7 @@ impl<M: HasTopic> RetainedStore<M> {
                 Next::End => return None,
             }
         }
-        entries.next().map(|entry| Cursor(entry.0.message.topic().into()))
+        entries.next().map(|entry| Cursor(entry.0.topic().into()))
     }
 
     /// Takes out messages for which `is_over` holds, looking at no more than `max_steps`, and hands them to `removed`.
@@ -228,13 +217,13 @@ impl<M: HasTopic> RetainedStore<M> {
     ) -> Option<Cursor> {
         let start = cursor.map_or_else(String::new, |cursor| String::from(cursor.0));
         let mut entries = self.from(&start);
-        let slice = entries.by_ref().take(max_steps.max(1)).filter(|entry| is_over(&entry.0.message));
-        let over: Vec<Box<[u8]>> = slice.map(|entry| entry.0.message.topic_bytes().into()).collect();
-        let next = entries.next().map(|entry| Cursor(entry.0.message.topic().into()));
+        let slice = entries.by_ref().take(max_steps.max(1)).filter(|entry| is_over(&entry.0));
+        let over: Vec<Box<[u8]>> = slice.map(|entry| entry.0.topic_bytes().into()).collect();
+        let next = entries.next().map(|entry| Cursor(entry.0.topic().into()));
         for topic in over {
             if let Some(entry) = self.entries.take(&*topic) {
-                self.bytes -= entry.0.message.bytes();
-                removed(entry.into_message());
+                self.bytes -= entry.0.bytes();
+                removed(entry.0);
             }
         }
         next
@@ -377,13 +366,13 @@ fn behind(topic: &str) -> String {
 
 impl<M: HasTopic> Borrow<[u8]> for Entry<M> {
     fn borrow(&self) -> &[u8] {
-        self.0.message.topic_bytes()
+        self.0.topic_bytes()
     }
 }
 
 impl<M: HasTopic> PartialEq for Entry<M> {
     fn eq(&self, other: &Self) -> bool {
-        self.0.message.topic_bytes() == other.0.message.topic_bytes()
+        self.0.topic_bytes() == other.0.topic_bytes()
     }
 }
 
@@ -397,7 +386,7 @@ impl<M: HasTopic> PartialOrd for Entry<M> {
 
 impl<M: HasTopic> Ord for Entry<M> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.0.message.topic_bytes().cmp(other.0.message.topic_bytes())
+        self.0.topic_bytes().cmp(other.0.topic_bytes())
     }
 }
 
@@ -423,11 +412,15 @@ mod tests {
     use crate::routing::levels::filter_matches;
 
     #[derive(Clone, Debug, PartialEq, Eq)]
-    struct Message(String, u32);
+    struct Message(String, u32, u64);
 
     impl HasTopic for Message {
         fn topic(&self) -> &str {
             &self.0
+        }
+
+        fn stamp(&self) -> Stamp {
+            stamp(self.2)
         }
 
         fn bytes(&self) -> usize {
@@ -443,8 +436,8 @@ mod tests {
         Stamp { micros, counter: 0, shard: 0 }
     }
 
-    fn message(topic: &str, value: u32) -> Message {
-        Message(topic.into(), value)
+    fn message(topic: &str, value: u32, micros: u64) -> Message {
+        Message(topic.into(), value, micros)
     }
 
     fn scan_all(store: &RetainedStore<Message>, filter: &str, steps: usize, found: usize) -> Vec<String> {
@@ -452,7 +445,7 @@ mod tests {
         let mut cursor = None;
         loop {
             let before = topics.len();
-            cursor = store.scan(filter, cursor, steps, found, &mut |_, message| topics.push(message.0.clone()));
+            cursor = store.scan(filter, cursor, steps, found, &mut |message| topics.push(message.0.clone()));
             assert!(topics.len() - before <= found, "a slice finds {found} at most");
             if cursor.is_none() {
                 return topics;
@@ -485,7 +478,7 @@ mod tests {
         ) {
             let mut store = store();
             for topic in &topics {
-                store.put(stamp(1), message(topic, 0));
+                store.put(message(topic, 0, 1));
             }
             for filter in &filters {
                 let expected: Vec<String> = topics.iter().filter(|topic| filter_matches(filter, topic)).cloned().collect();
@@ -507,12 +500,12 @@ mod tests {
                 if clears {
                     store.clear(topic, stamp(micros));
                 } else {
-                    store.put(stamp(micros), message(topic, micros as u32));
+                    store.put(message(topic, micros as u32, micros));
                 }
                 let best = expected.entry(topic).or_insert((micros, clears));
                 *best = (*best).max((micros, clears));
                 for (topic, (micros, clears)) in &expected {
-                    let found = store.exact(topic).map(|(stamp, _)| stamp.micros);
+                    let found = store.exact(topic).map(|message| message.2);
                     prop_assert_eq!(found, (!clears).then_some(*micros));
                 }
             }
@@ -525,15 +518,15 @@ mod tests {
     #[test]
     fn results_say_what_was_replaced_and_cleared() {
         let mut store = store();
-        assert_eq!(store.put(stamp(5), message("a", 5)), Put::Stored);
-        assert_eq!(store.put(stamp(4), message("a", 4)), Put::Older);
-        assert_eq!(store.put(stamp(6), message("a", 6)), Put::Replaced(message("a", 5)));
+        assert_eq!(store.put(message("a", 5, 5)), Put::Stored);
+        assert_eq!(store.put(message("a", 4, 4)), Put::Older);
+        assert_eq!(store.put(message("a", 6, 6)), Put::Replaced(message("a", 5, 5)));
         assert_eq!(store.clear("a", stamp(5)), Clear::Older);
-        assert_eq!(store.clear("a", stamp(7)), Clear::Cleared(message("a", 6)));
+        assert_eq!(store.clear("a", stamp(7)), Clear::Cleared(message("a", 6, 6)));
         assert_eq!(store.clear("a", stamp(6)), Clear::Older);
         assert_eq!(store.clear("a", stamp(8)), Clear::Nothing);
-        assert_eq!(store.put(stamp(7), message("a", 7)), Put::Older);
-        assert_eq!(store.put(stamp(9), message("a", 9)), Put::Stored);
+        assert_eq!(store.put(message("a", 7, 7)), Put::Older);
+        assert_eq!(store.put(message("a", 9, 9)), Put::Stored);
         assert_eq!((store.len(), store.bytes()), (1, 2));
     }
 
@@ -553,8 +546,8 @@ mod tests {
         }
         assert_eq!(store.tombstones.len(), TOMBSTONES_MAX);
         assert_eq!(store.tombstones_lost(), 10);
-        assert_eq!(store.put(stamp(0), message("t/11", 0)), Put::Older);
-        assert_eq!(store.put(stamp(0), message("t/9", 0)), Put::Stored);
+        assert_eq!(store.put(message("t/11", 0, 0)), Put::Older);
+        assert_eq!(store.put(message("t/9", 0, 0)), Put::Stored);
         for number in 0..TOMBSTONES_MAX as u64 {
             store.clear("x", stamp(TOMBSTONE_MICROS * 2 + number));
         }
@@ -567,15 +560,15 @@ mod tests {
     fn a_wildcard_in_the_middle_seeks_instead_of_walking() {
         let mut store = store();
         for number in 0..10_000 {
-            store.put(stamp(1), message(&format!("a/{}/{}", number % 10, number), 0));
+            store.put(message(&format!("a/{}/{}", number % 10, number), 0, 1));
         }
-        store.put(stamp(1), message("a/7/wanted", 0));
-        store.put(stamp(1), message("b", 0));
+        store.put(message("a/7/wanted", 0, 1));
+        store.put(message("b", 0, 1));
         let mut found = 0;
         // Two looks for each of the ten levels, and two at the ends.
-        assert_eq!(store.scan("a/+/wanted", None, 24, 10, &mut |_, _| found += 1), None);
+        assert_eq!(store.scan("a/+/wanted", None, 24, 10, &mut |_| found += 1), None);
         assert_eq!(found, 1);
-        assert_eq!(store.scan("b/#", None, 2, 10, &mut |_, _| found += 1), None);
+        assert_eq!(store.scan("b/#", None, 2, 10, &mut |_| found += 1), None);
         assert_eq!(found, 2);
     }
 
@@ -583,15 +576,15 @@ mod tests {
     fn a_cursor_survives_what_comes_and_goes() {
         let mut store = store();
         for number in 0..10 {
-            store.put(stamp(1), message(&format!("a/{number}"), 0));
+            store.put(message(&format!("a/{number}"), 0, 1));
         }
         let mut topics = Vec::new();
-        let cursor = store.scan("a/#", None, 100, 4, &mut |_, message| topics.push(message.0.clone()));
+        let cursor = store.scan("a/#", None, 100, 4, &mut |message| topics.push(message.0.clone()));
         store.clear("a/3", stamp(2));
         store.clear("a/4", stamp(2));
-        store.put(stamp(2), message("a/00", 0));
-        store.put(stamp(2), message("a/55", 0));
-        assert_eq!(store.scan("a/#", cursor, 100, 100, &mut |_, message| topics.push(message.0.clone())), None);
+        store.put(message("a/00", 0, 2));
+        store.put(message("a/55", 0, 2));
+        assert_eq!(store.scan("a/#", cursor, 100, 100, &mut |message| topics.push(message.0.clone())), None);
         assert_eq!(topics, ["a/0", "a/1", "a/2", "a/3", "a/5", "a/55", "a/6", "a/7", "a/8", "a/9"]);
     }
 
@@ -599,7 +592,7 @@ mod tests {
     fn messages_that_are_over_go_in_slices() {
         let mut store = store();
         for number in 0..100 {
-            store.put(stamp(1), message(&format!("a/{number}"), number));
+            store.put(message(&format!("a/{number}"), number, 1));
         }
         let (mut removed, mut slices) = (0, 0);
         let mut cursor = None;
@@ -616,6 +609,6 @@ mod tests {
         assert_eq!((removed, slices, store.len()), (50, 15, 50));
         assert_eq!(store.bytes(), scan_all(&store, "#", 100, 100).iter().map(|topic| topic.len() + 1).sum::<usize>());
         // What expired left no tombstone behind.
-        assert_eq!(store.put(stamp(1), message("a/0", 0)), Put::Stored);
+        assert_eq!(store.put(message("a/0", 0, 1)), Put::Stored);
     }
 }

@@ -9,7 +9,7 @@
 use std::{collections::VecDeque, rc::Rc};
 
 use crate::{
-    message::{ApplicationMessage, SubscriptionIdentifiers},
+    message::{ApplicationMessage, Publication, SubscriptionIdentifiers},
     mqtt::{QoS, ReasonCode, TopicFilter},
     plant::{Bug, planted},
     runtime::ConnectionId,
@@ -329,14 +329,13 @@ impl Shard {
     }
 
     /// Takes over a retained message whose topic is at home here, before anything is served.
-    pub fn restore_retained(&mut self, mut message: ApplicationMessage, now: Moment) {
+    pub fn restore_retained(&mut self, message: ApplicationMessage, now: Moment) {
         if message.envelope.has_expired(now) {
             self.clients.durable.journal.ask_lazily(Operation::RetainedEnd(message.topic().into()));
             return;
         }
-        message.envelope.topic_hash = self.shared.key.topic(message.topic()).whole;
         self.last_stamp = self.last_stamp.max(message.envelope.stamp);
-        if self.put_retained(message, now).is_err() {
+        if self.put_retained(&Publication::of(&Rc::new(message)), now).is_err() {
             tracing::warn!("a retained message of the store is beyond the limits of today and is not served");
         }
     }

@@ -6,7 +6,7 @@
 //! Never: an order between ranks. Messages of one rank from one shard to another keep theirs.
 
 use crate::{
-    message::{ApplicationMessage, Stamp},
+    message::{ApplicationMessage, RetainedMessage, Stamp},
     mqtt::ReasonCode,
     routing::{Cursor, GroupIdentifier, Member, MemberState},
     runtime::ReleasedSocket,
@@ -141,7 +141,7 @@ pub struct RetainedAnswer {
     /// Who answers.
     pub home: u16,
     /// The messages.
-    pub messages: Vec<ApplicationMessage>,
+    pub messages: Vec<RetainedMessage>,
     /// Where to go on, when there is more.
     pub cursor: Option<Cursor>,
 }

@@ -46,7 +46,7 @@ pub use timers::{Timer, TimerWheel};
 
 use crate::{
     config::Config,
-    message::{ApplicationMessage, Publication, Stamp},
+    message::{Publication, RetainedMessage, Stamp},
     plant::{Bug, planted},
     routing::{FilterTable, InterestCounts, RetainedStore, ShareGroups, Subscriber},
     runtime::ConnectionId,
@@ -101,7 +101,7 @@ pub struct Shard {
     share_interest: InterestCounts,
     groups: ShareGroups,
     memberships: Memberships,
-    retained: RetainedStore<ApplicationMessage>,
+    retained: RetainedStore<RetainedMessage>,
     retained_talk: RetainedTalk,
     fan_out: FanOut,
     jobs: VecDeque<FanOutJob>,
@@ -318,7 +318,7 @@ impl Shard {
                 if let Some(group) = group {
                     self.clients.durable.journal.begin_part(group);
                 }
-                let retained = self.retain(message, now);
+                let retained = self.retain(&Publication::of(&Rc::new(message)), now);
                 if group.is_some() {
                     self.clients.durable.journal.end_part(true, 0);
                 }

@@ -365,12 +365,12 @@ impl Shard {
     ) {
         // [v3 MQTT-3.3.1-5] [v5 MQTT-3.3.1-5] [v3 MQTT-3.3.1-12] [v5 MQTT-3.3.1-8]
         let at_home = home(hash.whole, usize::from(self.shards)) as u16;
-        let message = ApplicationMessage::clone(publication.share());
         if at_home == self.index {
-            routed.refused = self.retain(message, now).err();
+            routed.refused = self.retain(publication, now).err();
             return;
         }
         let report = self.together(report);
+        let message = ApplicationMessage::clone(publication.share());
         self.forward(at_home, MeshMessage::Retain(report, message), routed);
     }
 

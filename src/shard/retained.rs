@@ -8,13 +8,10 @@
 //! get a message live and retained is allowed, to miss it or to go back in time is not.
 //! Never: more than a slice of an answer at a time, nor the next slice before the subscriber has room for it.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    rc::Rc,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    message::{ApplicationMessage, Publication, Stamp},
+    message::{ApplicationMessage, Publication, RetainedMessage, Stamp},
     mqtt::{ReasonCode, TopicFilter, TopicName},
     plant::{Bug, planted},
     routing::{Clear, Cursor, Grace, HasTopic, Put, home},
@@ -62,13 +59,17 @@ pub(super) struct RetainedTalk {
     sweep: Option<Cursor>,
 }
 
-impl HasTopic for ApplicationMessage {
+impl HasTopic for RetainedMessage {
     fn topic(&self) -> &str {
-        ApplicationMessage::topic(self)
+        RetainedMessage::topic(self)
     }
 
     fn topic_bytes(&self) -> &[u8] {
-        ApplicationMessage::topic_bytes(self)
+        RetainedMessage::topic_bytes(self)
+    }
+
+    fn stamp(&self) -> Stamp {
+        RetainedMessage::stamp(self)
     }
 
     fn bytes(&self) -> usize {
@@ -143,43 +144,45 @@ fn number_of(session: u32, number: u32) -> u64 {
 }
 
 impl Shard {
-    /// Retains a message whose topic is at home here, or clears what is retained.
+    /// Retains a publication whose topic is at home here, or clears what is retained.
     ///
     /// # Errors
     /// When there are too many: it is delivered all the same, but not retained.
-    pub(super) fn retain(&mut self, message: ApplicationMessage, now: Moment) -> Result<(), ReasonCode> {
+    pub(super) fn retain(&mut self, publication: &Publication<'_>, now: Moment) -> Result<(), ReasonCode> {
+        let has_changed = self.put_retained(publication, now)?;
         // What the broker says of itself is said anew after a start.
-        let is_kept = self.clients.durable.journal.is_on() && !message.topic().starts_with("$SYS/");
-        let kept = is_kept.then(|| message.clone());
-        let has_changed = self.put_retained(message, now)?;
-        let Some(kept) = kept else { return Ok(()) };
+        if !self.clients.durable.journal.is_on() || publication.topic.starts_with("$SYS/") {
+            return Ok(());
+        }
         if has_changed {
-            self.clients.durable.journal.ask(retained_operation(&kept, Some(&kept)));
+            let stands = (!publication.payload.is_empty()).then(|| ApplicationMessage::clone(publication.share()));
+            self.clients.durable.journal.ask(retained_operation(publication.topic, stands));
         } else if !self.clients.durable.is_settled() {
             // What made it come to nothing may not be durable yet, and its publisher is told that it is done.
-            let stands = self.retained.exact(kept.topic()).map(|(_, message)| message);
-            self.clients.durable.journal.ask(retained_operation(&kept, stands));
+            let stands = self.retained.exact(publication.topic).map(RetainedMessage::to_message);
+            self.clients.durable.journal.ask(retained_operation(publication.topic, stands));
         }
         Ok(())
     }
 
     /// Returns whether anything has changed.
-    pub(super) fn put_retained(&mut self, mut message: ApplicationMessage, now: Moment) -> Result<bool, ReasonCode> {
+    pub(super) fn put_retained(&mut self, publication: &Publication<'_>, now: Moment) -> Result<bool, ReasonCode> {
+        let mut stamp = publication.envelope.stamp;
         if planted(Bug::RetainedStampIgnored) {
-            message.envelope.stamp = self.next_stamp(now);
+            stamp = self.next_stamp(now);
         }
-        let stamp = message.envelope.stamp;
-        if message.payload().is_empty() {
+        if publication.payload.is_empty() {
             // [v3 MQTT-3.3.1-10] [v5 MQTT-3.3.1-6] [v3 MQTT-3.3.1-11] [v5 MQTT-3.3.1-7]
-            if let Clear::Cleared(old) = self.retained.clear(message.topic(), stamp) {
+            if let Clear::Cleared(old) = self.retained.clear(publication.topic, stamp) {
                 self.shared.retained_messages.take(1);
                 self.shared.retained_bytes.take(old.charged_bytes() as u64);
                 return Ok(true);
             }
             return Ok(false);
         }
-        let old_bytes = self.retained.exact(message.topic()).map(|(_, old)| old.charged_bytes() as u64);
+        let old_bytes = self.retained.exact(publication.topic).map(|old| old.charged_bytes() as u64);
         let is_new = old_bytes.is_none();
+        let message = RetainedMessage::new(publication, stamp);
         let (bytes, old_bytes) = (message.charged_bytes() as u64, old_bytes.unwrap_or(0));
         let limits = &self.config.mqtt;
         if is_new && !self.shared.retained_messages.add_within(1, limits.retained_messages_max) {
@@ -194,7 +197,7 @@ impl Shard {
             return Err(ReasonCode::QuotaExceeded);
         }
         // [v3 MQTT-3.3.1-7] [v3 MQTT-3.1.2-7] Retained messages belong to no session.
-        match self.retained.put(stamp, message) {
+        match self.retained.put(message) {
             Put::Stored | Put::Replaced(_) => {
                 self.shared.retained_bytes.take(less);
                 Ok(true)
@@ -290,9 +293,9 @@ impl Shard {
 
     fn answer_retained(&self, question: &RetainedQuestion, now: Moment) -> RetainedAnswer {
         let mut messages = Vec::new();
-        let mut visit = |_: Stamp, message: &ApplicationMessage| {
+        let mut visit = |message: &RetainedMessage| {
             // [v5 MQTT-3.3.2-5]
-            if !message.envelope.has_expired(now) {
+            if message.expires_at() > now {
                 messages.push(message.clone());
             }
         };
@@ -301,8 +304,8 @@ impl Shard {
             let cursor = question.cursor.clone();
             self.retained.scan(&question.filter, cursor, SCAN_STEPS, SCAN_FOUND, &mut visit)
         } else {
-            if let Some((stamp, message)) = self.retained.exact(&question.filter) {
-                visit(stamp, message);
+            if let Some(message) = self.retained.exact(&question.filter) {
+                visit(message);
             }
             None
         };
@@ -316,18 +319,20 @@ impl Shard {
         question.more.extend(answer.cursor.map(|cursor| (answer.home, cursor)));
         let (session, request) = (question.session, question.request.clone());
         let mut messages = answer.messages;
-        messages.retain(|message| question.live.get(message.topic()).is_none_or(|&live| live < message.envelope.stamp));
+        messages.retain(|message| question.live.get(message.topic()).is_none_or(|&live| live < message.stamp()));
         let identifiers = [request.subscription_identifier];
         for message in messages {
-            let order = Order {
-                session,
-                qos: message.envelope.qos.min(request.qos),
-                // [v3 MQTT-3.3.1-8]
-                retain: true,
-                identifiers: if request.subscription_identifier == 0 { &[] } else { &identifiers },
-                share: None,
-            };
-            self.deliver_one(&Publication::of(&Rc::new(message)), order, now);
+            message.publish(|publication| {
+                let order = Order {
+                    session,
+                    qos: publication.envelope.qos.min(request.qos),
+                    // [v3 MQTT-3.3.1-8]
+                    retain: true,
+                    identifiers: if request.subscription_identifier == 0 { &[] } else { &identifiers },
+                    share: None,
+                };
+                self.deliver_one(publication, order, now)
+            });
         }
         self.continue_question(answer.number);
     }
@@ -380,14 +385,14 @@ impl Shard {
         let cursor = self.retained_talk.sweep.take();
         let (mut count, mut bytes) = (0, 0);
         let journal = &mut self.clients.durable.journal;
-        let mut removed = |message: ApplicationMessage| {
+        let mut removed = |message: RetainedMessage| {
             count += 1;
             if journal.is_on() {
                 journal.ask_lazily(Operation::RetainedEnd(message.topic().into()));
             }
             bytes += message.charged_bytes() as u64;
         };
-        let mut is_over = |message: &ApplicationMessage| message.envelope.has_expired(now);
+        let mut is_over = |message: &RetainedMessage| message.expires_at() <= now;
         self.retained_talk.sweep = self.retained.remove_if(cursor, SWEEP_STEPS, &mut is_over, &mut removed);
         self.shared.retained_messages.take(count);
         self.shared.retained_bytes.take(bytes);
@@ -411,10 +416,7 @@ const SWEEP_STEPS: usize = 1024;
 /// Between two slices of the sweep.
 const SWEEP_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// What the store is to hold for the topic of `publication`, where `stands` is retained.
-fn retained_operation(publication: &ApplicationMessage, stands: Option<&ApplicationMessage>) -> Operation {
-    match stands.filter(|message| !message.payload().is_empty()) {
-        Some(message) => Operation::Retained(message.clone()),
-        None => Operation::RetainedEnd(publication.topic().into()),
-    }
+/// What the store is to hold for `topic`, where `stands` is retained.
+fn retained_operation(topic: &str, stands: Option<ApplicationMessage>) -> Operation {
+    stands.map_or_else(|| Operation::RetainedEnd(topic.into()), Operation::Retained)
 }

@@ -22,6 +22,8 @@ pub struct Counted {
 
 thread_local! {
     static COUNTED: Cell<Counted> = const { Cell::new(Counted { allocations: 0, requested: 0, bytes: 0 }) };
+    /// The most bytes that were in use since it was set.
+    static MOST: Cell<i64> = const { Cell::new(0) };
 }
 
 /// What the calling thread has asked for so far. Memory that another thread frees counts there.
@@ -29,13 +31,21 @@ pub fn counted() -> Counted {
     COUNTED.get()
 }
 
+/// The most bytes that `work` has in use at one moment, beyond those in use before.
+pub fn most_bytes(work: impl FnOnce()) -> i64 {
+    let before = counted().bytes;
+    MOST.set(before);
+    work();
+    MOST.get() - before
+}
+
 fn count(allocations: u64, requested: usize, bytes: i64) {
-    let counted = COUNTED.get();
-    COUNTED.set(Counted {
-        allocations: counted.allocations + allocations,
-        requested: counted.requested + requested as u64,
-        bytes: counted.bytes + bytes,
-    });
+    let mut counted = COUNTED.get();
+    counted.allocations += allocations;
+    counted.requested += requested as u64;
+    counted.bytes += bytes;
+    COUNTED.set(counted);
+    MOST.set(MOST.get().max(counted.bytes));
 }
 
 /// The size class of mimalloc: multiples of 16 up to 128, then eight classes to each power of two.
