@@ -37,7 +37,8 @@ impl<T> SplitTable<T> {
     }
 
     /// The value with this hash for which `is_equal` holds.
-    #[inline]
+    // Left to the compiler it was inlined or not as other code changed: 93 instructions a message with `append_to`.
+    #[inline(always)]
     pub fn find(&self, hash: u64, mut is_equal: impl FnMut(&T) -> bool) -> Option<&T> {
         let hash = hash as u32;
         let part = &self.parts[self.part_of(hash)];

@@ -221,8 +221,7 @@ impl Clients {
         if slow && limits.slow_subscriber == SlowSubscriber::Disconnect {
             self.condemned.extend(id.map(|id| (id, ReasonCode::QuotaExceeded)));
         }
-        let (kept, generation) = (session.kept.as_deref().copied(), session.generation);
-        let number = kept.map(|kept| kept.number);
+        let (number, generation) = (session.number(), session.generation);
         let outbox = session.outbox_mut();
         let bytes = (publication.topic.len() + publication.properties.len() + publication.payload.len()) as u64;
         while outbox.queued() > 0
@@ -247,12 +246,13 @@ impl Clients {
                 _ => self.counters.dropped_queue_full += 1,
             }
         }
-        let stored = self.durable.queue(kept.as_ref(), outbox.next_sequence(), publication.share(), order);
+        let message = publication.share();
+        let stored = number.and_then(|number| self.durable.queue(number, outbox.next_sequence(), message, order));
         if stored.is_some() && order.qos == QoS::ExactlyOnce && id.is_some() {
             self.durable.wait(Waiter::Session(order.session, generation));
         }
         outbox.push(Delivery {
-            message: Rc::clone(publication.share()),
+            message: Rc::clone(message),
             qos: order.qos,
             retain: order.retain,
             subscription_identifiers: SubscriptionIdentifiers::of(order.identifiers),

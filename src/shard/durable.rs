@@ -106,17 +106,19 @@ impl Durable {
         self.waits.pop_front_if(|(batch, _)| *batch <= durable).map(|(_, waiter)| waiter)
     }
 
-    /// Asks for a delivery to be queued, when its session is durable.
+    /// Asks for a delivery to be queued for the durable session `session`, when its QoS has that kept.
     pub fn queue(
         &mut self,
-        kept: Option<&Kept>,
+        session: u64,
         sequence: u64,
         message: &Rc<ApplicationMessage>,
         order: Order<'_>,
     ) -> Option<Stored> {
-        let kept = kept.filter(|_| order.qos != QoS::AtMostOnce)?;
+        if order.qos == QoS::AtMostOnce {
+            return None;
+        }
         let entry = Entry {
-            session: kept.number,
+            session,
             sequence,
             qos: order.qos,
             retain: order.retain,

@@ -165,6 +165,9 @@ impl Shard {
 
     /// A session's client has acknowledged a message: the store may forget it.
     fn end_queued(&mut self, session: u32) {
+        if !self.clients.durable.journal.is_on() {
+            return;
+        }
         let Some(session) = self.clients.sessions.at_mut(session) else { return };
         let (number, outbox) = (session.number(), session.outbox.as_mut());
         if let Some(outbox) = outbox {
