@@ -67,7 +67,8 @@ fn run(address: SocketAddr, cpu: Option<usize>) -> Result<(), String> {
     // As the broker does.
     refuse_huge_pages().map_err(|error| error.to_string())?;
     let limits = Config::default().runtime;
-    let mut listeners = Listeners::bind(address, 1, limits.listen_backlog).map_err(|error| error.to_string())?;
+    let mut listeners = Listeners::bind(address, 1).map_err(|error| error.to_string())?;
+    listeners.listen(limits.listen_backlog).map_err(|error| error.to_string())?;
     println!("listening on tcp {}\nready", listeners.address());
     let forward = move || async move {
         let parameters = UringParameters {

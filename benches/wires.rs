@@ -100,7 +100,8 @@ async fn serve(
     let parameters = UringParameters { drain, ..UringParameters::default() };
     let ring = Uring::new(parameters, wake).expect("a ring");
     let mut wires = Wires::new(ring, WiresParameters::default());
-    let mut listeners = Listeners::bind("127.0.0.1:0".parse().expect("an address"), 1, 4096).expect("a port");
+    let mut listeners = Listeners::bind("127.0.0.1:0".parse().expect("an address"), 1).expect("a port");
+    listeners.listen(4096).expect("the port is ours");
     wires.add_listener(listeners.take().expect("one"));
     told.send(listeners.address()).expect("somebody wants to know");
     let (clock, mut frames) = (Clock::start(), Frames { is_fan_out, ..Frames::default() });

@@ -69,7 +69,8 @@ impl Server {
     fn new(ring: UringParameters, limits: WiresParameters) -> Self {
         let wake = Wake::new().unwrap();
         let mut wires = Wires::new(Uring::new(ring, wake.clone()).unwrap(), limits);
-        let mut listeners = Listeners::bind(LOCALHOST, 1, 4096).unwrap();
+        let mut listeners = Listeners::bind(LOCALHOST, 1).unwrap();
+        listeners.listen(4096).unwrap();
         let address = listeners.address();
         assert_eq!(wires.add_listener(listeners.take().unwrap()), 0);
         Server { wires, notes: Notes::default(), clock: Clock::start(), wake, address }

@@ -20,6 +20,7 @@ mod doctor;
 pub mod log;
 mod serve;
 mod sources;
+mod starting;
 mod store;
 
 use std::{io::IsTerminal, process::ExitCode};

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use clap::{ArgAction, Args};
 
-use super::{Exit, is_coloured, log, sources};
+use super::{Exit, is_coloured, log, sources, starting::Starting};
 use crate::config::{Config, Flag, LogFormat, LogLevel, Sources};
 
 /// Run the broker (the default command).
@@ -62,7 +62,9 @@ pub(super) fn serve(arguments: &ServeArgs) -> Exit {
             "nobody is admitted here: there are no users, and anonymous clients are refused; see auth.allow_anonymous"
         );
     }
-    let result = crate::server::run(config);
+    let mut starting = Starting::begin();
+    let result = crate::server::run(config, &mut |read| starting.note(read));
+    starting.clear();
     if let Err(error) = &result
         && log.format == LogFormat::Json
     {

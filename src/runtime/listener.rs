@@ -1,8 +1,8 @@
 //! Listening sockets: one per shard and address, between which the kernel spreads connections (SO_REUSEPORT).
 //!
 //! What always holds: all sockets of one address listen on the same port, accepted sockets have TCP_NODELAY (they inherit
-//! it), and an IPv6 address doesn't take IPv4 along. A port that somebody else listens on is refused: SO_REUSEPORT alone
-//! would let two brokers of one user share their connections without a word.
+//! it), and an IPv6 address doesn't take IPv4 along. A port that somebody else listens on is refused, when it is bound and
+//! when it is listened on: SO_REUSEPORT alone would let two brokers of one user share their connections without a word.
 
 #![allow(unsafe_code)]
 
@@ -30,7 +30,7 @@ pub enum ListenError {
     Listen(SocketAddr, Errno),
 }
 
-/// The sockets that listen on one address. Dropping them closes those that were not taken.
+/// The sockets of one address, which listen when they are told to. Dropping them closes those that were not taken.
 #[derive(Debug)]
 pub struct Listeners {
     address: SocketAddr,
@@ -38,32 +38,41 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Listens on `address` with one socket per shard. Port 0 takes a free one, the same for all shards. `backlog` is the
-    /// number of connections that may wait to be accepted by one shard; the kernel cuts it to `somaxconn`.
+    /// Binds one socket per shard to `address`. Port 0 takes a free one, the same for all shards. Who connects is refused by
+    /// the kernel until [`Listeners::listen`].
     ///
     /// # Errors
     ///
-    /// When the address can't be listened on, also when another process does already.
-    pub fn bind(address: SocketAddr, shards: usize, backlog: u32) -> Result<Self, ListenError> {
-        // Without SO_REUSEPORT this fails when anybody listens there. It is closed again before the others bind. A port of
-        // the kernel's choice is nobody else's already, and is held from here on.
+    /// When the address can't be bound, also when another process listens there.
+    pub fn bind(address: SocketAddr, shards: usize) -> Result<Self, ListenError> {
+        // A port of the kernel's choice is nobody else's already, and is held from here on.
         if address.port() != 0 {
-            drop(Owned::bind(address, false)?);
+            check_unheard(address)?;
         }
         let first = Owned::bind(address, true)?;
         let address = system::local(first.0).map_err(|errno| ListenError::Bind(address, errno))?;
-        let mut listeners = Listeners { address, sockets: Vec::with_capacity(shards) };
-        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
         let others = (1..shards).map(|_| Owned::bind(address, true)).collect::<Result<Vec<_>, _>>()?;
-        for socket in std::iter::once(first).chain(others) {
-            // SAFETY: listen(2) takes two integers.
-            let listening = system::checked(unsafe { libc::listen(socket.0.0, backlog) });
-            listening.map_err(|errno| ListenError::Listen(address, errno))?;
-            listeners.sockets.push(socket.into_socket());
-        }
+        let mut sockets: Vec<_> = std::iter::once(first).chain(others).map(Owned::into_socket).collect();
         // The first shard takes the first.
-        listeners.sockets.reverse();
-        Ok(listeners)
+        sockets.reverse();
+        Ok(Listeners { address, sockets })
+    }
+
+    /// From now on the kernel accepts connections. `backlog` is the number of them that may wait to be accepted by one
+    /// shard; the kernel cuts it to `somaxconn`.
+    ///
+    /// # Errors
+    ///
+    /// When another process has begun to listen on the address meanwhile, or the kernel refuses.
+    pub fn listen(&self, backlog: u32) -> Result<(), ListenError> {
+        check_unheard(self.address)?;
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        for socket in self.sockets.iter().rev() {
+            // SAFETY: listen(2) takes two integers.
+            let listening = system::checked(unsafe { libc::listen(socket.0, backlog) });
+            listening.map_err(|errno| ListenError::Listen(self.address, errno))?;
+        }
+        Ok(())
     }
 
     /// The address, with the port that was found when 0 was asked for.
@@ -83,6 +92,11 @@ impl Drop for Listeners {
     fn drop(&mut self) {
         self.sockets.drain(..).for_each(system::close);
     }
+}
+
+/// An error when anybody listens on `address`: without SO_REUSEPORT it can't be bound then.
+fn check_unheard(address: SocketAddr) -> Result<(), ListenError> {
+    Owned::bind(address, false).map(drop)
 }
 
 /// A socket that is closed when it is dropped.
@@ -132,10 +146,16 @@ mod tests {
 
     use super::*;
 
+    fn listening(address: &str, shards: usize) -> Listeners {
+        let listeners = Listeners::bind(address.parse().unwrap(), shards).unwrap();
+        listeners.listen(16).unwrap();
+        listeners
+    }
+
     #[test]
     fn all_shards_listen_on_the_port_that_the_first_found() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
-            let mut listeners = Listeners::bind(address.parse().unwrap(), 3, 16).unwrap();
+            let mut listeners = listening(address, 3);
             let port = listeners.address().port();
             assert_ne!(port, 0);
             let sockets: Vec<_> = std::iter::from_fn(|| listeners.take()).collect();
@@ -149,16 +169,33 @@ mod tests {
     }
 
     #[test]
+    fn who_connects_before_they_listen_is_refused() {
+        let listeners = Listeners::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let refused = TcpStream::connect(listeners.address()).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        listeners.listen(16).unwrap();
+        TcpStream::connect(listeners.address()).unwrap();
+    }
+
+    #[test]
     fn a_port_that_is_listened_on_is_refused() {
-        let first = Listeners::bind("127.0.0.1:0".parse().unwrap(), 1, 16).unwrap();
-        let second = Listeners::bind(first.address(), 1, 16);
+        let first = listening("127.0.0.1:0", 1);
+        let second = Listeners::bind(first.address(), 1);
         assert_eq!(second.unwrap_err(), ListenError::Bind(first.address(), Errno(libc::EADDRINUSE)));
     }
 
     #[test]
+    fn of_two_that_bound_a_port_the_second_to_listen_is_refused() {
+        let first = Listeners::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let second = Listeners::bind(first.address(), 2).unwrap();
+        second.listen(16).unwrap();
+        assert_eq!(first.listen(16), Err(ListenError::Bind(first.address(), Errno(libc::EADDRINUSE))));
+    }
+
+    #[test]
     fn ipv4_and_ipv6_have_the_same_port_side_by_side() {
-        let four = Listeners::bind("0.0.0.0:0".parse().unwrap(), 1, 16).unwrap();
-        let six = Listeners::bind(SocketAddr::new("::".parse().unwrap(), four.address().port()), 1, 16);
-        assert!(six.is_ok());
+        let four = listening("0.0.0.0:0", 1);
+        let six = Listeners::bind(SocketAddr::new("::".parse().unwrap(), four.address().port()), 1);
+        assert_eq!(six.and_then(|six| six.listen(16)), Ok(()));
     }
 }

@@ -1,8 +1,9 @@
 //! The broker process: marries the runtime to the pure rooms. No protocol is in it.
 //!
-//! Owns: the start (limits, listeners, mesh, a thread per shard), what is printed then, and the stop (drain, then exit).
-//! Always: what listens, on how many shards, for how many connections stands on the standard output before the first
-//! client is served, and a start that fails says in one line what is missing.
+//! Owns: the start (limits, listeners, store, mesh, a thread per shard), what is printed then, and the stop (drain, then exit).
+//! Always: addresses are bound first, so that one that is taken is told at once; the kernel refuses who connects until
+//! everything that was kept is back where it belongs. Then what listens stands on the standard output, before the first
+//! client is served. A start that fails says in one line what is missing.
 
 mod driver;
 mod storage;
@@ -12,12 +13,12 @@ use std::{
     io::Write as _,
     net::SocketAddr,
     rc::Rc,
-    sync::{Arc as StdArc, Barrier},
+    sync::{Arc as StdArc, Barrier, OnceLock},
     time::{Duration, Instant},
 };
 
 pub use driver::{Driver, Rest, Time};
-pub use storage::{Share, StorageError};
+pub use storage::{ReadSoFar, Share, StorageError};
 
 use crate::{
     config::Config,
@@ -89,9 +90,11 @@ pub enum ServerError {
 
 /// Runs a broker until it is told to stop.
 ///
+/// `watch` is told how far it has come with reading what was kept.
+///
 /// # Errors
 /// When it cannot start, or when a shard fails.
-pub fn run(mut config: Config) -> Result<(), ServerError> {
+pub fn run(mut config: Config, watch: &mut dyn FnMut(ReadSoFar)) -> Result<(), ServerError> {
     let cpus = choose_cpus(&config)?;
     let shards = if config.runtime.shards == 0 { cpus.len() } else { config.runtime.shards as usize };
     if let Err(error) = refuse_huge_pages() {
@@ -100,8 +103,8 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     // Tried before anything else: without it there is nothing to start.
     drop(Uring::new(UringParameters { buffers: 4, ..UringParameters::default() }, probe_wake()?)?);
     let descriptors = size_connections(&mut config)?;
-    let mut listeners = listen(&config, shards)?;
-    print_start(&config, shards, &cpus, descriptors, &listeners);
+    let mut listeners = bind(&config, shards)?;
+    print_start(&config, shards, &cpus, descriptors);
     let capacity = config.runtime.mesh_capacity as usize;
     let ports = Mesh::build::<MeshMessage>(shards, mesh_capacities(capacity)).map_err(ServerError::Mesh)?;
     handle_stop_signals(ports.iter().map(|port| port.wake().clone()).collect())?;
@@ -110,32 +113,40 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let shared = Arc::new(Shared::new(shards as u16, config.listeners.len(), key, interest_slots));
     let clock = Clock::start();
     let wakes = ports.iter().map(|port| port.wake().clone()).collect();
-    let storage = storage::open(&config, key, wakes)?;
+    let storage = storage::open(&config, key, wakes, watch)?;
     if let Some(storage) = &storage {
         print_storage(&config, storage);
     }
     let (keeper, shares) = storage.map_or((None, Vec::new()), |storage| (Some(storage.keeper), storage.shares));
     let mut shares = shares.into_iter();
-    let restored = StdArc::new(Barrier::new(shards + 1));
+    let opening = StdArc::new(Opening::of(shards));
     let config = StdArc::new(config);
     let mut executors = Vec::new();
     for (index, port) in ports.into_iter().enumerate() {
-        let sockets: Vec<Socket> = listeners.iter_mut().filter_map(Listeners::take).collect();
         let facts = listener_facts(&config, &listeners);
-        let (share, restored) = (shares.next(), StdArc::clone(&restored));
+        let (share, opening) = (shares.next(), StdArc::clone(&opening));
         let (config, shared) = (StdArc::clone(&config), Arc::clone(&shared));
-        let seed = ShardSeed { index, config, shared, clock, sockets, facts, share, restored };
+        let seed = ShardSeed { index, config, shared, clock, facts, share, opening };
         let cpu = cpus[index % cpus.len()] as usize;
         executors.push(Executor::start(index, Some(cpu), move || run_shard(seed, port))?);
     }
-    restored.wait();
-    say("ready\n");
+    opening.restored.wait();
+    let listened = listen(&config, &listeners);
+    if listened.is_ok() {
+        print_listeners(&config, &listeners);
+        opening.open(&mut listeners, shards);
+    }
+    opening.decided.wait();
+    if listened.is_ok() {
+        say("ready\n");
+    }
     for executor in executors {
         executor.join()??;
     }
     if let Some(keeper) = keeper {
         keeper.join()?;
     }
+    listened?;
     say("stopped\n");
     Ok(())
 }
@@ -146,17 +157,46 @@ struct ShardSeed {
     config: StdArc<Config>,
     shared: Arc<Shared>,
     clock: Clock,
-    sockets: Vec<Socket>,
     facts: Vec<ListenerFacts>,
     /// What it takes over, when anything is kept.
     share: Option<(Share, KeeperPort)>,
-    /// Where shards meet before the first of them serves anyone.
-    restored: StdArc<Barrier>,
+    opening: StdArc<Opening>,
+}
+
+/// Where shards meet before the first of them serves anyone.
+#[derive(Debug)]
+struct Opening {
+    /// All of them have taken over what was kept.
+    restored: Barrier,
+    /// It is decided whether anyone is served.
+    decided: Barrier,
+    /// What each shard accepts from; set before that, when the listeners listen.
+    sockets: OnceLock<Vec<Vec<Socket>>>,
+}
+
+impl Opening {
+    fn of(shards: usize) -> Self {
+        let barrier = || Barrier::new(shards + 1);
+        Self { restored: barrier(), decided: barrier(), sockets: OnceLock::new() }
+    }
+
+    /// The listeners listen: shards take their sockets over.
+    fn open(&self, listeners: &mut [Listeners], shards: usize) {
+        let of_shard = |_| listeners.iter_mut().filter_map(Listeners::take).collect();
+        self.sockets.get_or_init(|| (0..shards).map(of_shard).collect());
+    }
+
+    /// Waits for the others. What shard `index` accepts from, if anyone is served.
+    fn wait(&self, index: usize) -> Option<Vec<Socket>> {
+        self.restored.wait();
+        self.decided.wait();
+        self.sockets.get()?.get(index).cloned()
+    }
 }
 
 /// A shard, from its first turn to its last.
 async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), ServerError> {
-    let ShardSeed { index, config, shared, clock, sockets, facts, share, restored } = seed;
+    let ShardSeed { index, config, shared, clock, facts, share, opening } = seed;
     let limits = &config.runtime;
     let parameters = UringParameters {
         submissions: limits.ring_entries,
@@ -176,7 +216,7 @@ async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), S
         port
     });
     // Whatever failed here, the others must not wait for this shard.
-    restored.wait();
+    let Some(sockets) = opening.wait(index) else { return Ok(()) };
     let mut wires = Wires::new(uring?, wires_parameters);
     for socket in sockets {
         wires.add_listener(socket);
@@ -247,12 +287,16 @@ fn size_connections(config: &mut Config) -> Result<u64, ServerError> {
     Ok(limit)
 }
 
-fn listen(config: &Config, shards: usize) -> Result<Vec<Listeners>, ServerError> {
-    let bind = |address| {
-        Listeners::bind(address, shards, config.runtime.listen_backlog)
-            .map_err(|error| ServerError::Listen { address, error })
-    };
+fn bind(config: &Config, shards: usize) -> Result<Vec<Listeners>, ServerError> {
+    let bind = |address| Listeners::bind(address, shards).map_err(|error| ServerError::Listen { address, error });
     config.listeners.iter().map(|listener| bind(listener.address)).collect()
+}
+
+fn listen(config: &Config, listeners: &[Listeners]) -> Result<(), ServerError> {
+    listeners.iter().try_for_each(|bound| {
+        let listened = bound.listen(config.runtime.listen_backlog);
+        listened.map_err(|error| ServerError::Listen { address: bound.address(), error })
+    })
 }
 
 fn listener_facts(config: &Config, listeners: &[Listeners]) -> Vec<ListenerFacts> {
@@ -275,7 +319,7 @@ fn wires_parameters(config: &Config) -> WiresParameters {
     }
 }
 
-fn print_start(config: &Config, shards: usize, cpus: &[u32], descriptors: u64, listeners: &[Listeners]) {
+fn print_start(config: &Config, shards: usize, cpus: &[u32], descriptors: u64) {
     let mut lines = String::new();
     let version = env!("CARGO_PKG_VERSION");
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -284,6 +328,11 @@ fn print_start(config: &Config, shards: usize, cpus: &[u32], descriptors: u64, l
     let _ = writeln!(lines, "RingMQ {version}, {shards} {noun} on CPUs {cpus:?}, Linux {kernel}, io_uring");
     let connections = config.runtime.connections_max;
     let _ = writeln!(lines, "limits: {connections} connections ({descriptors} file descriptors)");
+    say(&lines);
+}
+
+fn print_listeners(config: &Config, listeners: &[Listeners]) {
+    let mut lines = String::new();
     for (listener, bound) in config.listeners.iter().zip(listeners) {
         let who = if config.admits_anonymous(listener) { "anonymous clients admitted" } else { "no anonymous clients" };
         let _ = writeln!(lines, "listening on tcp {} ({who})", bound.address());

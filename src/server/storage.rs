@@ -13,8 +13,8 @@ use crate::{
     runtime::Wake,
     shard::Shard,
     store::{
-        DiskStore, Joiner, Journal, Keeper, KeeperHandle, KeeperPort, OpenError, Recovered, RecoveredSession,
-        StoreError, recover, remedy,
+        DiskStore, Joiner, Journal, Keeper, KeeperHandle, KeeperPort, OpenError, RecordsRead, Recovered,
+        RecoveredSession, StoreError, recover_watched, remedy,
     },
     time::Moment,
 };
@@ -100,19 +100,41 @@ pub struct Storage {
     pub queued: usize,
 }
 
-/// Opens the store of `config`, if anything is to be kept, for shards that are woken by `wakes`.
+/// How far a start has come with reading what was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadSoFar {
+    /// So many bytes of files were compared with their checksums.
+    Bytes(u64),
+    /// Files are whole; this was read from them.
+    Records(RecordsRead),
+    /// Everything was read.
+    All,
+}
+
+/// Opens the store of `config`, if anything is to be kept, for shards that are woken by `wakes`. `watch` is told how far it
+/// has come.
 ///
 /// # Errors
 /// When the data directory cannot be used or read.
-pub fn open(config: &Config, key: HashKey, wakes: Vec<Wake>) -> Result<Option<Storage>, StorageError> {
+pub fn open(
+    config: &Config,
+    key: HashKey,
+    wakes: Vec<Wake>,
+    watch: &mut dyn FnMut(ReadSoFar),
+) -> Result<Option<Storage>, StorageError> {
     let sync_interval = match config.store.durability {
         Durability::Memory => return Ok(None),
         Durability::Sync => None,
         Durability::Batched => Some(config.store.sync_interval),
     };
     let directory = data_directory(config);
-    let store = DiskStore::open(&directory)?;
-    let mut recovered = recover(&store).map_err(|error| StorageError::Read { directory: directory.clone(), error })?;
+    let mut bytes_read = 0;
+    let store = DiskStore::open_watched(&directory, &mut |bytes| {
+        bytes_read += bytes;
+        watch(ReadSoFar::Bytes(bytes_read));
+    })?;
+    let recovered = recover_watched(&store, &mut |records| watch(ReadSoFar::Records(records)));
+    let mut recovered = recovered.map_err(|error| StorageError::Read { directory: directory.clone(), error })?;
     let shards = wakes.len();
     let (sessions, retained) = (recovered.sessions.len(), recovered.retained.len());
     let queued = recovered.sessions.iter().map(|session| session.entries.len()).sum();
@@ -121,6 +143,7 @@ pub fn open(config: &Config, key: HashKey, wakes: Vec<Wake>) -> Result<Option<St
     let wakes = wakes.into_iter().map(|wake| Box::new(move || wake.wake()) as Box<dyn Fn() + Send>).collect();
     let (keeper, ports) = Keeper::start(Box::new(store), joiner, sync_interval, wakes).map_err(StorageError::Thread)?;
     let shares = Share::of_each(recovered, key, shards).into_iter().zip(ports).collect();
+    watch(ReadSoFar::All);
     Ok(Some(Storage { keeper, shares, directory, sessions, retained, queued }))
 }
 

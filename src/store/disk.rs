@@ -238,12 +238,24 @@ impl DiskStore {
         Self::open_with(directory, MEMTABLE_BYTES)
     }
 
+    /// Opens the store in `directory`, or makes one. `progress` is told of bytes read.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn open_watched(directory: &Path, progress: &mut dyn FnMut(u64)) -> Result<Self, OpenError> {
+        Self::open_inspected(directory, MEMTABLE_BYTES, progress)
+    }
+
     /// Opens the store in `directory`, or makes one that gathers `memtable_bytes` of each space in memory before it writes a
     /// table.
     ///
     /// # Errors
     /// As above.
     pub fn open_with(directory: &Path, memtable_bytes: u64) -> Result<Self, OpenError> {
+        Self::open_inspected(directory, memtable_bytes, &mut |_| {})
+    }
+
+    fn open_inspected(directory: &Path, memtable_bytes: u64, progress: &mut dyn FnMut(u64)) -> Result<Self, OpenError> {
         let lock = lock_directory(directory)?;
         let data = directory.join("db");
         undo_opening(directory, &data)?;
@@ -252,7 +264,7 @@ impl DiskStore {
         }
         let scratch = directory.join("db-look");
         remove_directory(&scratch)?;
-        let inspection = inspect::inspect_with(directory, &scratch, &mut |_| {});
+        let inspection = inspect::inspect_with(directory, &scratch, progress);
         remove_directory(&scratch)?;
         let inspection = inspection?;
         inspection.verdict(directory)?;

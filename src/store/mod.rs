@@ -36,7 +36,7 @@ pub use journal::Journal;
 pub use keeper::{Keeper, KeeperHandle, KeeperPort, StorePort};
 pub use memory::{MemoryStore, SharedMemory};
 pub use operation::{Batch, Entry, Group, Operation, Part, SessionRecord, SubscriptionRecord};
-pub use recover::{Recovered, RecoveredEntry, RecoveredSession, recover};
+pub use recover::{RecordsRead, Recovered, RecoveredEntry, RecoveredSession, recover, recover_watched};
 pub use salvage::{Salvaged, salvage};
 pub use writes::{Space, WriteSet};
 

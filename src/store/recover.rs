@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use ahash::{AHashMap, AHashSet};
 
 use super::{
-    SessionRecord, Space, Store, StoreError, SubscriptionRecord,
+    Record, SessionRecord, Space, Store, StoreError, SubscriptionRecord,
     record::{self, Body, damaged, tag},
 };
 use crate::{
@@ -69,15 +69,35 @@ pub struct Recovered {
     pub ended: Vec<u64>,
 }
 
+/// What was read so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordsRead {
+    /// Records of any kind.
+    pub records: u64,
+    /// Of these, sessions.
+    pub sessions: u64,
+    /// Queued and retained messages.
+    pub messages: u64,
+}
+
 /// Reads a store.
 ///
 /// # Errors
 /// When a record cannot be read.
 pub fn recover(store: &dyn Store) -> Result<Recovered, StoreError> {
+    recover_watched(store, &mut |_| {})
+}
+
+/// Reads a store. `progress` is told every few thousand records what was read so far.
+///
+/// # Errors
+/// When a record cannot be read.
+pub fn recover_watched(store: &dyn Store, progress: &mut dyn FnMut(RecordsRead)) -> Result<Recovered, StoreError> {
+    let mut reader = Reader { store, read: RecordsRead::default(), progress };
     let mut recovered = Recovered::default();
     let mut sessions: BTreeMap<u64, RecoveredSession> = BTreeMap::new();
     let mut parts = Vec::new();
-    for_each(store, Space::State, |key, value| {
+    reader.for_each(Space::State, |key, value| {
         let Some((&tag, rest)) = key.split_first() else { return Err(damaged("record", key)) };
         match tag {
             tag::META if key == record::COMMIT_KEY => {
@@ -130,14 +150,14 @@ pub fn recover(store: &dyn Store) -> Result<Recovered, StoreError> {
         }
     }
     let mut bodies = AHashMap::new();
-    for_each(store, Space::Bodies, |key, value| {
+    reader.for_each(Space::Bodies, |key, value| {
         let number = number_of(key).ok_or_else(|| damaged("message", key))?;
         let message = record::read_message(value).ok_or_else(|| damaged("message", key))?;
         recovered.last_number = recovered.last_number.max(number);
         bodies.insert(number, message);
         Ok(())
     })?;
-    for_each(store, Space::Queue, |key, value| {
+    reader.for_each(Space::Queue, |key, value| {
         let what = || damaged("queue entry", key);
         let (session, sequence) = key.split_at_checked(8).ok_or_else(what)?;
         let (session, sequence) = number_of(session).zip(number_of(sequence)).ok_or_else(what)?;
@@ -172,21 +192,45 @@ pub fn recover(store: &dyn Store) -> Result<Recovered, StoreError> {
     Ok(recovered)
 }
 
-/// Calls `read` with every record of a space, in order.
-fn for_each(
-    store: &dyn Store,
-    space: Space,
-    mut read: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let mut from = Vec::new();
-    loop {
-        let records = store.scan(space, &from, SCAN_RECORDS)?;
-        for (key, value) in &records {
-            read(key, value)?;
+/// Reads spaces, and tells how far it has come.
+struct Reader<'a> {
+    store: &'a dyn Store,
+    read: RecordsRead,
+    progress: &'a mut dyn FnMut(RecordsRead),
+}
+
+impl Reader<'_> {
+    /// Calls `read` with every record of a space, in order.
+    fn for_each(
+        &mut self,
+        space: Space,
+        mut read: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut from = Vec::new();
+        loop {
+            let records = self.store.scan(space, &from, SCAN_RECORDS)?;
+            for (key, value) in &records {
+                read(key, value)?;
+            }
+            self.count(space, &records);
+            let Some((last, _)) = records.last().filter(|_| records.len() == SCAN_RECORDS) else { return Ok(()) };
+            from = last.clone();
+            from.push(0);
         }
-        let Some((last, _)) = records.last().filter(|_| records.len() == SCAN_RECORDS) else { return Ok(()) };
-        from = last.clone();
-        from.push(0);
+    }
+
+    fn count(&mut self, space: Space, records: &[Record]) {
+        let of_kind = |tag: u8| records.iter().filter(|(key, _)| key.first() == Some(&tag)).count() as u64;
+        self.read.records += records.len() as u64;
+        match space {
+            Space::State => {
+                self.read.sessions += of_kind(tag::SESSION);
+                self.read.messages += of_kind(tag::RETAINED);
+            }
+            Space::Queue => self.read.messages += records.len() as u64,
+            Space::Bodies => {}
+        }
+        (self.progress)(self.read);
     }
 }
 

@@ -45,7 +45,7 @@ impl Victim {
     /// With what it said if it ended instead.
     pub fn start(&mut self) -> Result<SocketAddr, String> {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        let mut broker = Broker::start(self.shards, &["127.0.0.1"], &arguments);
+        let mut broker = Broker::try_start(self.shards, &["127.0.0.1"], &arguments)?;
         while !broker.log().lines().any(|line| line.ends_with(" ready")) {
             if !broker.is_running() {
                 return Err(broker.log());

@@ -38,9 +38,18 @@ type Log = Arc<Mutex<VecDeque<String>>>;
 impl Broker {
     /// Starts `ringmq serve` with `shards` shards on a free port of each of `hosts`, with further `arguments`.
     pub fn start(shards: usize, hosts: &[&str], arguments: &[&str]) -> Broker {
+        Self::try_start(shards, hosts, arguments)
+            .unwrap_or_else(|log| panic!("the broker does not say where it listens:\n{log}"))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// With what it said when it does not come to listening.
+    pub fn try_start(shards: usize, hosts: &[&str], arguments: &[&str]) -> Result<Broker, String> {
         if let Ok(address) = std::env::var(EXTERNAL) {
             let address = address.parse().unwrap_or_else(|_| panic!("{EXTERNAL} is no address: {address:?}"));
-            return Broker { addresses: vec![address], process: None, log: Log::default() };
+            return Ok(Broker { addresses: vec![address], process: None, log: Log::default() });
         }
         // setpriv lets the kernel kill the broker when this thread ends in a way that runs no destructor.
         let mut command = Command::new("setpriv");
@@ -69,10 +78,10 @@ impl Broker {
         for _ in hosts {
             match found.recv_timeout(START_PATIENCE) {
                 Ok(address) => broker.addresses.push(address),
-                Err(_) => panic!("the broker does not say where it listens:\n{}", broker.log()),
+                Err(_) => return Err(broker.log()),
             }
         }
-        broker
+        Ok(broker)
     }
 
     /// Where it listens first.
