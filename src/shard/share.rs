@@ -73,6 +73,8 @@ struct Unserved {
     refused: Vec<u64>,
     /// As in [`ShareDelivery`].
     asleep: Option<Member>,
+    /// As in [`ShareDelivery`].
+    taken: Taken,
 }
 
 impl Memberships {
@@ -101,13 +103,15 @@ impl Memberships {
 
     /// A member has refused a message: another one is picked with the next turn.
     pub fn retry_later(&mut self, delivery: ShareDelivery) {
-        let ShareDelivery { group, message, refused, asleep, .. } = delivery;
-        self.retries.push_back(Unserved { group, message, refused, asleep });
+        let ShareDelivery { group, message, refused, asleep, taken, .. } = delivery;
+        self.retries.push_back(Unserved { group, message, refused, asleep, taken });
     }
 
     /// The session of a member has ended before these were delivered: others are picked in the turns that follow.
     pub fn take_back(&mut self, messages: Vec<(GroupIdentifier, ApplicationMessage)>) {
-        let unserved = |(group, message)| Unserved { group, message, refused: Vec::new(), asleep: None };
+        // Their publishers were answered.
+        let taken = Taken::Ignore;
+        let unserved = |(group, message)| Unserved { group, message, refused: Vec::new(), asleep: None, taken };
         self.retries.extend(messages.into_iter().map(unserved));
     }
 }
@@ -281,7 +285,8 @@ impl Shard {
     }
 
     /// At home: picks a member and gives or sends it the message. One that is at home here too gets it like any
-    /// subscriber: nothing is kept of a message that is only passed on.
+    /// subscriber: nothing is kept of a message that is only passed on. `report`: whether the publisher waits, or, when the
+    /// message was refused before, what it waits for.
     fn offer(
         &mut self,
         group: GroupIdentifier,
@@ -293,15 +298,23 @@ impl Shard {
     ) {
         let Some(member) = self.groups.pick(group, &refused).or_else(|| asleep.take()) else {
             self.clients.counters.dropped_share_unserved += 1;
-            return;
+            // Nobody is going to keep it.
+            return self.stand_in(report, |_| true);
         };
         let origin = ShareOrigin { group, home: self.index };
         let is_here = member.shard == self.index;
-        if is_here && self.deliver_to_member(&member, origin, publication, now) {
+        let mut is_delivered = false;
+        if is_here {
+            self.stand_in(report, |shard| {
+                is_delivered = shard.deliver_to_member(&member, origin, publication, now);
+                is_delivered
+            });
+        }
+        if is_delivered {
             return;
         }
         let message = ApplicationMessage::clone(publication.share());
-        let taken = if is_here { Taken::Ignore } else { self.part_elsewhere(report) };
+        let taken = self.part_elsewhere(report);
         let delivery = ShareDelivery { home: self.index, group, member, refused, asleep, taken, message };
         if is_here {
             self.refuse_share_delivery(delivery);
@@ -314,21 +327,41 @@ impl Shard {
     pub(super) fn handle_share_delivery(&mut self, delivery: ShareDelivery, now: Moment) {
         let origin = ShareOrigin { group: delivery.group, home: delivery.home };
         let message = Rc::new(delivery.message.clone());
-        let group = delivery.taken.group(delivery.home).filter(|_| self.clients.durable.journal.is_on());
+        let group = delivery.taken.group(delivery.home);
         if let Some(group) = group {
             self.clients.durable.journal.begin_part(group);
         }
         let is_delivered = self.deliver_to_member(&delivery.member, origin, &Publication::of(&message), now);
-        if group.is_some() {
+        if is_delivered {
             self.clients.durable.journal.end_part(true, 0);
-        }
-        if !is_delivered {
-            self.refuse_share_delivery(ShareDelivery { taken: Taken::Ignore, ..delivery });
+        } else {
+            // Whoever takes it in the end adds that part.
+            self.clients.durable.journal.drop_part();
+            self.refuse_share_delivery(delivery);
         }
     }
 
-    /// What a member's shard does for a publication is committed before whoever waits for it hears that it was taken.
+    /// At home: does `deliver` for a message that a member elsewhere had refused. When that settles the matter it is the part
+    /// of the group that the member was to add.
+    fn stand_in(&mut self, report: Taken, deliver: impl FnOnce(&mut Self) -> bool) {
+        let group = report.group(self.index);
+        if let Some(group) = group {
+            self.clients.durable.journal.begin_part(group);
+        }
+        let is_settled = deliver(self);
+        match group {
+            Some(_) if is_settled => self.clients.durable.journal.end_part_of_other(),
+            Some(_) => self.clients.durable.journal.drop_part(),
+            None => {}
+        }
+    }
+
+    /// What whoever takes a publication in the end does for it is committed before whoever waits for it hears that it was
+    /// taken: how it travels to them.
     fn part_elsewhere(&mut self, report: Taken) -> Taken {
+        if report.is_grouped() {
+            return report;
+        }
         if !report.is_awaited() || !self.clients.durable.journal.is_on() {
             return Taken::Ignore;
         }
@@ -448,7 +481,7 @@ impl Shard {
             let Some(unserved) = self.memberships.retries.pop_front() else { return };
             let message = Rc::new(unserved.message);
             let publication = Publication::of(&message);
-            self.offer(unserved.group, &publication, Taken::Ignore, unserved.refused, unserved.asleep, now);
+            self.offer(unserved.group, &publication, unserved.taken, unserved.refused, unserved.asleep, now);
         }
     }
 }

@@ -93,7 +93,7 @@ impl Joiner {
             taken = part.end;
             line.items.push_back(Item::Part(part.group, own));
             let open = self.groups.entry(part.group).or_default();
-            if part.is_last && part.group.origin == shard {
+            if part.is_last && part.group.origin == shard && !part.stands_in {
                 open.expected = Some(part.others);
             } else if part.is_last {
                 open.others += 1;
@@ -337,7 +337,7 @@ mod tests {
     }
 
     fn part(group: Group, begin: usize, end: usize, others: u16) -> Part {
-        Part { group, begin, end, is_last: true, others }
+        Part { group, begin, end, is_last: true, others, stands_in: false }
     }
 
     /// The shards that heard of a batch with this commit, and what is committed since the start.
@@ -385,5 +385,19 @@ mod tests {
         let parts = vec![part(SECOND, 0, 1, 1), part(FIRST, 1, 2, 0)];
         joiner.take(Batch { shard: 1, number: 1, operations: received(&[3, 4]), parts });
         assert_eq!(commit(&mut joiner, &mut store), (vec![(0, 1), (1, 1)], vec![1, 2, 3, 4]));
+    }
+
+    #[test]
+    fn the_publishers_shard_may_add_what_another_was_to() {
+        let mut store = MemoryStore::new(SharedMemory::default());
+        let mut joiner = Joiner::new(2, 0, AHashMap::new(), Vec::new());
+        let parts = vec![part(FIRST, 0, 1, 1)];
+        joiner.take(Batch { shard: 0, number: 1, operations: received(&[1]), parts });
+        joiner.take(Batch { shard: 0, number: 2, operations: received(&[2]), parts: Vec::new() });
+        assert_eq!(commit(&mut joiner, &mut store), (vec![], vec![]));
+        let parts = vec![Part { stands_in: true, ..part(FIRST, 1, 2, 0) }];
+        joiner.take(Batch { shard: 0, number: 3, operations: received(&[3, 4, 5]), parts });
+        assert_eq!(commit(&mut joiner, &mut store), (vec![(0, 3)], vec![1, 2, 3, 4, 5]));
+        assert!(joiner.groups.is_empty() && joiner.is_idle());
     }
 }

@@ -153,10 +153,19 @@ impl Journal {
     /// The part ends here. `is_last`: this shard adds nothing later. `others`: how many other shards take part; only what
     /// the publisher's shard says counts.
     pub fn end_part(&mut self, is_last: bool, others: u16) {
+        self.push_part(is_last, others, false);
+    }
+
+    /// The part ends here. It is what another shard was to add to a group of this one, and did not.
+    pub fn end_part_of_other(&mut self) {
+        self.push_part(true, 0, true);
+    }
+
+    fn push_part(&mut self, is_last: bool, others: u16, stands_in: bool) {
         self.last = None;
         let Some((group, begin)) = self.part.take() else { return };
         self.awaited += 1;
-        self.parts.push(Part { group, begin, end: self.operations.len(), is_last, others });
+        self.parts.push(Part { group, begin, end: self.operations.len(), is_last, others, stands_in });
     }
 
     /// What was asked for since [`Journal::begin_part`] belongs to no group.

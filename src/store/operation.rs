@@ -120,6 +120,8 @@ pub struct Part {
     pub is_last: bool,
     /// The publisher's shard says how many others add parts, with its last one.
     pub others: u16,
+    /// It is in place of what another shard was to add.
+    pub stands_in: bool,
 }
 
 /// What one shard asks for in one turn.

@@ -51,7 +51,7 @@ fn plain(shard: u16, number: u64, operations: Vec<Operation>) -> Batch {
 
 /// A batch that is one part of a group.
 fn part(shard: u16, number: u64, group: Group, operations: Vec<Operation>, others: u16) -> Batch {
-    let part = Part { group, begin: 0, end: operations.len(), is_last: true, others };
+    let part = Part { group, begin: 0, end: operations.len(), is_last: true, others, stands_in: false };
     Batch { shard, number, operations, parts: vec![part] }
 }
 
@@ -138,7 +138,7 @@ fn what_a_shard_asks_for_behind_a_part_waits_with_it() {
     let mut bench = Bench::new(2);
     let group = Group { origin: 0, number: 1 };
     let operations = vec![session(1), queue(10, &[(1, 0)]), session(2)];
-    let parts = vec![Part { group, begin: 1, end: 2, is_last: true, others: 1 }];
+    let parts = vec![Part { group, begin: 1, end: 2, is_last: true, others: 1, stands_in: false }];
     bench.joiner.take(Batch { shard: 0, number: 1, operations, parts });
     bench.joiner.take(plain(0, 2, vec![session(3)]));
     bench.joiner.take(plain(1, 1, vec![session(4)]));

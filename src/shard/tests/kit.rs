@@ -22,6 +22,7 @@ use crate::{
         Arrival, ConnectionEffect, Counters, Ending, ListenerFacts, MeshMessage, RANK_DELIVERY, RANK_HOME, RANK_REPLY,
         RANKS, Shard, Shared,
     },
+    store::{Batch, Joiner, Journal, MemoryStore, SharedMemory},
     sync::Arc,
     time::Moment,
     transport::OutBuffer,
@@ -57,6 +58,35 @@ struct Remote {
     unread: Option<Box<OutBuffer>>,
 }
 
+/// A store, and what has not reached it.
+struct Kept {
+    joiner: Joiner,
+    store: MemoryStore,
+    batches: Vec<Batch>,
+    durable: Vec<u64>,
+}
+
+impl Kept {
+    fn new(shards: u16) -> Self {
+        let joiner = Joiner::new(shards, 0, ahash::AHashMap::new(), Vec::new());
+        let store = MemoryStore::new(SharedMemory::default());
+        Self { joiner, store, batches: Vec::new(), durable: vec![0; usize::from(shards)] }
+    }
+
+    /// Commits what is not held. Returns whether any shard has something to hear.
+    fn commit(&mut self, held: &[u16]) -> bool {
+        let (stay, go): (Vec<Batch>, Vec<Batch>) =
+            std::mem::take(&mut self.batches).into_iter().partition(|batch| held.contains(&batch.shard));
+        self.batches = stay;
+        go.into_iter().for_each(|batch| self.joiner.take(batch));
+        let before = self.durable.clone();
+        let durable = &mut self.durable;
+        let committed = self.joiner.commit(&mut self.store, true, |shard, number| durable[usize::from(shard)] = number);
+        committed.expect("memory does not fail");
+        self.durable != before
+    }
+}
+
 /// The shards, what lies between them, and their clients.
 pub(super) struct Broker {
     pub shards: Vec<Shard>,
@@ -66,6 +96,10 @@ pub(super) struct Broker {
     pub mesh_capacity: usize,
     /// Whether nobody takes messages out of the mesh.
     pub mesh_is_held: bool,
+    /// What is kept, if anything is.
+    store: Option<Kept>,
+    /// Shards whose batches do not reach the store.
+    pub store_held: Vec<u16>,
     remotes: Vec<Remote>,
     by_id: BTreeMap<(u16, u32, u32), usize>,
     vacant: Vec<Vec<ConnectionId>>,
@@ -101,6 +135,8 @@ impl Broker {
             now,
             mesh_capacity: 1024,
             mesh_is_held: false,
+            store: None,
+            store_held: Vec::new(),
             remotes: Vec::new(),
             by_id: BTreeMap::new(),
             next_slot: 0,
@@ -108,6 +144,16 @@ impl Broker {
             moving: BTreeMap::new(),
             sent: Vec::new(),
         }
+    }
+
+    /// A broker that keeps what is durable.
+    pub fn kept(shards: u16, change: impl FnOnce(&mut Config)) -> Self {
+        let mut broker = Self::with(shards, change);
+        for (shard, index) in broker.shards.iter_mut().zip(0..) {
+            shard.set_journal(Journal::on(index, 0));
+        }
+        broker.store = Some(Kept::new(shards));
+        broker
     }
 
     // --- Connections
@@ -358,6 +404,10 @@ impl Broker {
             self.shards[usize::from(index)].handle_sent(id, buffer, bytes, now);
             went_on = true;
         }
+        if let Some(kept) = &self.store {
+            let durable = kept.durable[usize::from(index)];
+            self.shards[usize::from(index)].handle_store(durable, false, now);
+        }
         self.shards[usize::from(index)].check_grace();
         went_on |= self.take_messages(index);
         let shard = &mut self.shards[usize::from(index)];
@@ -365,6 +415,10 @@ impl Broker {
         shard.run_jobs(now);
         shard.end_turn(now);
         went_on |= self.act(index);
+        if let Some(kept) = &mut self.store {
+            kept.batches.extend(self.shards[usize::from(index)].take_batch());
+            went_on |= kept.commit(&self.store_held);
+        }
         went_on |= self.send_messages(index);
         went_on |= self.send_buffers(index);
         let shard = &self.shards[usize::from(index)];

@@ -182,6 +182,74 @@ fn a_member_that_is_lost_on_the_way_gives_the_message_to_another() {
     assert_eq!(kept.len(), 1, "{kept:?}");
 }
 
+/// With the store, members at shards 1 and 2 of a group that is at home at shard `home`, and a durable publisher at shard 0.
+fn kept_with_members(home: u16, queue_messages_max: u32) -> (Broker, Vec<Client>, Client) {
+    let mut broker = Broker::kept(3, |config| config.mqtt.queue_messages_max = queue_messages_max);
+    let filter = format!("$share/{}/t", broker.group_at(home, "g", "t"));
+    let clients = members(&mut broker, &[1, 2], &filter);
+    let name = broker.client_id_at(0, "p");
+    let publisher = broker.connect_as(durable(V5, &name, 100));
+    (broker, clients, publisher)
+}
+
+#[test]
+fn the_publisher_is_answered_when_whoever_took_it_after_a_refusal_has_it_in_the_store() {
+    for (home, qos) in [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)] {
+        let (mut broker, clients, publisher) = kept_with_members(home, 100);
+        let [first, other] = if home == 1 { [1, 0] } else { [0, 1] };
+        broker.mesh_is_held = true;
+        broker.write(publisher, publish(qos, 1, "t", "a"));
+        broker.write(publisher, publish(qos, 2, "t", "b"));
+        if home == 0 {
+            // They are on their way to both members.
+            broker.settle();
+        } else {
+            // They reach the group, and no further.
+            broker.mesh_is_held = false;
+            (0..2).for_each(|_| _ = broker.turn(0));
+            broker.turn(home);
+            broker.mesh_is_held = true;
+        }
+        let taker = other as u16 + 1;
+        broker.store_held = vec![taker];
+        broker.hang_up(clients[first]);
+        broker.mesh_is_held = false;
+        broker.settle();
+        let answered = broker.take(publisher);
+        assert_eq!(answered, Vec::<String>::new(), "home {home}, QoS {qos}: shard {taker} has it in memory only");
+        broker.store_held.clear();
+        broker.settle();
+        let ack = if qos == 1 { "PUBACK" } else { "PUBREC" };
+        assert_eq!(broker.take(publisher), [format!("{ack} 1"), format!("{ack} 2")], "home {home}, QoS {qos}");
+        assert_eq!(broker.take(clients[other]).len(), 2, "home {home}, QoS {qos}");
+    }
+}
+
+#[test]
+fn a_full_member_at_the_groups_home_does_not_stand_for_the_one_that_takes_it() {
+    for home in [1, 2] {
+        let (mut broker, clients, publisher) = kept_with_members(home, 2);
+        let full = clients[usize::from(home) - 1];
+        broker.subscribe(full, "fills", 1);
+        clients.iter().for_each(|&client| broker.hang_up(client));
+        for number in 1..=2 {
+            broker.send(publisher, publish(1, number, "fills", "it"));
+            broker.take(publisher);
+        }
+        let taker = 3 - home;
+        broker.store_held = vec![taker];
+        (3..=4).for_each(|number| broker.send(publisher, publish(1, number, "t", "m")));
+        assert_eq!(broker.take(publisher), Vec::<String>::new(), "home {home}");
+        broker.store_held.clear();
+        broker.settle();
+        assert_eq!(broker.take(publisher), ["PUBACK 3", "PUBACK 4"], "home {home}");
+        // Now both are full: what nobody takes is waited for by nobody.
+        broker.send(publisher, publish(1, 5, "t", "m"));
+        assert_eq!(broker.take(publisher), ["PUBACK 5"], "home {home}");
+        assert_eq!(broker.counters(home).dropped_share_unserved, 1);
+    }
+}
+
 #[test]
 fn a_member_whose_queue_is_half_full_is_passed_over_until_it_has_drained() {
     let mut broker = Broker::with(1, |config| config.mqtt.queue_messages_max = 4);
