@@ -94,6 +94,19 @@ words! {
 }
 
 words! {
+    /// What happens to a message that is to wait when the queues of all sessions together are full.
+    AllQueuesFull {
+        /// The oldest messages that wait in its session's queue are dropped and counted until there is room; when none is
+        /// left there, the new message is.
+        DropOldest = "drop-oldest",
+        /// The new message is dropped and counted.
+        DropNewest = "drop-newest",
+        /// No QoS 1 or 2 PUBLISH is taken over until there is room (v5 reason code 0x97; a 3.x client is disconnected).
+        Refuse = "refuse",
+    }
+}
+
+words! {
     /// What happens to QoS 1 and 2 messages for a connected client whose out-buffer is full. QoS 0 is always dropped
     /// and counted.
     SlowSubscriber {

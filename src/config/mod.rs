@@ -28,8 +28,8 @@ mod units;
 mod violation;
 
 pub use choice::{
-    AllowAnonymous, Durability, LogFormat, LogLevel, Protocol, QueueFull, ShareStrategy, SlowSubscriber, UnknownWord,
-    Words,
+    AllQueuesFull, AllowAnonymous, Durability, LogFormat, LogLevel, Protocol, QueueFull, ShareStrategy, SlowSubscriber,
+    UnknownWord, Words,
 };
 pub use listener::Listener;
 pub use load::{Flag, SourceFile, Sources};

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use super::{
-    choice::{AllowAnonymous, Durability, LogFormat, LogLevel, QueueFull, ShareStrategy, SlowSubscriber},
+    choice::{
+        AllQueuesFull, AllowAnonymous, Durability, LogFormat, LogLevel, QueueFull, ShareStrategy, SlowSubscriber,
+    },
     rule::{choice, count, cpus, duration, flag, size, text, topic_level, topic_prefix},
     schema::section,
     units::{DAY, KIB, MIB, UNLIMITED},
@@ -130,6 +132,16 @@ section! {
         queue_bytes_max: u64 = 16 * MIB as u64, size(KIB as u64..=1 << 40);
         /// What a full queue does: "drop-oldest", "drop-newest", or "disconnect" (drop the newest, close with 0x97).
         queue_full: QueueFull = QueueFull::DropOldest, choice();
+        /// Messages queued for all sessions together, on all shards, or "unlimited". See all_queues_full. A connected session
+        /// whose queue is empty takes one in any case.
+        all_queues_messages_max: u64 = 100_000_000, count(1..=UNLIMITED).or_unlimited();
+        /// Bytes of topic and payload queued for all sessions together, charged to each, or "unlimited". As above.
+        all_queues_bytes_max: u64 = 16 * 1024 * MIB as u64, size(KIB as u64..=UNLIMITED).or_unlimited();
+        /// What happens then: "drop-oldest" (in the queue of the session that a message is for; when nothing is left there,
+        /// the message itself), "drop-newest", or "refuse": until there is room no QoS 1 or 2 PUBLISH is taken over, whoever it
+        /// is for. v5 clients are told (0x97). 3.x clients, which an acknowledgement would lie to, are disconnected
+        /// without one, so that they send it again. QoS 0 that would wait is dropped.
+        all_queues_full: AllQueuesFull = AllQueuesFull::DropOldest, choice();
         /// Whether QoS 0 messages are queued for clients that are offline; if not they are dropped.
         queue_qos0_offline: bool = false, flag();
         /// Whether clients may publish retained messages. If not: 0x9A, 3.x: the connection is closed.

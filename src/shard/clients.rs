@@ -11,7 +11,7 @@ use std::{rc::Rc, time::Duration};
 use ahash::AHashMap;
 
 use crate::{
-    config::{Config, QueueFull, SlowSubscriber},
+    config::{AllQueuesFull, Config, QueueFull, SlowSubscriber},
     message::{ApplicationMessage, Publication, SubscriptionIdentifiers},
     mqtt::{
         AckKind, PacketIdentifier, ProtocolVersion, PublishFlags, PublishHead, QoS, ReasonCode, ack::encode_success,
@@ -21,12 +21,15 @@ use crate::{
     runtime::ConnectionId,
     session::{Delivery, Resend, SentAlias, SentAliases, Session, ShareOrigin},
     shard::{
+        Shared,
         connections::{Connection, Connections, Flags},
         counters::Counters,
         durable::{Durable, Waiter},
         frames::{FrameKind, Frames, SHARED_PAYLOAD_BYTES_MIN},
+        queues::{Queues, Waiting},
     },
     store::Journal,
+    sync::Arc,
     time::Moment,
     transport::OutBuffer,
 };
@@ -81,6 +84,8 @@ pub struct Clients {
     pub sent_aliases: AHashMap<u32, SentAliases>,
     /// What the store is asked for.
     pub durable: Durable,
+    /// What waits in all queues together.
+    pub queues: Queues,
     /// The settings.
     pub config: Rc<Config>,
     next_generation: u32,
@@ -89,7 +94,8 @@ pub struct Clients {
 impl Clients {
     /// No clients yet.
     #[must_use]
-    pub fn new(key: HashKey, config: Rc<Config>) -> Self {
+    pub fn new(shared: &Arc<Shared>, config: Rc<Config>) -> Self {
+        let key = shared.key;
         Self {
             connections: Connections::new(Duration::from_micros(config.runtime.delivery_delay_us.into())),
             sessions: ChunkedSlab::default(),
@@ -100,6 +106,7 @@ impl Clients {
             displaced: Vec::new(),
             sent_aliases: AHashMap::new(),
             durable: Durable::new(Journal::off()),
+            queues: Queues::new(Arc::clone(shared), Rc::clone(&config)),
             config,
             next_generation: 0,
         }
@@ -132,6 +139,8 @@ impl Clients {
     /// Takes a session out. Its subscriptions are the caller's to end.
     pub fn remove(&mut self, session: u32) -> Option<Session> {
         let removed = self.sessions.remove(session)?;
+        let waiting = removed.outbox.as_deref().map_or(Waiting::default(), Waiting::of);
+        self.queues.note(waiting, Waiting::default());
         self.by_client_id.remove(self.key.client_id(&removed.client_id), |&index| index == session);
         Some(removed)
     }
@@ -218,34 +227,23 @@ impl Clients {
         });
         let id = connection.map(|connection| id_of(session.connection, connection));
         let limits = &self.config.mqtt;
+        let is_away = id.is_none();
         if slow && limits.slow_subscriber == SlowSubscriber::Disconnect {
             self.condemned.extend(id.map(|id| (id, ReasonCode::QuotaExceeded)));
         }
+        let bytes = (publication.topic.len() + publication.properties.len() + publication.payload.len()) as u64;
+        let queue = session.outbox.as_deref().map_or(Waiting::default(), Waiting::of);
+        // What is sent at once waits for nothing.
+        if (is_away || queue.messages > 0)
+            && !(has_own_room(&self.config, queue, bytes) && self.queues.has_room(bytes))
+            && let Err(delivered) = self.make_room(order, bytes, id)
+        {
+            return delivered;
+        }
+        let Some(session) = self.sessions.at_mut(order.session) else { return Delivered::Gone };
         let (number, generation) = (session.number(), session.generation);
         let outbox = session.outbox_mut();
-        let bytes = (publication.topic.len() + publication.properties.len() + publication.payload.len()) as u64;
-        while outbox.queued() > 0
-            && (outbox.queued() >= limits.queue_messages_max as usize
-                || outbox.queued_bytes() + bytes > limits.queue_bytes_max)
-        {
-            if limits.queue_full == QueueFull::Disconnect {
-                self.condemned.extend(id.map(|id| (id, ReasonCode::QuotaExceeded)));
-            }
-            if order.share.is_some() {
-                // Its group has other members, or counts it as unserved.
-                return Delivered::Full;
-            }
-            if limits.queue_full != QueueFull::DropOldest {
-                self.counters.dropped_queue_full += 1;
-                return Delivered::Full;
-            }
-            let dropped = outbox.drop_oldest();
-            self.durable.end_queued(number, outbox.take_settled());
-            match dropped {
-                Some(Delivery { share: Some(origin), message, .. }) => self.displaced.push((origin, message)),
-                _ => self.counters.dropped_queue_full += 1,
-            }
-        }
+        let before = Waiting::of(outbox);
         let message = publication.share();
         let stored = number.and_then(|number| self.durable.queue(number, outbox.next_sequence(), message, order));
         if stored.is_some() && order.qos == QoS::ExactlyOnce && id.is_some() {
@@ -259,9 +257,52 @@ impl Clients {
             share: order.share,
             stored,
         });
+        self.queues.note(before, Waiting::of(outbox));
         self.counters.deliveries[usize::from(order.qos.value())] += 1;
         self.pump(order.session, now);
         Delivered::Yes
+    }
+
+    /// Makes room in a session's queue for a message of so many bytes, which is to wait there, as far as the limits let it.
+    /// `id`: the client's connection, if there is one. An error when the message is not to be queued.
+    fn make_room(&mut self, order: Order<'_>, bytes: u64, id: Option<ConnectionId>) -> Result<(), Delivered> {
+        let limits = &self.config.mqtt;
+        let Some(session) = self.sessions.at_mut(order.session) else { return Err(Delivered::Gone) };
+        let number = session.number();
+        let outbox = session.outbox_mut();
+        loop {
+            let queue = Waiting::of(outbox);
+            let own_is_full = !has_own_room(&self.config, queue, bytes);
+            let all_are_full = (id.is_none() || queue.messages > 0) && !self.queues.has_room(bytes);
+            let drops_oldest = match limits.all_queues_full {
+                _ if own_is_full => limits.queue_full == QueueFull::DropOldest,
+                _ if !all_are_full => return Ok(()),
+                // It was taken over when there was room.
+                AllQueuesFull::Refuse if order.qos != QoS::AtMostOnce => return Ok(()),
+                act => act == AllQueuesFull::DropOldest && queue.messages > 0,
+            };
+            if own_is_full && limits.queue_full == QueueFull::Disconnect {
+                self.condemned.extend(id.map(|id| (id, ReasonCode::QuotaExceeded)));
+            }
+            // Its group has other members, or counts it as unserved.
+            if order.share.is_some() {
+                return Err(Delivered::Full);
+            }
+            let counters = &mut self.counters;
+            let counter =
+                if own_is_full { &mut counters.dropped_queue_full } else { &mut counters.dropped_all_queues_full };
+            if !drops_oldest {
+                *counter += 1;
+                return Err(Delivered::Full);
+            }
+            let dropped = outbox.drop_oldest();
+            self.queues.note(queue, Waiting::of(outbox));
+            self.durable.end_queued(number, outbox.take_settled());
+            match dropped {
+                Some(Delivery { share: Some(origin), message, .. }) => self.displaced.push((origin, message)),
+                _ => *counter += 1,
+            }
+        }
     }
 
     /// A client has come back to its session: what is in flight is sent again, then what is queued.
@@ -274,6 +315,18 @@ impl Clients {
 
     /// Sends from a session's outbox what its window and its out-buffer have room for.
     pub fn pump(&mut self, session: u32, now: Moment) {
+        let before = self.waiting(session);
+        self.send_queued(session, now);
+        self.queues.note(before, self.waiting(session));
+    }
+
+    /// What waits in a session's queue.
+    fn waiting(&self, session: u32) -> Waiting {
+        let outbox = self.sessions.at(session).and_then(|session| session.outbox.as_deref());
+        outbox.map_or(Waiting::default(), Waiting::of)
+    }
+
+    fn send_queued(&mut self, session: u32, now: Moment) {
         let Some(session) = self.sessions.at_mut(session) else { return };
         let number = session.number();
         let Some(outbox) = session.outbox.as_deref_mut() else { return };
@@ -323,6 +376,13 @@ impl Clients {
             }
         }
     }
+}
+
+/// Whether a session's own limits let a message of so many bytes wait in its queue; one is always taken.
+fn has_own_room(config: &Config, queue: Waiting, bytes: u64) -> bool {
+    let limits = &config.mqtt;
+    queue.messages == 0
+        || (queue.messages < u64::from(limits.queue_messages_max) && queue.bytes + bytes <= limits.queue_bytes_max)
 }
 
 /// Bytes on their way to a client from which on no more of its queue is written.

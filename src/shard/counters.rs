@@ -54,6 +54,10 @@ counters! {
     dropped_out_buffer_full,
     /// Deliveries dropped because the session's queue was full.
     dropped_queue_full,
+    /// Deliveries dropped because the queues of all sessions together were full.
+    dropped_all_queues_full,
+    /// QoS 1 and 2 PUBLISHes refused for that.
+    publishes_refused_full,
     /// QoS 0 deliveries dropped because the client was away.
     dropped_offline,
     /// Deliveries dropped because they expired.

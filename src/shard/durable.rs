@@ -16,7 +16,7 @@ use crate::{
     session::{Delivery, Kept, Session, Settled, Stored},
     shard::{
         ConnectionEffect, Ending, Shard, SubscriptionBits, clients::Order, connections::Flags, exchange::MeshMessage,
-        ledger::AnswerReference, timers::Timer,
+        ledger::AnswerReference, queues::Waiting, timers::Timer,
     },
     store::{Entry, Group, Journal, Operation, RecoveredSession, SessionRecord, SubscriptionRecord},
     time::Moment,
@@ -308,6 +308,8 @@ impl Shard {
                 };
                 outbox.restore(sequence, delivery, was_sent);
             }
+            let waiting = session.outbox.as_deref().map_or(Waiting::default(), Waiting::of);
+            self.clients.queues.note(Waiting::default(), waiting);
         }
         for (filter, subscription) in subscriptions {
             self.restore_subscription(index, &filter, subscription);

@@ -23,6 +23,7 @@ mod ledger;
 mod packets;
 mod parcel;
 mod publish;
+mod queues;
 mod retained;
 mod share;
 mod shared;
@@ -56,6 +57,7 @@ use crate::{
         fan_out::{FanOut, FanOutJob},
         ledger::{AnswerReference, Ledger},
         parcel::{PARCEL_MESSAGES_MAX, Parcels},
+        queues::Waiting,
         retained::RetainedTalk,
         share::Memberships,
     },
@@ -165,7 +167,7 @@ impl Shard {
         Self {
             index,
             shards,
-            clients: Clients::new(shared.key, Rc::clone(&config)),
+            clients: Clients::new(&shared, Rc::clone(&config)),
             filters: FilterTable::new(shared.key),
             interest: InterestCounts::new(&shared.interest, usize::from(index)),
             share_interest: InterestCounts::new(&shared.share_interest, usize::from(index)),
@@ -430,6 +432,7 @@ impl Shard {
         for filter in std::mem::replace(now_late, std::mem::take(next)) {
             self.interest.add(&self.shared.interest, self.shared.key.filter(&filter));
         }
+        self.clients.queues.tell();
         self.work_this_turn = 0;
     }
 
@@ -462,15 +465,19 @@ impl Shard {
     /// Panics when what always holds does not.
     #[cfg(any(test, debug_assertions))]
     pub fn check_invariants(&self) {
+        let mut waiting = Waiting::default();
         for (index, session) in self.clients.sessions.iter() {
             if let Some(outbox) = &session.outbox {
                 outbox.check_invariants();
+                waiting.messages += Waiting::of(outbox).messages;
+                waiting.bytes += Waiting::of(outbox).bytes;
             }
             if session.is_online() {
                 let connection = self.clients.connections.at(session.connection);
                 assert_eq!(connection.map(|connection| connection.session), Some(index), "one connection a session");
             }
         }
+        assert_eq!(waiting, self.clients.queues.here(), "what waits is counted");
     }
 }
 

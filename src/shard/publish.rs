@@ -73,6 +73,11 @@ impl Shard {
         if self.version_of(id).is_some_and(|version| version.has_properties()) && self.receive_maximum_is_reached(id) {
             return self.refuse(id, ReasonCode::ReceiveMaximumExceeded, now);
         }
+        // One that came before was answered above: only what is new is refused.
+        if self.clients.queues.refuse_publishers() {
+            self.clients.counters.publishes_refused_full += 1;
+            return self.reject_publish(id, publish, Rejection::Full, now);
+        }
         self.take_over_publish(id, publish, topic, Some(identifier), now);
     }
 
@@ -148,6 +153,9 @@ impl Shard {
         let reason = match rejection {
             Rejection::Topic(reason) if is_v5 => reason,
             Rejection::Connection(reason) | Rejection::Topic(reason) => return self.refuse(id, reason, now),
+            Rejection::Full if is_v5 => ReasonCode::QuotaExceeded,
+            // It does nothing wrong, but an acknowledgement would say that its message is taken care of.
+            Rejection::Full => return self.disconnect(id, ReasonCode::QuotaExceeded, now),
             Rejection::Publish(reason) => reason,
         };
         let reason = if is_v5 { reason } else { ReasonCode::Success };
@@ -464,6 +472,8 @@ enum Rejection {
     Topic(ReasonCode),
     /// The acknowledgement carries this reason; a QoS 0 message is dropped.
     Publish(ReasonCode),
+    /// There is no room for what would have to wait. The connection of a 3.x client ends without an acknowledgement.
+    Full,
 }
 
 /// The shards whose bits are set. A bit stands for every shard of its number modulo 64.

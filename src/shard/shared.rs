@@ -31,6 +31,10 @@ pub struct Shared {
     pub retained_messages: Level,
     /// Bytes of retained messages.
     pub retained_bytes: Level,
+    /// Messages in the queues of sessions, as shards told at the ends of their turns.
+    pub queued_messages: Level,
+    /// Bytes of these, charged to each queue.
+    pub queued_bytes: Level,
     /// The counters of each shard as it last published them.
     counters: Box<[Box<[Level]>]>,
 }
@@ -52,6 +56,8 @@ impl Shared {
             sessions: Level::default(),
             retained_messages: Level::default(),
             retained_bytes: Level::default(),
+            queued_messages: Level::default(),
+            queued_bytes: Level::default(),
             counters: (0..shards).map(|_| Counters::NAMES.iter().map(|_| Level::default()).collect()).collect(),
         }
     }
@@ -90,7 +96,7 @@ impl Shared {
     }
 }
 
-/// A level that all shards move and each may bound. Touched when something comes or goes, never per message.
+/// A level that all shards move and each may bound. Touched when something comes or goes, or once a turn, never per message.
 #[derive(Debug, Default)]
 pub struct Level(AtomicU64);
 
@@ -113,6 +119,12 @@ impl Level {
     /// Takes `amount` away.
     pub fn take(&self, amount: u64) {
         self.0.fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    /// What counted as `before` counts as `after` now.
+    pub fn move_from(&self, before: u64, after: u64) {
+        // Wraps around, and so goes down as well.
+        self.0.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// The level now.

@@ -115,6 +115,8 @@ impl Shard {
             ("stats/sessions/count", shared.sessions.now()),
             ("stats/retained/count", shared.retained_messages.now()),
             ("stats/retained/bytes", shared.retained_bytes.now()),
+            ("stats/queued/count", shared.queued_messages.now()),
+            ("stats/queued/bytes", shared.queued_bytes.now()),
             ("uptime", uptime_s),
         ];
         let counters = shared.counters().map(|(name, value)| (format!("metrics/{name}"), value));

@@ -7,6 +7,7 @@ mod kit;
 mod limits;
 mod pile_up;
 mod publish;
+mod queues;
 mod retained;
 mod shards;
 mod share;
