@@ -1,4 +1,5 @@
-//! The start of the broker on what it kept: what it says in which order, and from when on clients are let in.
+//! The start of the broker on what it kept: what it says in which order, from when on clients are let in, and what is there
+//! again, by the listener that it came through.
 
 use std::{
     fs::{self, File},
@@ -6,6 +7,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 /// A directory of its own for each test.
@@ -29,8 +31,12 @@ impl Drop for Broker {
 
 impl Broker {
     fn start(address: SocketAddr, directory: &Path) -> Self {
+        Self::start_with(&["--shards", "2", "--listen", &address.to_string()], directory)
+    }
+
+    fn start_with(arguments: &[&str], directory: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
-        command.args(["serve", "--allow-anonymous", "--shards", "2", "--listen", &address.to_string(), "--data-dir"]);
+        command.args(["serve", "--allow-anonymous"]).args(arguments).arg("--data-dir");
         command.arg(directory).current_dir(env!("CARGO_TARGET_TMPDIR"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(command.spawn().expect("the broker"))
@@ -115,4 +121,73 @@ fn a_port_in_use_is_told_before_the_store_is_touched() {
     let (code, errors) = broker.ended();
     assert!(code == Some(1) && errors.contains("cannot listen on 127.0.0.1:"), "{code:?} {errors}");
     assert!(!directory.exists());
+}
+
+/// A broker of one shard with a listener for each durability, and where they listen: sync, batched, memory.
+fn with_listeners(directory: &Path) -> (Broker, Vec<SocketAddr>) {
+    let mut arguments = vec!["--shards".to_owned(), "1".to_owned()];
+    for (number, durability) in ["inherit", "batched", "memory"].into_iter().enumerate() {
+        for set in ["address=127.0.0.1:0".to_owned(), format!("durability={durability}")] {
+            arguments.extend(["--set".to_owned(), format!("listener.{number}.{set}")]);
+        }
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut broker = Broker::start_with(&arguments, directory);
+    let lines = broker.said_until("ready");
+    let said: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("listening on tcp ")).collect();
+    let address = |line: &&str| line.split(' ').next().and_then(|address| address.parse().ok()).expect("an address");
+    assert!(!said[0].contains("sync") && said[1].contains("batched") && said[2].contains("memory"), "{said:?}");
+    (broker, said.iter().map(address).collect())
+}
+
+/// A client of MQTT 3.1.1 that resumes its session, and whether there was one.
+fn connect(address: SocketAddr, client_id: &str) -> (TcpStream, bool) {
+    let mut client = TcpStream::connect(address).expect("it listens");
+    client.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    let length = client_id.len() as u8;
+    let mut packet = vec![0x10, 12 + length, 0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 60, 0, length];
+    packet.extend(client_id.bytes());
+    let connack = ask(&mut client, &packet, 4);
+    assert_eq!((connack[0], connack[3]), (0x20, 0), "{connack:?}");
+    (client, connack[2] == 1)
+}
+
+/// Sends a packet, and reads so many bytes of answer.
+fn ask(client: &mut TcpStream, packet: &[u8], bytes: usize) -> Vec<u8> {
+    client.write_all(packet).expect("it is there");
+    let mut answer = vec![0; bytes];
+    client.read_exact(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn what_comes_through_a_listener_is_kept_as_it_promises() {
+    let directory = room("listeners").join("data");
+    let (broker, addresses) = with_listeners(&directory);
+    let names = ["sync", "batched", "memory"];
+    for (name, &address) in names.into_iter().zip(&addresses) {
+        let (mut client, is_present) = connect(address, name);
+        assert!(!is_present);
+        assert_eq!(ask(&mut client, &[0x82, 6, 0, 1, 0, 1, b't', 1], 5), [0x90, 3, 0, 1, 1], "SUBACK");
+        client.write_all(&[0xE0, 0]).expect("it is there");
+    }
+    // The one that nobody waits for comes before those that somebody does.
+    for (payload, &address) in (b'0'..).zip(addresses.iter().rev()) {
+        let (mut client, _) = connect(address, "publisher");
+        let published = [0x32, 6, 0, 1, b't', 0, 9, payload];
+        assert_eq!(ask(&mut client, &published, 4), [0x40, 2, 0, 9], "PUBACK");
+    }
+    // Killed with SIGKILL.
+    drop(broker);
+    let (_broker, addresses) = with_listeners(&directory);
+    for (name, is_kept) in names.into_iter().zip([true, true, false]) {
+        // Through a listener that promises nothing, too.
+        let (mut client, is_present) = connect(addresses[2], name);
+        assert_eq!(is_present, is_kept, "{name}");
+        if is_kept {
+            let told = ask(&mut client, &[], 3 * 8);
+            let payloads: Vec<u8> = told.chunks(8).filter_map(|packet| packet.last().copied()).collect();
+            assert_eq!(payloads, b"012", "{name}");
+        }
+    }
 }

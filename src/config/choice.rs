@@ -70,7 +70,7 @@ words! {
 }
 
 words! {
-    /// What an acknowledgement of QoS 1 or 2 promises.
+    /// What an acknowledgement of QoS 1 or 2 promises, the most first.
     Durability {
         /// It is on the disk: it survives the death of the machine.
         Sync = "sync",
@@ -78,6 +78,17 @@ words! {
         Batched = "batched",
         /// It is in memory: it lasts as long as the process.
         Memory = "memory",
+    }
+}
+
+impl Durability {
+    /// How many there are.
+    pub const COUNT: usize = Self::WORDS.len();
+
+    /// Whether this survives more than `other` does.
+    #[must_use]
+    pub fn promises_more_than(self, other: Durability) -> bool {
+        (self as u8) < (other as u8)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{
-    choice::{AllowAnonymous, Protocol},
-    rule::{address, anonymous_or_inherit, choice, count, text},
+    choice::{AllowAnonymous, Durability, Protocol},
+    rule::{address, anonymous_or_inherit, choice, count, durability_or_inherit, text},
     schema::section,
     units::UNLIMITED,
 };
@@ -21,6 +21,10 @@ section! {
         name: String = String::new(), text(0..=64);
         /// Whether clients without credentials are admitted: true, false, "loopback", or "inherit" from `[auth]`.
         allow_anonymous: Option<AllowAnonymous> = None, anonymous_or_inherit();
+        /// What acknowledgements to those who connect here wait for: "inherit" as `[store]` has it, or less. "batched": it is
+        /// written. "memory": nothing; a session made here is kept in memory only, for as long as it lasts, and what is
+        /// published here is kept as ever for those sessions elsewhere that are. More than `[store]` gives is an error.
+        durability: Option<Durability> = None, durability_or_inherit();
         /// Connections through this listener, all shards together, or "unlimited"; more are closed when accepted.
         connections_max: u32 = u32::MAX, count(1..=UNLIMITED).or_unlimited();
     }

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Config,
+    choice::Words as _,
     listener::Listener,
     nearest::nearest,
     place::{Origin, Place},
@@ -96,6 +97,8 @@ struct DraftListener {
     address: Option<Place>,
     /// Where its name was last given.
     name: Option<Place>,
+    /// Where its durability was last given.
+    durability: Option<Place>,
     /// Its address was given but can't be read: that it has none need not be said again.
     address_is_wrong: bool,
 }
@@ -121,6 +124,7 @@ impl Errors {
             place: written.key,
             address: parsed.is_ok().then_some(written.value),
             name: None,
+            durability: None,
             address_is_wrong: parsed.is_err(),
         }
     }
@@ -273,6 +277,7 @@ impl Draft {
                 draft.address = (!draft.address_is_wrong).then(|| value_place.clone());
             }
             "name" => draft.name = Some(value_place.clone()),
+            "durability" => draft.durability = Some(value_place.clone()),
             _ => {}
         }
         match result {
@@ -289,13 +294,21 @@ impl Draft {
             return false;
         }
         let listener = Listener::default();
-        self.listeners.push(DraftListener { listener, place, address: None, name: None, address_is_wrong: false });
+        let draft =
+            DraftListener { listener, place, address: None, name: None, durability: None, address_is_wrong: false };
+        self.listeners.push(draft);
         true
     }
 
     fn finish(mut self) -> Result<Config, ConfigErrors> {
         for (number, draft) in self.listeners.iter().enumerate() {
             let before = self.listeners.get(..number).unwrap_or_default();
+            let given = self.config.store.durability;
+            if let (Some(place), Some(asked)) = (&draft.durability, draft.listener.durability)
+                && asked.promises_more_than(given)
+            {
+                self.errors.add(Violation::ListenerDurability { store: given.word() }, place);
+            }
             let Some(address) = &draft.address else {
                 if !draft.address_is_wrong {
                     self.errors.add(Violation::ListenerWithoutAddress, &draft.place);

@@ -90,6 +90,12 @@ impl Config {
         load::load(sources)
     }
 
+    /// What acknowledgements to those who connect through `listener` promise: its own `durability`, or else that of `[store]`.
+    #[must_use]
+    pub fn durability_of(&self, listener: &Listener) -> Durability {
+        listener.durability.unwrap_or(self.store.durability)
+    }
+
     /// Whether `listener` admits clients that present no credentials: its own `allow_anonymous`, or else that of
     /// `[auth]`, where `"loopback"` means that only listeners on a loopback address do.
     #[must_use]

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 use toml::de::DeValue;
 
 use super::{
-    choice::{AllowAnonymous, Words},
+    choice::Words,
     nearest::nearest,
     units::{parse_duration, parse_number, parse_size, write_duration, write_size},
     violation::{Quantity, Violation},
@@ -291,30 +291,35 @@ fn expected_word<T: Words>() -> &'static str {
     if T::WORDS.contains(&"true") { "true, false or text" } else { "text" }
 }
 
-/// [`AllowAnonymous`], or `"inherit"`, which is none of its own.
-pub(super) fn anonymous_or_inherit() -> AnonymousOrInherit {
-    AnonymousOrInherit
+/// [`AllowAnonymous`](super::AllowAnonymous), or `"inherit"`, which is none of its own.
+pub(super) fn anonymous_or_inherit() -> OrInherit {
+    OrInherit(&["inherit", "true", "false", "loopback"])
 }
 
-/// See [`anonymous_or_inherit`].
-pub(super) struct AnonymousOrInherit;
+/// [`Durability`](super::Durability), or `"inherit"`.
+pub(super) fn durability_or_inherit() -> OrInherit {
+    OrInherit(&["inherit", "sync", "batched", "memory"])
+}
 
-impl Rule<Option<AllowAnonymous>> for AnonymousOrInherit {
-    fn read(&self, raw: Raw<'_>) -> Result<Option<AllowAnonymous>, Violation> {
-        const ALLOWED: &[&str] = &["inherit", "true", "false", "loopback"];
+/// See [`anonymous_or_inherit`] and [`durability_or_inherit`]: every word that is allowed.
+pub(super) struct OrInherit(&'static [&'static str]);
+
+impl<T: Words> Rule<Option<T>> for OrInherit {
+    fn read(&self, raw: Raw<'_>) -> Result<Option<T>, Violation> {
+        let allowed = self.0;
         if raw.text() == Some("inherit") {
             return Ok(None);
         }
         Choice.read(raw).map(Some).map_err(|violation| match violation {
             Violation::NotOneOf { .. } => Violation::NotOneOf {
-                allowed: ALLOWED,
-                nearest: raw.text().and_then(|word| nearest(word, ALLOWED.iter().copied())),
+                allowed,
+                nearest: raw.text().and_then(|word| nearest(word, allowed.iter().copied())),
             },
             other => other,
         })
     }
 
-    fn write(&self, value: &Option<AllowAnonymous>) -> String {
+    fn write(&self, value: &Option<T>) -> String {
         value.as_ref().map_or_else(|| quote("inherit"), |value| Choice.write(value))
     }
 }

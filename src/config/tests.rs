@@ -209,6 +209,14 @@ const WRONG_FILES: &[(&str, &[&str])] = &[
         &["3:19: unknown value; allowed: \"inherit\", \"true\", \"false\", \"loopback\"; did you mean \"loopback\"?"],
     ),
     (
+        "[[listener]]\naddress = \"[::]:1\"\ndurability = \"batch\"\n",
+        &["3:14: unknown value; allowed: \"inherit\", \"sync\", \"batched\", \"memory\"; did you mean \"batched\"?"],
+    ),
+    (
+        "[[listener]]\naddress = \"[::]:1\"\ndurability = \"sync\"\n[store]\ndurability = \"batched\"\n",
+        &["3:14: the store promises less: \"batched\"; raise `durability` in [store], or leave it out here"],
+    ),
+    (
         "[[listener]]\naddress = \"[::]:1\"\n[[listener]]\naddress = \"[::]:1\"\n",
         &["4:11: another listener has this address"],
     ),
@@ -352,6 +360,31 @@ fn errors_in_the_environment_and_on_the_command_line_name_the_variable_or_flag()
         ("command line", "--listen localhost:1883", "localhost:1883"),
     ];
     assert_eq!(told, expected);
+}
+
+#[test]
+fn a_listener_promises_what_the_store_does_or_less() {
+    let load = |store: &str, listener: &str| {
+        let set = [format!("store.durability={store}"), format!("listener.0.durability={listener}")];
+        load_sets(&["listener.0.address=127.0.0.1:0", &set[0], &set[1]])
+    };
+    let all = [("sync", Durability::Sync), ("batched", Durability::Batched), ("memory", Durability::Memory)];
+    for (place, (store, given)) in all.iter().enumerate() {
+        let config = load(store, "inherit").expect("right");
+        assert_eq!(config.durability_of(&config.listeners[0]), *given);
+        for (other, (listener, asked)) in all.iter().enumerate() {
+            match load(store, listener) {
+                Ok(config) => {
+                    assert!(other >= place, "{listener} from {store}");
+                    assert_eq!(config.durability_of(&config.listeners[0]), *asked);
+                }
+                Err(errors) => {
+                    assert!(other < place, "{listener} from {store}");
+                    assert!(errors.render(false).contains(&format!("the store promises less: \"{store}\"")));
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -112,6 +112,11 @@ pub enum Violation {
     ListenerAddressTaken,
     /// Two listeners of one name.
     ListenerNameTaken,
+    /// A listener that promises more than the store gives.
+    ListenerDurability {
+        /// What the store gives.
+        store: &'static str,
+    },
 }
 
 /// What an unknown section was probably meant to be.
@@ -188,6 +193,7 @@ impl fmt::Display for Violation {
             Self::ListenerWithoutAddress => write!(f, "this listener has no address"),
             Self::ListenerAddressTaken => write!(f, "another listener has this address"),
             Self::ListenerNameTaken => write!(f, "another listener has this name"),
+            Self::ListenerDurability { store } => write!(f, "the store promises less: \"{store}\""),
         }
     }
 }
@@ -231,6 +237,7 @@ impl Violation {
             }
             Self::TextLength { bytes_min, bytes_max } => format!("allowed: {bytes_min} to {bytes_max} bytes"),
             Self::ListenerWithoutAddress => "add a line such as address = \"0.0.0.0:1883\"".to_owned(),
+            Self::ListenerDurability { .. } => "raise `durability` in [store], or leave it out here".to_owned(),
             _ => return None,
         })
     }

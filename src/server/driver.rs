@@ -138,6 +138,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         wires.finish_turn(&mut handler, rest.wait);
         let now = handler.now();
         if let Some(store) = &self.store {
+            self.shard.handle_written(store.written(), now);
             self.shard.handle_store(store.durable(), store.has_failed(), now);
         }
         self.shard.check_grace();

@@ -303,6 +303,7 @@ fn listener_facts(config: &Config, listeners: &[Listeners]) -> Vec<ListenerFacts
     let facts = config.listeners.iter().zip(listeners).map(|(listener, bound)| ListenerFacts {
         admits_anonymous: config.admits_anonymous(listener),
         port: bound.address().port(),
+        durability: config.durability_of(listener),
     });
     facts.collect()
 }
@@ -335,7 +336,9 @@ fn print_listeners(config: &Config, listeners: &[Listeners]) {
     let mut lines = String::new();
     for (listener, bound) in config.listeners.iter().zip(listeners) {
         let who = if config.admits_anonymous(listener) { "anonymous clients admitted" } else { "no anonymous clients" };
-        let _ = writeln!(lines, "listening on tcp {} ({who})", bound.address());
+        let less = listener.durability.filter(|&own| config.store.durability.promises_more_than(own));
+        let less = less.map_or(String::new(), |own| format!(", {}", crate::config::Words::word(own)));
+        let _ = writeln!(lines, "listening on tcp {} ({who}{less})", bound.address());
     }
     say(&lines);
 }

@@ -141,7 +141,9 @@ pub fn open(
     let (bodies, ended) = (std::mem::take(&mut recovered.bodies), std::mem::take(&mut recovered.ended));
     let joiner = Joiner::new(shards as u16, recovered.commit_number, bodies, ended);
     let wakes = wakes.into_iter().map(|wake| Box::new(move || wake.wake()) as Box<dyn Fn() + Send>).collect();
-    let (keeper, ports) = Keeper::start(Box::new(store), joiner, sync_interval, wakes).map_err(StorageError::Thread)?;
+    let says_written = config.listeners.iter().any(|listener| config.durability_of(listener) == Durability::Batched);
+    let started = Keeper::start(Box::new(store), joiner, sync_interval, says_written, wakes);
+    let (keeper, ports) = started.map_err(StorageError::Thread)?;
     let shares = Share::of_each(recovered, key, shards).into_iter().zip(ports).collect();
     watch(ReadSoFar::All);
     Ok(Some(Storage { keeper, shares, directory, sessions, retained, queued }))

@@ -11,7 +11,7 @@ use std::{rc::Rc, time::Duration};
 use ahash::AHashMap;
 
 use crate::{
-    config::{AllQueuesFull, Config, QueueFull, SlowSubscriber},
+    config::{AllQueuesFull, Config, Durability, QueueFull, SlowSubscriber},
     message::{ApplicationMessage, Publication, SubscriptionIdentifiers},
     mqtt::{
         AckKind, PacketIdentifier, ProtocolVersion, PublishFlags, PublishHead, QoS, ReasonCode, ack::encode_success,
@@ -226,6 +226,7 @@ impl Clients {
             connection.unsent_bytes > 0 && connection.outbound_bytes() >= pump_bytes_max(&self.config)
         });
         let id = connection.map(|connection| id_of(session.connection, connection));
+        let durability = connection.map_or(Durability::Memory, |connection| connection.durability);
         let limits = &self.config.mqtt;
         let is_away = id.is_none();
         if slow && limits.slow_subscriber == SlowSubscriber::Disconnect {
@@ -246,8 +247,8 @@ impl Clients {
         let before = Waiting::of(outbox);
         let message = publication.share();
         let stored = number.and_then(|number| self.durable.queue(number, outbox.next_sequence(), message, order));
-        if stored.is_some() && order.qos == QoS::ExactlyOnce && id.is_some() {
-            self.durable.wait(Waiter::Session(order.session, generation));
+        if stored.is_some() && order.qos == QoS::ExactlyOnce && durability != Durability::Memory {
+            self.durable.wait(durability, Waiter::Session(order.session, generation));
         }
         outbox.push(Delivery {
             message: Rc::clone(message),
@@ -338,6 +339,7 @@ impl Clients {
         let room = pump_bytes_max(&self.config);
         let unsent_bytes = connection.unsent_bytes as usize;
         let takes_aliases = connection.flags.any(Flags::TAKES_ALIASES);
+        let durable = self.durable.reached(connection.durability);
         while outbox.may_send(quota) {
             let Some(out) = self.connections.out_for_delivery(slot, now) else { return };
             if unsent_bytes + out.len() >= room {
@@ -349,7 +351,7 @@ impl Clients {
                     continue;
                 }
                 Some(Resend::Publish(identifier, delivery)) => (Some(identifier), delivery, true),
-                None => match outbox.take_next(quota, self.durable.journal.durable()) {
+                None => match outbox.take_next(quota, durable) {
                     Some((identifier, delivery)) => (identifier, delivery, false),
                     None => return,
                 },

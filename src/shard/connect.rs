@@ -10,6 +10,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use crate::{
     auth,
+    config::Durability,
     message::{ApplicationMessage, Origin, Stamp},
     mqtt::{
         ConnAck, Connect, DecodeError, Encode, FrameHeader, ProtocolVersion, QoS, ReasonCode, WillPacket,
@@ -243,7 +244,8 @@ impl Shard {
         let admits_anonymous =
             self.listeners.get(usize::from(pending.listener)).is_some_and(|listener| listener.admits_anonymous);
         auth::authenticate(admits_anonymous, connect.user_name, connect.password)?;
-        if self.clients.durable.journal.has_failed() && self.session_expiry_for(connect) > 0 {
+        let is_kept = self.durability_through(pending.listener) != Durability::Memory;
+        if is_kept && self.clients.durable.journal.has_failed() && self.session_expiry_for(connect) > 0 {
             // A session that is to be kept cannot be.
             return Err(ReasonCode::ServerUnavailable);
         }
@@ -327,6 +329,7 @@ impl Shard {
             generation: id.generation,
             session,
             version: connect.version,
+            durability: self.durability_through(pending.listener),
             flags,
             listener: pending.listener,
             keep_alive_s: granted.keep_alive_s,
@@ -362,15 +365,18 @@ impl Shard {
     /// the session has left something that is not durable yet: a PUBREL or PUBCOMP on this one must not come before it.
     fn hold_for_store(&mut self, id: ConnectionId, session: u32) {
         let is_kept = self.clients.sessions.at(session).is_some_and(|session| session.kept.is_some());
-        let durable = &self.clients.durable;
-        let is_owed = is_kept && !durable.is_settled() && !planted(Bug::ResumeBeforeDurable);
-        if (durable.has_asked() || is_owed)
-            && !planted(Bug::ConnackBeforeDurable)
-            && let Some(connection) = self.clients.connections.open_mut(id)
-        {
+        let super::Clients { connections, durable, .. } = &mut self.clients;
+        let Some(connection) = connections.open_mut(id) else { return };
+        let is_owed = is_kept && !durable.is_settled(connection.durability) && !planted(Bug::ResumeBeforeDurable);
+        if (durable.is_asked_for(connection.durability) || is_owed) && !planted(Bug::ConnackBeforeDurable) {
             connection.flags.set(Flags::HELD, true);
-            self.clients.durable.wait(Waiter::Connection(id));
+            durable.wait(connection.durability, Waiter::Connection(id));
         }
+    }
+
+    /// What acknowledgements to those who come through a listener wait for.
+    fn durability_through(&self, listener: u16) -> Durability {
+        self.listeners.get(usize::from(listener)).map_or(Durability::Sync, |listener| listener.durability)
     }
 
     /// A Will as it is kept.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    config::Durability,
     mqtt::ProtocolVersion,
     runtime::ConnectionId,
     session::{Acknowledgements, TopicAliases},
@@ -82,6 +83,8 @@ pub struct Connection {
     pub session: u32,
     /// The version that it speaks.
     pub version: ProtocolVersion,
+    /// What acknowledgements to it wait for.
+    pub durability: Durability,
     /// See [`Flags`].
     pub flags: Flags,
     /// The listener it came through.

@@ -9,6 +9,7 @@
 use std::{collections::VecDeque, rc::Rc};
 
 use crate::{
+    config::Durability,
     message::{ApplicationMessage, Publication, SubscriptionIdentifiers},
     mqtt::{QoS, ReasonCode, TopicFilter},
     plant::{Bug, planted},
@@ -31,8 +32,8 @@ pub enum Waiter {
     Connection(ConnectionId),
     /// A session, with its generation, whose next QoS 2 message may leave.
     Session(u32, u32),
-    /// A report to another shard: the rank and the count.
-    Report(u16, u8, u64),
+    /// A report to another shard: the rank, the count and the promise.
+    Report(u16, u8, u64, Durability),
 }
 
 /// The journal of a shard and the waits for it.
@@ -40,8 +41,8 @@ pub enum Waiter {
 pub struct Durable {
     /// What is asked for.
     pub journal: Journal,
-    /// In order of batches.
-    waits: VecDeque<(u64, Waiter)>,
+    /// By what is waited for, in order of batches.
+    waits: [VecDeque<(u64, Waiter)>; Durability::COUNT],
     /// Connections that have ended before their CONNACK was true: they are closed when they have heard it.
     closings: VecDeque<(u64, ConnectionEffect)>,
     /// What had been asked for when the packet under way began.
@@ -63,7 +64,13 @@ impl Durable {
     /// Nothing asked for yet.
     #[must_use]
     pub fn new(journal: Journal) -> Self {
-        Self { journal, waits: VecDeque::new(), closings: VecDeque::new(), mark: 0, group: None }
+        Self {
+            journal,
+            waits: [const { VecDeque::new() }; Durability::COUNT],
+            closings: VecDeque::new(),
+            mark: 0,
+            group: None,
+        }
     }
 
     /// A packet, or whatever else is answered, begins.
@@ -77,9 +84,15 @@ impl Durable {
         self.journal.awaited() > self.mark && !planted(Bug::AckBeforeDurable)
     }
 
-    /// Makes `waiter` wait for everything that has been asked for.
-    pub fn wait(&mut self, waiter: Waiter) {
-        self.wait_for(self.journal.last_batch(), waiter);
+    /// The same, for an answer that promises `durability`.
+    #[must_use]
+    pub fn is_asked_for(&self, durability: Durability) -> bool {
+        durability != Durability::Memory && self.has_asked()
+    }
+
+    /// Makes `waiter` wait until `durability` can be promised of everything that has been asked for.
+    pub fn wait(&mut self, durability: Durability, waiter: Waiter) {
+        self.wait_for(self.journal.last_batch(), durability, waiter);
     }
 
     /// Closes a connection when everything that has been asked for is durable.
@@ -87,23 +100,37 @@ impl Durable {
         self.closings.push_back((self.journal.last_batch(), close));
     }
 
-    /// Makes `waiter` wait for a batch.
-    pub fn wait_for(&mut self, batch: u64, waiter: Waiter) {
-        if self.waits.back() != Some(&(batch, waiter)) {
-            self.waits.push_back((batch, waiter));
+    /// Makes `waiter` wait until `durability` can be promised of a batch.
+    pub fn wait_for(&mut self, batch: u64, durability: Durability, waiter: Waiter) {
+        let waits = &mut self.waits[durability as usize];
+        if waits.back() != Some(&(batch, waiter)) {
+            waits.push_back((batch, waiter));
         }
     }
 
-    /// Whether everything that was asked for is durable.
+    /// The last batch of which `durability` can be promised.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.journal.last_batch() <= self.journal.durable()
+    pub fn reached(&self, durability: Durability) -> u64 {
+        match durability {
+            Durability::Sync => self.journal.durable(),
+            Durability::Batched => self.journal.written(),
+            Durability::Memory => u64::MAX,
+        }
+    }
+
+    /// Whether `durability` can be promised of everything that was asked for.
+    #[must_use]
+    pub fn is_settled(&self, durability: Durability) -> bool {
+        self.journal.last_batch() <= self.reached(durability)
     }
 
     /// The next who waits no longer.
     fn poll(&mut self) -> Option<Waiter> {
-        let durable = self.journal.durable();
-        self.waits.pop_front_if(|(batch, _)| *batch <= durable).map(|(_, waiter)| waiter)
+        [Durability::Batched, Durability::Sync].into_iter().find_map(|durability| {
+            let reached = self.reached(durability);
+            let waits = &mut self.waits[durability as usize];
+            waits.pop_front_if(|(batch, _)| *batch <= reached).map(|(_, waiter)| waiter)
+        })
     }
 
     /// Asks for a delivery to be queued for the durable session `session`, when its QoS has that kept.
@@ -151,6 +178,18 @@ impl Shard {
         while let Some((_, close)) = closings.pop_front_if(|(batch, _)| *batch <= durable) {
             self.effects.connections.push(close);
         }
+        self.release_waiters(now);
+    }
+
+    /// The store says how far it has written what it has not synced yet.
+    pub fn handle_written(&mut self, written: u64, now: Moment) {
+        if written > self.clients.durable.journal.written() {
+            self.clients.durable.journal.set_written(written);
+            self.release_waiters(now);
+        }
+    }
+
+    fn release_waiters(&mut self, now: Moment) {
         while let Some(waiter) = self.clients.durable.poll() {
             match waiter {
                 Waiter::Answer(answer) => self.settled.push(answer),
@@ -160,8 +199,8 @@ impl Shard {
                         self.clients.pump(session, now);
                     }
                 }
-                Waiter::Report(shard, rank, count) => {
-                    self.effects.send(shard, MeshMessage::Handled { rank, count });
+                Waiter::Report(shard, rank, count, promise) => {
+                    self.effects.send(shard, MeshMessage::Handled { rank, count, promise });
                 }
             }
         }
@@ -179,7 +218,7 @@ impl Shard {
                 self.effects.connections.push(ConnectionEffect::Close(id, None, Ending::Reset));
             }
         }
-        for (_, waiter) in std::mem::take(&mut self.clients.durable.waits) {
+        for (_, waiter) in self.clients.durable.waits.iter_mut().flat_map(std::mem::take) {
             match waiter {
                 Waiter::Answer(AnswerReference { connection, .. }) | Waiter::Connection(connection) => {
                     self.clients.condemned.push((connection, ReasonCode::UnspecifiedError));
@@ -205,8 +244,13 @@ impl Shard {
         if !self.clients.durable.journal.is_on() {
             return;
         }
-        let super::Clients { sessions, durable, .. } = &mut self.clients;
+        let super::Clients { sessions, connections, durable, .. } = &mut self.clients;
         let Some(session) = sessions.at_mut(session) else { return };
+        // Whether it is kept is decided where it is made.
+        let durability = connections.at(session.connection).map_or(Durability::Sync, |through| through.durability);
+        if session.kept.is_none() && (!is_new || durability == Durability::Memory) {
+            return;
+        }
         if session.expiry_interval_s == 0 {
             // It goes with this connection, whatever it was before.
             if let Some(kept) = session.kept.take() {

@@ -6,6 +6,7 @@
 //! Never: an order between ranks. Messages of one rank from one shard to another keep theirs.
 
 use crate::{
+    config::Durability,
     message::{ApplicationMessage, RetainedMessage, Stamp},
     mqtt::ReasonCode,
     routing::{Cursor, GroupIdentifier, Member, MemberState},
@@ -52,6 +53,8 @@ pub enum MeshMessage {
         rank: u8,
         /// So many in all.
         count: u64,
+        /// What can be promised of what they changed.
+        promise: Durability,
     },
     /// One message of a rank could not be handled as asked.
     Refused {

@@ -201,10 +201,12 @@ impl Shard {
             Source::Shard(shard) => self.ledger.count_received(shard, RANK_DELIVERY, job.report.is_awaited()),
             Source::Broker => {}
         }
-        if let (Some(answer), false) = (job.answer, self.clients.durable.is_settled()) {
-            self.clients.durable.wait(Waiter::Answer(answer));
+        let Some(answer) = job.answer else { return };
+        let durability = self.durability_of(answer.connection);
+        if self.clients.durable.is_settled(durability) {
+            self.settled.push(answer);
         } else {
-            self.settled.extend(job.answer);
+            self.clients.durable.wait(durability, Waiter::Answer(answer));
         }
     }
 

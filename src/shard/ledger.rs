@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{runtime::ConnectionId, session::AnswerNumber, shard::exchange::RANKS};
+use crate::{config::Durability, runtime::ConnectionId, session::AnswerNumber, shard::exchange::RANKS};
 
 /// An acknowledgement that a connection owes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +28,17 @@ pub struct Wait {
 }
 
 #[derive(Debug, Default)]
+struct Promised {
+    count: u64,
+    waits: VecDeque<(u64, AnswerReference)>,
+}
+
+#[derive(Debug, Default)]
 struct Stream {
     /// Messages sent to the other shard.
     sent: u64,
-    /// Of those, as it reported, handled.
-    handled: u64,
-    waits: VecDeque<(u64, AnswerReference)>,
+    /// By what is waited for: up to which of those that can be promised, as it reported, and who waits.
+    promised: [Promised; Durability::COUNT],
     /// Messages from the other shard that we handled.
     received: u64,
     /// Whether it waits to hear of them.
@@ -62,11 +67,12 @@ impl Ledger {
         Wait { shard: to, rank: rank as u8, count: stream.sent }
     }
 
-    /// Makes the acknowledgement `answer` wait. Waits of one stream are given in order.
-    pub fn wait(&mut self, wait: Wait, answer: AnswerReference) {
+    /// Makes the acknowledgement `answer`, which promises `durability`, wait. Waits of one stream are given in order.
+    pub fn wait(&mut self, wait: Wait, durability: Durability, answer: AnswerReference) {
         let stream = &mut self.streams[usize::from(wait.shard) * RANKS + usize::from(wait.rank)];
-        debug_assert!(stream.waits.back().is_none_or(|last| last.0 <= wait.count) && wait.count > stream.handled);
-        stream.waits.push_back((wait.count, answer));
+        let Promised { count, waits } = &mut stream.promised[durability as usize];
+        debug_assert!(waits.back().is_none_or(|last| last.0 <= wait.count) && wait.count > *count);
+        waits.push_back((wait.count, answer));
     }
 
     /// Counts a message that was handled here.
@@ -91,15 +97,23 @@ impl Ledger {
         }
     }
 
-    /// Shard `from` has handled `count` of our messages of `rank`: `settle` is called for each wait that ends.
-    pub fn handle_report(&mut self, from: u16, rank: u8, count: u64, mut settle: impl FnMut(AnswerReference)) {
+    /// Shard `from` has handled `count` of our messages of `rank`, and promises as much of what it keeps of them: `settle` is
+    /// called for each wait that ends.
+    pub fn handle_report(
+        &mut self,
+        from: u16,
+        rank: u8,
+        count: u64,
+        promise: Durability,
+        mut settle: impl FnMut(AnswerReference),
+    ) {
         let Some(stream) = self.streams.get_mut(usize::from(from) * RANKS + usize::from(rank)) else { return };
-        stream.handled = stream.handled.max(count);
-        while let Some(&(due, answer)) = stream.waits.front()
-            && due <= stream.handled
-        {
-            stream.waits.pop_front();
-            settle(answer);
+        // Who waits for less waits no longer either.
+        for promised in stream.promised.iter_mut().skip(promise as usize) {
+            promised.count = promised.count.max(count);
+            while let Some((_, answer)) = promised.waits.pop_front_if(|(due, _)| *due <= promised.count) {
+                settle(answer);
+            }
         }
     }
 
@@ -112,13 +126,14 @@ impl Ledger {
     /// Shard `from` could not handle our message `count` of `rank` as asked: `refuse` is called for what waits for it.
     pub fn handle_refusal(&self, from: u16, rank: u8, count: u64, refuse: impl FnMut(AnswerReference)) {
         let Some(stream) = self.streams.get(usize::from(from) * RANKS + usize::from(rank)) else { return };
-        stream.waits.iter().filter(|wait| wait.0 == count).map(|wait| wait.1).for_each(refuse);
+        let waits = stream.promised.iter().flat_map(|promised| &promised.waits);
+        waits.filter(|wait| wait.0 == count).map(|wait| wait.1).for_each(refuse);
     }
 
     /// How many waits are open.
     #[cfg(test)]
     pub fn waits(&self) -> usize {
-        self.streams.iter().map(|stream| stream.waits.len()).sum()
+        self.streams.iter().flat_map(|stream| &stream.promised).map(|promised| promised.waits.len()).sum()
     }
 }
 
@@ -140,13 +155,15 @@ mod tests {
             let wait = ledger.count_sent(1, 1);
             let answer = Answer::PubAck(PacketIdentifier::new(value).unwrap(), ReasonCode::Success);
             let reference = AnswerReference { connection, number: owed.push(answer, 1) };
-            ledger.wait(wait, reference);
+            ledger.wait(wait, Durability::Sync, reference);
             answers.push(reference);
         }
         let mut settled = Vec::new();
-        ledger.handle_report(1, 0, 3, |answer| settled.push(answer));
+        ledger.handle_report(1, 0, 3, Durability::Sync, |answer| settled.push(answer));
         assert!(settled.is_empty(), "another rank");
-        ledger.handle_report(1, 1, 2, |answer| settled.push(answer));
+        ledger.handle_report(1, 1, 2, Durability::Batched, |answer| settled.push(answer));
+        assert!(settled.is_empty(), "less than is waited for");
+        ledger.handle_report(1, 1, 2, Durability::Sync, |answer| settled.push(answer));
         assert_eq!(settled, answers[..2]);
         assert_eq!(ledger.waits(), 1);
     }

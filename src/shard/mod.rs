@@ -46,7 +46,7 @@ pub use shared::Shared;
 pub use timers::{Timer, TimerWheel};
 
 use crate::{
-    config::Config,
+    config::{Config, Durability},
     message::{Publication, RetainedMessage, Stamp},
     plant::{Bug, planted},
     routing::{FilterTable, InterestCounts, RetainedStore, ShareGroups, Subscriber},
@@ -129,6 +129,8 @@ pub struct Shard {
     last_stamp: Stamp,
     started_at: Moment,
     listeners: Vec<ListenerFacts>,
+    /// What acknowledgements here wait for, the most first.
+    promises: Vec<Durability>,
     draining: bool,
     /// While draining: until then connections may still say CONNECT.
     pending_until: Moment,
@@ -146,6 +148,16 @@ pub struct ListenerFacts {
     pub admits_anonymous: bool,
     /// The port that clients connected to.
     pub port: u16,
+    /// What acknowledgements wait for.
+    pub durability: Durability,
+}
+
+/// What acknowledgements to those who connect through any of these wait for, the most first.
+fn promises_of(listeners: &[ListenerFacts]) -> Vec<Durability> {
+    let mut promises: Vec<_> = listeners.iter().map(|listener| listener.durability).collect();
+    promises.sort_by_key(|&durability| durability as u8);
+    promises.dedup();
+    promises
 }
 
 impl Shard {
@@ -192,6 +204,7 @@ impl Shard {
             stamp_counter: 0,
             last_stamp: Stamp::default(),
             started_at: now,
+            promises: promises_of(&listeners),
             listeners,
             draining: false,
             pending_until: Moment::NEVER,
@@ -345,9 +358,9 @@ impl Shard {
             }
             MeshMessage::Deliver(taken, message) => return self.deliver_from_shard(from, taken, message, now),
             MeshMessage::ShareDeliver(delivery) => self.handle_share_delivery(*delivery, now),
-            MeshMessage::Handled { rank, count } => {
+            MeshMessage::Handled { rank, count, promise } => {
                 let settled = &mut self.settled;
-                self.ledger.handle_report(from, rank, count, |answer| settled.push(answer));
+                self.ledger.handle_report(from, rank, count, promise, |answer| settled.push(answer));
             }
             MeshMessage::Refused { rank, count, reason } => {
                 let connections = &mut self.clients.connections;
@@ -420,12 +433,14 @@ impl Shard {
         while let Some((id, reason)) = self.clients.condemned.pop() {
             self.disconnect(id, reason, now);
         }
-        let (effects, durable) = (&mut self.effects, &mut self.clients.durable);
+        let (effects, durable, promises) = (&mut self.effects, &mut self.clients.durable, &self.promises);
         self.ledger.poll_reports(|shard, rank, count, batch| {
-            if batch > durable.journal.durable() && !planted(Bug::ReportBeforeDurable) {
-                durable.wait_for(batch, Waiter::Report(shard, rank, count));
-            } else {
-                effects.send(shard, MeshMessage::Handled { rank, count });
+            // The first that can be made says the weaker ones as well.
+            for &promise in promises {
+                if batch <= durable.reached(promise) || planted(Bug::ReportBeforeDurable) {
+                    return effects.send(shard, MeshMessage::Handled { rank, count, promise });
+                }
+                durable.wait_for(batch, promise, Waiter::Report(shard, rank, count, promise));
             }
         });
         let [now_late, next] = &mut self.late_interest;

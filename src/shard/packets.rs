@@ -218,7 +218,8 @@ impl Shard {
         waiting: u32,
     ) -> Option<crate::session::AnswerNumber> {
         let connection = self.clients.connections.open_mut(id)?;
-        let is_kept = self.clients.durable.has_asked();
+        let durability = connection.durability;
+        let is_kept = self.clients.durable.is_asked_for(durability);
         if is_kept && self.clients.durable.journal.has_failed() {
             // It will never be true, so it is never said, and nothing behind it is.
             connection.inbound_mut().acknowledgements.push(answer, 1);
@@ -233,7 +234,7 @@ impl Shard {
         }
         let number = connection.inbound_mut().acknowledgements.push(answer, waiting);
         if is_kept {
-            self.clients.durable.wait(Waiter::Answer(AnswerReference { connection: id, number }));
+            self.clients.durable.wait(durability, Waiter::Answer(AnswerReference { connection: id, number }));
         }
         Some(number)
     }

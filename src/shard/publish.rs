@@ -11,6 +11,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::{
+    config::Durability,
     message::{ApplicationMessage, Envelope, Origin, Publication, Stamp},
     mqtt::{PacketIdentifier, PayloadFormatIndicator, Publish, QoS, ReasonCode},
     plant::{Bug, planted},
@@ -243,9 +244,10 @@ impl Shard {
         let waiting = if planted(Bug::AckBeforeTaken) { 0 } else { routed.waits.len() as u32 + u32::from(routed.job) };
         let Some(number) = self.owe(id, answer, waiting) else { return };
         let reference = AnswerReference { connection: id, number };
+        let durability = self.durability_of(id);
         if waiting > 0 {
             for wait in &routed.waits {
-                self.ledger.wait(*wait, reference);
+                self.ledger.wait(*wait, durability, reference);
             }
             if routed.job
                 && let Some(job) = self.jobs.back_mut()
@@ -439,6 +441,11 @@ impl Shard {
     ) -> bool {
         let publication = Publication::new(message.topic(), message.properties(), message.payload(), envelope);
         self.route(publication, Source::Broker, report, now).job
+    }
+
+    /// What acknowledgements to a connection wait for.
+    pub(super) fn durability_of(&mut self, id: ConnectionId) -> Durability {
+        self.clients.connections.open_mut(id).map_or(Durability::Sync, |connection| connection.durability)
     }
 
     fn version_of(&mut self, id: ConnectionId) -> Option<crate::mqtt::ProtocolVersion> {

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
+    config::Durability,
     message::{ApplicationMessage, Publication, RetainedMessage, Stamp},
     mqtt::{ReasonCode, TopicFilter, TopicName},
     plant::{Bug, planted},
@@ -157,7 +158,7 @@ impl Shard {
         if has_changed {
             let stands = (!publication.payload.is_empty()).then(|| ApplicationMessage::clone(publication.share()));
             self.clients.durable.journal.ask(retained_operation(publication.topic, stands));
-        } else if !self.clients.durable.is_settled() {
+        } else if !self.clients.durable.is_settled(Durability::Sync) {
             // What made it come to nothing may not be durable yet, and its publisher is told that it is done.
             let stands = self.retained.exact(publication.topic).map(RetainedMessage::to_message);
             self.clients.durable.journal.ask(retained_operation(publication.topic, stands));

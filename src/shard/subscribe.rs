@@ -65,9 +65,10 @@ impl Shard {
         }
         // [v3 MQTT-3.3.1-6] They are asked for once SUBACK has left.
         let answer = Answer::SubAck(subscribe.packet_identifier, reasons.into(), requests);
+        let durability = self.durability_of(id);
         if let Some(number) = self.owe(id, answer, waits.len() as u32) {
             for wait in waits {
-                self.ledger.wait(wait, AnswerReference { connection: id, number });
+                self.ledger.wait(wait, durability, AnswerReference { connection: id, number });
             }
         }
     }

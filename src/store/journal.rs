@@ -26,6 +26,8 @@ pub struct Journal {
     /// The number of the batch that is being gathered.
     batch: u64,
     durable: u64,
+    /// At least as far; further where what is written is said before it is synced.
+    written: u64,
     /// Operations that somebody may wait for.
     awaited: u64,
     next_number: u64,
@@ -56,6 +58,7 @@ impl Journal {
             last: None,
             batch: 1,
             durable: 0,
+            written: 0,
             awaited: 0,
             next_number,
             next_group: 1,
@@ -91,9 +94,21 @@ impl Journal {
         self.durable
     }
 
+    /// The number of the last batch that is written: it survives the end of the process.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Batches up to `number` are durable.
     pub fn set_durable(&mut self, number: u64) {
         self.durable = self.durable.max(number);
+        self.set_written(number);
+    }
+
+    /// Batches up to `number` are written.
+    pub fn set_written(&mut self, number: u64) {
+        self.written = self.written.max(number);
     }
 
     /// How much has been asked for that somebody may wait for: what is more than an earlier count was asked for since.

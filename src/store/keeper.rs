@@ -24,6 +24,10 @@ pub trait StorePort: std::fmt::Debug {
     fn submit(&mut self, batch: Batch);
     /// The last batch of this shard that is durable.
     fn durable(&self) -> u64;
+    /// The last batch of this shard that is written.
+    fn written(&self) -> u64 {
+        self.durable()
+    }
     /// Whether the store has failed.
     fn has_failed(&self) -> bool;
 }
@@ -31,6 +35,7 @@ pub trait StorePort: std::fmt::Debug {
 #[derive(Debug)]
 struct Said {
     durable: Vec<AtomicU64>,
+    written: Vec<AtomicU64>,
     has_failed: AtomicBool,
 }
 
@@ -51,6 +56,11 @@ impl StorePort for KeeperPort {
 
     fn durable(&self) -> u64 {
         self.said.durable.get(self.shard).map_or(0, |durable| durable.load(Ordering::Acquire))
+    }
+
+    fn written(&self) -> u64 {
+        let written = self.said.written.get(self.shard).map_or(0, |written| written.load(Ordering::Acquire));
+        written.max(self.durable())
     }
 
     fn has_failed(&self) -> bool {
@@ -80,6 +90,8 @@ pub struct Keeper {
     joiner: Joiner,
     /// Every commit is synced.
     sync: bool,
+    /// Before it is synced shards hear that it is written.
+    says_written: bool,
     /// Otherwise they are synced this often.
     sync_interval: Duration,
     batches: Receiver<Batch>,
@@ -90,8 +102,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the thread. `sync_interval`: `None` when every commit is synced before shards hear of it, else how often what
-    /// was committed is. `wake` wakes each shard.
+    /// Starts the thread. `sync_interval`: `None` when every commit is synced before shards hear that it is durable, else how
+    /// often what was committed is. `says_written`: they hear before that that it is written. `wake` wakes each shard.
     ///
     /// # Errors
     /// When there is no thread to be had.
@@ -99,10 +111,12 @@ impl Keeper {
         store: Box<dyn Store>,
         joiner: Joiner,
         sync_interval: Option<Duration>,
+        says_written: bool,
         wake: Vec<Box<dyn Fn() + Send>>,
     ) -> std::io::Result<(KeeperHandle, Vec<KeeperPort>)> {
         let said = Arc::new(Said {
             durable: wake.iter().map(|_| AtomicU64::new(0)).collect(),
+            written: wake.iter().map(|_| AtomicU64::new(0)).collect(),
             has_failed: AtomicBool::new(false),
         });
         let (sender, batches) = channel();
@@ -112,6 +126,7 @@ impl Keeper {
             store,
             joiner,
             sync: sync_interval.is_none(),
+            says_written: sync_interval.is_none() && says_written,
             sync_interval: sync_interval.unwrap_or(IDLE_TICK),
             batches,
             said,
@@ -171,13 +186,24 @@ impl Keeper {
             return Ok(());
         }
         let Self { joiner, store, said, wake, .. } = self;
-        joiner.commit(&mut **store, self.sync, |shard, number| {
-            if let (Some(durable), Some(wake)) = (said.durable.get(usize::from(shard)), wake.get(usize::from(shard))) {
-                durable.store(number, Ordering::Release);
+        let say = |said: &[AtomicU64], shard: u16, number: u64| {
+            if let (Some(said), Some(wake)) = (said.get(usize::from(shard)), wake.get(usize::from(shard))) {
+                said.store(number, Ordering::Release);
                 wake();
             }
+        };
+        if !self.says_written {
+            joiner.commit(&mut **store, self.sync, |shard, number| say(&said.durable, shard, number))?;
+            self.is_synced = self.sync;
+            return Ok(());
+        }
+        let mut written = Vec::new();
+        joiner.commit(&mut **store, false, |shard, number| {
+            say(&said.written, shard, number);
+            written.push((shard, number));
         })?;
-        self.is_synced = self.sync;
+        store.sync()?;
+        written.into_iter().for_each(|(shard, number)| say(&said.durable, shard, number));
         Ok(())
     }
 

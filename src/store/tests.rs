@@ -370,7 +370,7 @@ fn nothing_is_durable_before_a_slow_store_has_it() {
     let ((begun, has_begun), (go, may_go), (woken, is_woken)) = (channel(), channel(), channel());
     let store = SlowStore { memory: MemoryStore::default(), begun, go: may_go };
     let wake = Box::new(move || woken.send(()).unwrap_or_default());
-    let (handle, mut ports) = Keeper::start(Box::new(store), joiner(), None, vec![wake]).unwrap();
+    let (handle, mut ports) = Keeper::start(Box::new(store), joiner(), None, false, vec![wake]).unwrap();
     let mut port = ports.remove(0);
     port.submit(plain(0, 1, vec![session(1)]));
     has_begun.recv().unwrap();
@@ -391,12 +391,31 @@ fn nothing_is_durable_before_a_slow_store_has_it() {
 }
 
 #[test]
+fn what_is_written_is_said_before_it_is_synced_where_somebody_waits_for_no_more() {
+    let ((begun, has_begun), (go, may_go), (woken, is_woken)) = (channel(), channel(), channel());
+    let store = SlowStore { memory: MemoryStore::default(), begun, go: may_go };
+    let wake = Box::new(move || woken.send(()).unwrap_or_default());
+    let (handle, mut ports) = Keeper::start(Box::new(store), joiner(), None, true, vec![wake]).unwrap();
+    let mut port = ports.remove(0);
+    port.submit(plain(0, 1, vec![session(1)]));
+    has_begun.recv().unwrap();
+    assert_eq!((port.written(), port.durable()), (0, 0));
+    go.send(()).unwrap();
+    is_woken.recv().unwrap();
+    assert_eq!(port.written(), 1);
+    is_woken.recv().unwrap();
+    assert_eq!((port.written(), port.durable()), (1, 1));
+    drop(port);
+    handle.join().unwrap();
+}
+
+#[test]
 fn a_store_that_fails_is_never_asked_again_and_nothing_is_durable() {
     let memory = SharedMemory::default();
     let (woken, is_woken) = channel();
     let wake = Box::new(move || woken.send(()).unwrap_or_default());
     let store = Box::new(MemoryStore::new(memory.clone()));
-    let (handle, mut ports) = Keeper::start(store, joiner(), None, vec![wake]).unwrap();
+    let (handle, mut ports) = Keeper::start(store, joiner(), None, false, vec![wake]).unwrap();
     let mut port = ports.remove(0);
     memory.set_fails(true);
     port.submit(plain(0, 1, vec![session(1)]));
@@ -417,7 +436,7 @@ fn what_is_written_in_batches_is_synced_within_the_interval() {
     let wake = Box::new(move || woken.send(()).unwrap_or_default());
     let store = Box::new(MemoryStore::new(memory.clone()));
     let interval = Some(Duration::from_millis(5));
-    let (handle, mut ports) = Keeper::start(store, joiner(), interval, vec![wake]).unwrap();
+    let (handle, mut ports) = Keeper::start(store, joiner(), interval, false, vec![wake]).unwrap();
     let mut port = ports.remove(0);
     port.submit(plain(0, 1, vec![session(1)]));
     is_woken.recv().unwrap();

@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use ringmq::{
-    config::Config,
+    config::{Config, Durability},
     mqtt::{
         Connect, Encode, PacketIdentifier, ProtocolVersion, Publish, PublishProperties, QoS, Subscribe,
         SubscriptionOptions, TopicFilter,
@@ -35,7 +35,7 @@ impl PureShard {
         config.sys.enabled = false;
         let shared = Arc::new(Shared::new(1, 1, HashKey::from_seed(7), 1 << 20));
         let now = Moment::from_micros(1_000_000_000_000);
-        let facts = vec![ListenerFacts { admits_anonymous: true, port: 1883 }];
+        let facts = vec![ListenerFacts { admits_anonymous: true, port: 1883, durability: Durability::Sync }];
         let shard = Shard::new(0, Rc::new(config), Arc::clone(&shared), facts, now);
         shared.clocks.unpark(0);
         Self { shard, shared, now, sent: Vec::new(), next_slot: 0 }

@@ -7,7 +7,7 @@
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use ringmq::{
-    config::Config,
+    config::{Config, Durability},
     mqtt::ProtocolVersion,
     routing::{HashKey, home},
     runtime::{
@@ -134,7 +134,7 @@ impl Broker {
             let mut wires = Wires::new(kernel, parameters);
             wires.add_listener(listener);
             let time = VirtualTime(clock.clone());
-            let facts = vec![ListenerFacts { admits_anonymous: true, port: 1883 }];
+            let facts = vec![ListenerFacts { admits_anonymous: true, port: 1883, durability: Durability::Sync }];
             let mut shard = Shard::new(index as u16, config.clone(), shared.clone(), facts, time.now());
             if let Some(share) = shares.next() {
                 share.restore(&mut shard, time.now());

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    config::Config,
+    config::{Config, Durability},
     mqtt::{
         Ack, AckKind, Connect, Encode, Packet, PacketIdentifier, ProtocolVersion, Publish, PublishProperties, QoS,
         ReasonCode, Sender, Subscribe, SubscriptionOptions, TopicFilter, Unsubscribe,
@@ -62,28 +62,35 @@ struct Remote {
 struct Kept {
     joiner: Joiner,
     store: MemoryStore,
+    records: SharedMemory,
     batches: Vec<Batch>,
+    written: Vec<u64>,
     durable: Vec<u64>,
 }
 
 impl Kept {
     fn new(shards: u16) -> Self {
         let joiner = Joiner::new(shards, 0, ahash::AHashMap::new(), Vec::new());
-        let store = MemoryStore::new(SharedMemory::default());
-        Self { joiner, store, batches: Vec::new(), durable: vec![0; usize::from(shards)] }
+        let records = SharedMemory::default();
+        let store = MemoryStore::new(records.clone());
+        let none = vec![0; usize::from(shards)];
+        Self { joiner, store, records, batches: Vec::new(), written: none.clone(), durable: none }
     }
 
-    /// Commits what is not held. Returns whether any shard has something to hear.
-    fn commit(&mut self, held: &[u16]) -> bool {
+    /// Commits what is not held, and syncs it unless `sync_is_held`. Returns whether any shard has something to hear.
+    fn commit(&mut self, held: &[u16], sync_is_held: bool) -> bool {
         let (stay, go): (Vec<Batch>, Vec<Batch>) =
             std::mem::take(&mut self.batches).into_iter().partition(|batch| held.contains(&batch.shard));
         self.batches = stay;
         go.into_iter().for_each(|batch| self.joiner.take(batch));
-        let before = self.durable.clone();
-        let durable = &mut self.durable;
-        let committed = self.joiner.commit(&mut self.store, true, |shard, number| durable[usize::from(shard)] = number);
+        let before = (self.written.clone(), self.durable.clone());
+        let written = &mut self.written;
+        let committed = self.joiner.commit(&mut self.store, true, |shard, number| written[usize::from(shard)] = number);
         committed.expect("memory does not fail");
-        self.durable != before
+        if !sync_is_held {
+            self.durable.clone_from(&self.written);
+        }
+        (&self.written, &self.durable) != (&before.0, &before.1)
     }
 }
 
@@ -100,6 +107,8 @@ pub(super) struct Broker {
     store: Option<Kept>,
     /// Shards whose batches do not reach the store.
     pub store_held: Vec<u16>,
+    /// Whether what is written is not synced.
+    pub sync_is_held: bool,
     remotes: Vec<Remote>,
     by_id: BTreeMap<(u16, u32, u32), usize>,
     vacant: Vec<Vec<ConnectionId>>,
@@ -117,14 +126,23 @@ impl Broker {
     }
 
     pub fn with(shards: u16, change: impl FnOnce(&mut Config)) -> Self {
+        Self::build(
+            shards,
+            change,
+            [(true, 1883), (false, 8883)].map(|(admits, port)| (admits, port, Durability::Sync)),
+        )
+    }
+
+    /// A broker with listeners that admit everybody, say where, and promise that much.
+    fn build(shards: u16, change: impl FnOnce(&mut Config), listeners: [(bool, u16, Durability); 2]) -> Self {
         let mut config = Config::default();
         config.log.connections = false;
         change(&mut config);
         let config = Rc::new(config);
         let shared = Arc::new(Shared::new(shards, 1, HashKey::from_seed(7), 1 << 14));
         let now = Moment::from_micros(1_000_000_000_000);
-        let listeners =
-            [(true, 1883), (false, 8883)].map(|(admits_anonymous, port)| ListenerFacts { admits_anonymous, port });
+        let facts = |(admits_anonymous, port, durability)| ListenerFacts { admits_anonymous, port, durability };
+        let listeners = listeners.map(facts);
         let shard = |index| Shard::new(index, Rc::clone(&config), Arc::clone(&shared), listeners.to_vec(), now);
         let shards: Vec<Shard> = (0..shards).map(shard).collect();
         (0..shards.len()).for_each(|index| shared.clocks.unpark(index));
@@ -137,6 +155,7 @@ impl Broker {
             mesh_is_held: false,
             store: None,
             store_held: Vec::new(),
+            sync_is_held: false,
             remotes: Vec::new(),
             by_id: BTreeMap::new(),
             next_slot: 0,
@@ -148,7 +167,17 @@ impl Broker {
 
     /// A broker that keeps what is durable.
     pub fn kept(shards: u16, change: impl FnOnce(&mut Config)) -> Self {
-        let mut broker = Self::with(shards, change);
+        Self::with(shards, change).keep()
+    }
+
+    /// The same; its second listener promises `durability`.
+    pub fn kept_through(shards: u16, durability: Durability) -> Self {
+        Self::build(shards, |_| {}, [(true, 1883, Durability::Sync), (true, 8883, durability)]).keep()
+    }
+
+    fn keep(self) -> Self {
+        let mut broker = self;
+        let shards = broker.shards.len() as u16;
         for (shard, index) in broker.shards.iter_mut().zip(0..) {
             shard.set_journal(Journal::on(index, 0));
         }
@@ -405,7 +434,8 @@ impl Broker {
             went_on = true;
         }
         if let Some(kept) = &self.store {
-            let durable = kept.durable[usize::from(index)];
+            let (written, durable) = (kept.written[usize::from(index)], kept.durable[usize::from(index)]);
+            self.shards[usize::from(index)].handle_written(written, now);
             self.shards[usize::from(index)].handle_store(durable, false, now);
         }
         self.shards[usize::from(index)].check_grace();
@@ -417,7 +447,7 @@ impl Broker {
         went_on |= self.act(index);
         if let Some(kept) = &mut self.store {
             kept.batches.extend(self.shards[usize::from(index)].take_batch());
-            went_on |= kept.commit(&self.store_held);
+            went_on |= kept.commit(&self.store_held, self.sync_is_held);
         }
         went_on |= self.send_messages(index);
         went_on |= self.send_buffers(index);
@@ -601,6 +631,11 @@ impl Broker {
     /// What lies in the mesh from shard `from` to shard `to`.
     pub fn in_mesh(&self, to: u16, from: u16, rank: usize) -> Vec<&MeshMessage> {
         self.mesh.get(&(to, from, rank)).into_iter().flatten().collect()
+    }
+
+    /// Records in the store.
+    pub fn records(&self) -> usize {
+        self.store.as_ref().map_or(0, |kept| kept.records.len())
     }
 
     pub fn counters(&self, shard: u16) -> &Counters {

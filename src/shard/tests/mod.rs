@@ -2,6 +2,7 @@
 
 mod connect;
 mod deliver;
+mod durability;
 mod ending;
 mod kit;
 mod limits;

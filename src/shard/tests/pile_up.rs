@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::super::{ConnectionEffect, ListenerFacts, Shard, Shared};
 use crate::{
-    config::{Config, SlowSubscriber},
+    config::{Config, Durability, SlowSubscriber},
     routing::HashKey,
     runtime::ConnectionId,
     sync::Arc,
@@ -26,7 +26,7 @@ impl Alone {
         change(&mut config);
         let now = Moment::from_micros(1_000_000_000);
         let shared = Arc::new(Shared::new(1, 1, HashKey::from_seed(1), 1 << 12));
-        let listener = ListenerFacts { admits_anonymous: true, port: 1883 };
+        let listener = ListenerFacts { admits_anonymous: true, port: 1883, durability: Durability::Sync };
         let shard = Shard::new(0, Rc::new(config), shared, vec![listener], now);
         Self { shard, now, sent: Vec::new(), effects: Vec::new() }
     }

@@ -128,6 +128,8 @@ fn levels_and_counters_of_all_shards_are_published_at_each_interval() {
         ("stats/sessions/count", "2"),
         ("stats/retained/count", "1"),
         ("stats/retained/bytes", "136"),
+        ("stats/queued/count", "0"),
+        ("stats/queued/bytes", "0"),
         ("uptime", "20"),
         ("metrics/connects_accepted", "2"),
         ("metrics/publishes_received_qos1", "2"),

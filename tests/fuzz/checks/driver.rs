@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use ringmq::{
-    config::Config,
+    config::{Config, Durability},
     mqtt::{
         Packet, Sender,
         frame::{Peek, peek},
@@ -65,7 +65,7 @@ impl Driver {
         config.mqtt.session_expiry_v3 = SESSION_EXPIRY_MAX;
         let shared = Arc::new(Shared::new(1, 1, HashKey::from_seed(7), 1024));
         let now = Moment::from_micros(1_000_000_000_000);
-        let listeners = vec![ListenerFacts { admits_anonymous: true, port: 1883 }];
+        let listeners = vec![ListenerFacts { admits_anonymous: true, port: 1883, durability: Durability::Sync }];
         let shard = Shard::new(0, Rc::new(config), Arc::clone(&shared), listeners, now);
         shared.clocks.unpark(0);
         Self { shard, shared, now, remotes: Vec::new(), vacant: Vec::new(), next_slot: 0 }
