@@ -34,7 +34,7 @@ fn delivery(qos: QoS) -> Delivery {
 /// Fills the window with `identifiers.len()` messages and notes their identifiers.
 fn fill(outbox: &mut Outbox, delivery: &Delivery, window: u32, identifiers: &mut Vec<PacketIdentifier>) {
     identifiers.clear();
-    (0..window).for_each(|_| outbox.push(delivery.clone()));
+    (0..window).for_each(|_| outbox.push(delivery.clone(), None));
     while let Some((identifier, delivery)) = outbox.take_next(window, 0) {
         black_box(delivery);
         identifiers.extend(identifier);

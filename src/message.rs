@@ -161,7 +161,13 @@ impl ApplicationMessage {
     /// Bytes that whoever holds the message is charged for.
     #[must_use]
     pub fn charged_bytes(&self) -> usize {
-        self.bytes.len() + CHARGED_OVERHEAD_BYTES
+        Self::charged_for(self.bytes.len())
+    }
+
+    /// The bytes that a message is charged with whose topic, properties and payload take `bytes`.
+    #[must_use]
+    pub fn charged_for(bytes: usize) -> usize {
+        bytes.saturating_add(CHARGED_OVERHEAD_BYTES)
     }
 
     fn properties_start(&self) -> usize {

@@ -75,6 +75,8 @@ pub enum Bug {
     PubrelBeforeDurable,
     /// PUBCOMP is sent before the store knows that the identifier is free.
     PubcompBeforeDurable,
+    /// What is parked is read before the store has what its shard asked for.
+    SliceBeforeDurable,
     /// After a crash sequence numbers, and PacketIdentifiers with them, begin anew.
     SequenceNotKept,
     /// What a shard asks for behind a part of a group that is held is committed before it.
@@ -120,6 +122,7 @@ impl Bug {
         Bug::ResumeBeforeDurable,
         Bug::PubrelBeforeDurable,
         Bug::PubcompBeforeDurable,
+        Bug::SliceBeforeDurable,
         Bug::SequenceNotKept,
         Bug::HeldGroupOvertaken,
         Bug::BodyReleasedTwice,

@@ -221,7 +221,7 @@ fn check_damaged(directory: &Path, expected: &Records, what: &str) -> bool {
     let opened = DiskStore::open_with(directory, MEMTABLE_BYTES);
     match opened {
         Ok(store) => {
-            let recovered = recover(&store).unwrap_or_else(|error| panic!("{what}: opened, and then {error}"));
+            let recovered = recover(&store, 0).unwrap_or_else(|error| panic!("{what}: opened, and then {error}"));
             assert_eq!(recovered.sessions.len() as u64, SESSIONS, "{what}: sessions");
             let found = records(&store);
             // The numbers of commits stand in the records that are compared, too.

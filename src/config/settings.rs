@@ -130,6 +130,9 @@ section! {
         queue_messages_max: u32 = 10_000, count(1..=16_777_216);
         /// Bytes of topic and payload queued for one session. See queue_full.
         queue_bytes_max: u64 = 16 * MIB as u64, size(KIB as u64..=1 << 40);
+        /// Messages of a durable session's queue that are kept in memory while its client is connected (and 1 MiB of them); the
+        /// others are in the store only. While it is away all are.
+        queue_memory_messages: u32 = 1024, count(1..=16_777_216);
         /// What a full queue does: "drop-oldest", "drop-newest", or "disconnect" (drop the newest, close with 0x97).
         queue_full: QueueFull = QueueFull::DropOldest, choice();
         /// Messages queued for all sessions together, on all shards, or "unlimited". See all_queues_full. A connected session

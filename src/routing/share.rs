@@ -49,6 +49,7 @@ pub enum MemberState {
 
 /// A group, until its last member leaves; never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(test, derive(Default))]
 pub struct GroupIdentifier {
     index: u32,
     generation: u32,

@@ -141,6 +141,9 @@ impl<K: Kernel, T: Time> Driver<K, T> {
             self.shard.handle_written(store.written(), now);
             self.shard.handle_store(store.durable(), store.has_failed(), now);
         }
+        while let Some(slice) = self.store.as_mut().and_then(|store| store.take_slice()) {
+            self.shard.handle_slice(slice, now);
+        }
         self.shard.check_grace();
         if self.take_messages(now) {
             self.shard.handle_mesh_drained();
@@ -156,11 +159,11 @@ impl<K: Kernel, T: Time> Driver<K, T> {
 
     /// Hands what the turn asked for to the store.
     pub fn submit(&mut self) {
-        if let Some(store) = &mut self.store
-            && let Some(batch) = self.shard.take_batch()
-        {
+        let Some(store) = &mut self.store else { return };
+        if let Some(batch) = self.shard.take_batch() {
             store.submit(batch);
         }
+        self.shard.take_reads().for_each(|request| store.read(request));
     }
 
     /// Tells up to `max` clients to go. Returns whether any connection is left, on any shard, closing ones included.

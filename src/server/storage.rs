@@ -133,11 +133,13 @@ pub fn open(
         bytes_read += bytes;
         watch(ReadSoFar::Bytes(bytes_read));
     })?;
-    let recovered = recover_watched(&store, &mut |records| watch(ReadSoFar::Records(records)));
+    let window = config.mqtt.inflight_max.into();
+    let recovered = recover_watched(&store, window, &mut |records| watch(ReadSoFar::Records(records)));
     let mut recovered = recovered.map_err(|error| StorageError::Read { directory: directory.clone(), error })?;
     let shards = wakes.len();
     let (sessions, retained) = (recovered.sessions.len(), recovered.retained.len());
-    let queued = recovered.sessions.iter().map(|session| session.entries.len()).sum();
+    let queues = recovered.sessions.iter().filter_map(|session| session.queue);
+    let queued = queues.map(|queue| (queue.sent + queue.count) as usize).sum();
     let (bodies, ended) = (std::mem::take(&mut recovered.bodies), std::mem::take(&mut recovered.ended));
     let joiner = Joiner::new(shards as u16, recovered.commit_number, bodies, ended);
     let wakes = wakes.into_iter().map(|wake| Box::new(move || wake.wake()) as Box<dyn Fn() + Send>).collect();

@@ -5,11 +5,13 @@
 mod acknowledgements;
 mod aliases;
 mod outbox;
+mod parked;
 mod received;
 mod state;
 
 pub use acknowledgements::{Acknowledgements, Answer, AnswerNumber, RetainedRequest};
 pub use aliases::{AliasError, SentAlias, SentAliases, TopicAliases};
-pub use outbox::{Acknowledged, Delivery, Outbox, Resend, Settled, ShareOrigin, Stored};
+pub use outbox::{Acknowledged, Delivery, Dropped, Outbox, Resend, Settled, ShareOrigin, Slice, Stored, Unparked};
+pub use parked::{QueueSummary, SliceRange};
 pub use received::ReceivedIdentifiers;
 pub use state::{HeldSubscription, Kept, NO_CONNECTION, Session, Will};

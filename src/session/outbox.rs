@@ -7,6 +7,8 @@
 //! twice. At most `quota` messages are sent on one connection and unacknowledged. When the client comes back, what is
 //! in flight is sent again first, in order and within the new connection's quota, and new messages after it. Memory
 //! follows what is unacknowledged, not the span: a client that leaves one message unacknowledged costs one entry.
+//! What is stored may be parked: the store has it, and the outbox knows only how many there are and between which sequence
+//! numbers. Parked messages come back in slices, oldest first; everything that is queued behind them stays behind them.
 //! Never: an opinion about the socket, about time, or about which message to drop when the queue is full.
 //!
 //! ```text
@@ -14,6 +16,8 @@
 //!   message ───────────► queued ───────────► Sent ──────────────────► gone          QoS 1
 //!                                             │ PUBREC       PUBCOMP
 //!                                             └──────► Released ─────► gone          QoS 2
+//!
+//!   queue (messages) ◄── slice ── rest: parked, messages that cannot be parked, parked, …
 //! ```
 
 use std::{collections::VecDeque, rc::Rc};
@@ -23,6 +27,7 @@ use crate::{
     mqtt::{PacketIdentifier, QoS},
     plant::{Bug, planted},
     routing::GroupIdentifier,
+    session::parked::{Parked, QueueSummary, Rest, Segment, SliceRange},
 };
 
 /// The share group that a delivery was taken from.
@@ -73,9 +78,56 @@ pub struct Settled {
 
 /// A delivery that waits behind the in-flight window.
 #[derive(Debug)]
-struct Queued {
-    sequence: u64,
-    delivery: Delivery,
+pub(super) struct Queued {
+    pub sequence: u64,
+    pub delivery: Delivery,
+}
+
+impl Queued {
+    fn bytes(&self) -> u64 {
+        self.delivery.message.charged_bytes() as u64
+    }
+
+    /// Whether the store has it, with everything that there is to know.
+    fn may_be_parked(&self) -> bool {
+        may_be_parked(&self.delivery)
+    }
+}
+
+/// A parked delivery that was read back.
+#[derive(Debug)]
+pub struct Unparked {
+    /// Its place in the queue.
+    pub sequence: u64,
+    /// The number of its message in the store.
+    pub number: u64,
+    /// What is delivered; absent when it has arrived and only PUBREL is open.
+    pub delivery: Option<Delivery>,
+}
+
+/// What a slice of a queue comes to.
+#[derive(Debug, Default)]
+pub struct Slice {
+    /// Deliveries that were dropped while they were parked: the store may forget them.
+    pub dropped: Vec<Settled>,
+    /// So many that had been parked were not found.
+    pub missing: u64,
+}
+
+/// What was dropped to make room.
+#[derive(Debug)]
+pub enum Dropped {
+    /// This one.
+    Delivery(Delivery),
+    /// One that was parked.
+    Parked,
+    /// There was none.
+    Nothing,
+}
+
+fn may_be_parked(delivery: &Delivery) -> bool {
+    // The store does not know the group that gave it.
+    delivery.stored.is_some() && delivery.share.is_none()
 }
 
 /// A delivery that was sent.
@@ -149,6 +201,8 @@ pub struct Outbox {
     /// Of `in_flight`, those that are gone.
     gone: u32,
     queue: VecDeque<Queued>,
+    /// What waits behind that, when some of it is parked.
+    rest: Option<Box<Rest>>,
     next_sequence: u64,
     /// PUBLISHes sent on this connection whose exchange is not complete.
     counted: u32,
@@ -175,7 +229,11 @@ impl Outbox {
     /// Deliveries before this one have been sent.
     #[must_use]
     pub fn sent_below(&self) -> u64 {
-        self.queue.front().map_or(self.next_sequence, |queued| queued.sequence)
+        match (self.queue.front(), self.rest.as_ref().and_then(|rest| rest.parked())) {
+            (Some(queued), _) => queued.sequence,
+            (None, Some(parked)) => parked.first.max(parked.sent_below),
+            (None, None) => self.next_sequence,
+        }
     }
 
     /// What the store holds of the delivery that was done with, or saw PUBREC, since the last call.
@@ -183,22 +241,11 @@ impl Outbox {
         self.settled.take()
     }
 
-    /// Puts back what was in the outbox when the broker stopped, in order. `was_sent`: the client may hold it.
-    pub fn restore(&mut self, sequence: u64, delivery: Delivery, was_sent: bool) {
-        self.next_sequence = sequence + 1;
-        if was_sent && self.has_span_for(sequence) {
-            self.in_flight.push_back(InFlight { sequence, stage: Stage::Sent { delivery, counts: false } });
-            return;
-        }
-        self.queued_bytes += delivery.message.charged_bytes() as u64;
-        self.queue.push_back(Queued { sequence, delivery });
-    }
-
-    /// As [`Outbox::restore`], of a QoS 2 delivery that PUBREC had come for.
-    pub fn restore_released(&mut self, sequence: u64, number: u64) {
-        self.next_sequence = sequence + 1;
-        let stage = Stage::Released { number: Some(number), counts: false };
-        self.in_flight.push_back(InFlight { sequence, stage });
+    /// Parks what was in the outbox when the broker stopped.
+    pub fn restore(&mut self, summary: QueueSummary) {
+        self.next_sequence = self.next_sequence.max(summary.last + 1).max(summary.sent_below);
+        self.queued_bytes = summary.bytes;
+        self.rest = Some(Box::new(Rest::of(summary)));
     }
 
     /// The QoS 2 delivery at the front of the queue, when it waits for the store.
@@ -214,7 +261,7 @@ impl Outbox {
     /// Whether nothing is in flight or queued.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.in_flight.is_empty() && self.queue.is_empty()
+        self.in_flight.is_empty() && self.queue.is_empty() && self.rest.is_none()
     }
 
     /// PUBLISHes sent on this connection and not completed: they count against the client's Receive Maximum.
@@ -234,32 +281,151 @@ impl Outbox {
     /// Messages that wait behind the window.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.rest.as_ref().map_or(0, |rest| rest.queued())
     }
 
-    /// Bytes that the waiting messages are charged with.
+    /// Bytes that the waiting messages are charged with. After parked ones were dropped an estimate.
     #[must_use]
     pub fn queued_bytes(&self) -> u64 {
         self.queued_bytes
     }
 
-    /// Appends a delivery to the queue.
-    pub fn push(&mut self, delivery: Delivery) {
-        self.queued_bytes += delivery.message.charged_bytes() as u64;
-        self.queue.push_back(Queued { sequence: self.next_sequence, delivery });
-        self.next_sequence += 1;
+    /// Whether any message is parked.
+    #[must_use]
+    pub fn has_parked(&self) -> bool {
+        self.rest.is_some()
     }
 
-    /// Drops the oldest delivery that waits behind the window and returns it.
-    pub fn drop_oldest(&mut self) -> Option<Delivery> {
-        let queued = self.queue.pop_front()?;
-        self.queued_bytes -= queued.delivery.message.charged_bytes() as u64;
+    /// Appends a delivery to the queue. `memory_max`: with so many messages in memory one that the store has is parked; none
+    /// is, when absent.
+    pub fn push(&mut self, delivery: Delivery, memory_max: Option<usize>) {
+        let queued = Queued { sequence: self.next_sequence, delivery };
+        self.next_sequence += 1;
+        self.queued_bytes += queued.bytes();
+        let is_parked = memory_max.is_some_and(|max| {
+            let is_full = self.queue.len() >= max || self.queued_bytes > MEMORY_BYTES_MAX || self.rest.is_some();
+            is_full && queued.may_be_parked()
+        });
+        match &mut self.rest {
+            Some(rest) if is_parked => rest.park_back(queued.sequence, queued.bytes()),
+            Some(rest) => rest.push(queued),
+            None if is_parked => {
+                let mut rest = Box::<Rest>::default();
+                rest.park_back(queued.sequence, queued.bytes());
+                self.rest = Some(rest);
+            }
+            None => self.queue.push_back(queued),
+        }
+    }
+
+    /// The client has gone: what the store has need not be in memory.
+    pub fn park(&mut self) {
+        let sent_below = self.rest.as_ref().and_then(|rest| rest.parked()).map_or(0, |parked| parked.sent_below);
+        let may_be_parked = |last: &mut Queued| last.may_be_parked() && last.sequence >= sent_below;
+        while let Some(last) = self.queue.pop_back_if(may_be_parked) {
+            self.rest.get_or_insert_default().park_front(last.sequence, last.bytes());
+        }
+        self.queue.shrink_to(SPARE_ENTRIES);
+    }
+
+    /// What to read of the parked messages, when any are needed and none are on their way.
+    pub fn ask_slice(&mut self, is_online: bool) -> Option<SliceRange> {
+        let to_send = self.queue.len() + self.in_flight.len() - self.resend_from;
+        self.rest.as_mut()?.ask(is_online, to_send)
+    }
+
+    /// The slice that was asked for cannot be read.
+    pub fn lose_slice(&mut self) {
+        if let Some(rest) = &mut self.rest {
+            rest.is_asked = false;
+        }
+    }
+
+    /// Takes in what was read of the parked messages from `range.from` on: all up to `range.upto`, when `is_complete`.
+    pub fn take_slice(
+        &mut self,
+        range: SliceRange,
+        unparked: Vec<Unparked>,
+        is_complete: bool,
+        is_online: bool,
+    ) -> Slice {
+        let mut slice = Slice::default();
+        let Some(mut rest) = self.rest.take() else { return slice };
+        rest.is_asked = false;
+        if let Some(parked) = rest.parked_mut().filter(|parked| parked.first == range.from) {
+            let mut is_read = is_complete && parked.last <= range.upto;
+            for entry in unparked {
+                let is_sent = entry.sequence < parked.sent_below || entry.delivery.is_none();
+                if !is_sent && parked.dropped == 0 && !is_online {
+                    is_read = false;
+                    break;
+                }
+                parked.first = entry.sequence + 1;
+                self.unpark(parked, entry, is_sent, &mut slice);
+            }
+            if is_read || parked.is_empty() {
+                slice.missing = parked.sent + parked.count + parked.dropped;
+                self.queued_bytes -= parked.bytes;
+                rest.segments.pop_front();
+                while let Some(Segment::Message(_)) = rest.segments.front() {
+                    if let Some(Segment::Message(queued)) = rest.segments.pop_front() {
+                        self.queue.push_back(queued);
+                    }
+                }
+            }
+        }
+        if !rest.segments.is_empty() {
+            rest.recount();
+            self.rest = Some(rest);
+        }
+        slice
+    }
+
+    fn unpark(&mut self, parked: &mut Parked, entry: Unparked, is_sent: bool, slice: &mut Slice) {
+        let Unparked { sequence, number, delivery } = entry;
+        let Some(delivery) = delivery else {
+            parked.sent = parked.sent.saturating_sub(1);
+            let stage = Stage::Released { number: Some(number), counts: false };
+            return self.in_flight.push_back(InFlight { sequence, stage });
+        };
+        if is_sent && self.has_span_for(sequence) {
+            parked.sent = parked.sent.saturating_sub(1);
+            // The client may hold it.
+            let stage = Stage::Sent { delivery, counts: false };
+            return self.in_flight.push_back(InFlight { sequence, stage });
+        }
+        if is_sent {
+            parked.sent = parked.sent.saturating_sub(1);
+        } else if parked.dropped > 0 {
+            parked.dropped -= 1;
+            return slice.dropped.push(Settled { sequence, number, is_released: false });
+        } else {
+            self.queued_bytes -= parked.take_one(delivery.message.charged_bytes() as u64);
+        }
+        self.queued_bytes += delivery.message.charged_bytes() as u64;
+        self.queue.push_back(Queued { sequence, delivery });
+    }
+
+    /// Drops the oldest delivery that waits behind the window.
+    pub fn drop_oldest(&mut self) -> Dropped {
+        let queued = match self.queue.pop_front() {
+            Some(queued) => queued,
+            None => match self.rest.as_mut().map(|rest| rest.drop_oldest()) {
+                Some(Segment::Message(queued)) => queued,
+                Some(Segment::Parked(parked)) => {
+                    self.queued_bytes -= parked.bytes;
+                    return if parked.count > 0 { Dropped::Parked } else { Dropped::Nothing };
+                }
+                None => return Dropped::Nothing,
+            },
+        };
+        self.queued_bytes -= queued.bytes();
         self.settled = queued.delivery.stored.map(|stored| Settled {
             sequence: queued.sequence,
             number: stored.number,
             is_released: false,
         });
-        Some(queued.delivery)
+        Dropped::Delivery(queued.delivery)
     }
 
     /// Moves the next waiting delivery into the in-flight window, when fewer than `quota` are unacknowledged, and
@@ -268,7 +434,9 @@ impl Outbox {
     pub fn take_next(&mut self, quota: u32, durable: u64) -> Option<(Option<PacketIdentifier>, Delivery)> {
         let front = self.queue.front()?;
         if front.delivery.qos == QoS::AtMostOnce {
-            return self.drop_oldest().map(|delivery| (None, delivery));
+            let Queued { delivery, .. } = self.queue.pop_front()?;
+            self.queued_bytes -= delivery.message.charged_bytes() as u64;
+            return Some((None, delivery));
         }
         // [v5 MQTT-4.9.0-2] [v5 MQTT-3.3.4-9]
         if self.counted >= quota || self.resend_from < self.in_flight.len() || !self.has_span_for(front.sequence) {
@@ -396,7 +564,8 @@ impl Outbox {
             _ => None,
         });
         let unsent = self.queue.into_iter().map(|queued| queued.delivery);
-        begun.chain(unsent).filter_map(|delivery| delivery.share.map(|origin| (origin, delivery.message)))
+        let behind = self.rest.into_iter().flat_map(|rest| rest.into_messages()).map(|queued| queued.delivery);
+        begun.chain(unsent).chain(behind).filter_map(|delivery| delivery.share.map(|origin| (origin, delivery.message)))
     }
 
     /// Lets go of spare memory. Called when the outbox has drained.
@@ -419,8 +588,13 @@ impl Outbox {
             assert!(!first.stage.is_gone(), "the window begins with what is unacknowledged");
             assert!(last.sequence - first.sequence < SPAN_MAX - 1 || planted(Bug::PacketIdentifierReused));
         }
-        let bytes: u64 = self.queue.iter().map(|queued| queued.delivery.message.charged_bytes() as u64).sum();
-        assert_eq!(bytes, self.queued_bytes);
+        let bytes: u64 = self.queue.iter().map(Queued::bytes).sum();
+        let rest = self.rest.as_ref();
+        assert_eq!(bytes + rest.map_or(0, |rest| rest.bytes()), self.queued_bytes);
+        if let Some(rest) = rest {
+            assert!(rest.parked().is_some(), "what waits in the rest waits for what is parked");
+            assert!(self.queue.back().is_none_or(|last| last.sequence < rest.first()));
+        }
     }
 
     /// Whether `sequence` may be sent while the oldest unacknowledged message is what it is.
@@ -473,6 +647,8 @@ impl Outbox {
 /// There are 65,535 PacketIdentifiers.
 const SPAN_MAX: u64 = 65_535;
 const SPARE_ENTRIES: usize = 4;
+/// With so many bytes queued what the store has is parked.
+const MEMORY_BYTES_MAX: u64 = 1 << 20;
 /// So many entries that are gone are worth taking out of the middle of the window.
 const GONE_MIN: u32 = 32;
 
@@ -528,7 +704,7 @@ mod tests {
     #[test]
     fn what_was_in_flight_is_sent_again_within_the_new_quota_and_before_anything_new() {
         let mut outbox = Outbox::default();
-        (0..4).for_each(|_| outbox.push(delivery(QoS::AtLeastOnce)));
+        (0..4).for_each(|_| outbox.push(delivery(QoS::AtLeastOnce), None));
         let sent: Vec<_> = (0..3).map(|_| send(&mut outbox, 3).unwrap()).collect();
         outbox.begin_resume();
         let again = |outbox: &mut Outbox| match outbox.next_resend(1) {
@@ -552,7 +728,7 @@ mod tests {
     #[test]
     fn the_quota_bounds_what_is_unacknowledged() {
         let mut outbox = Outbox::default();
-        (0..3).for_each(|_| outbox.push(delivery(QoS::AtLeastOnce)));
+        (0..3).for_each(|_| outbox.push(delivery(QoS::AtLeastOnce), None));
         let first = send(&mut outbox, 2).unwrap();
         assert!(send(&mut outbox, 2).is_some());
         assert_eq!(send(&mut outbox, 2), None);
@@ -564,15 +740,15 @@ mod tests {
     #[test]
     fn an_identifier_held_by_the_client_is_never_used_again() {
         let mut outbox = Outbox::default();
-        outbox.push(delivery(QoS::AtLeastOnce));
+        outbox.push(delivery(QoS::AtLeastOnce), None);
         let held = send(&mut outbox, u32::MAX).unwrap();
         for _ in 0..65_533 {
-            outbox.push(delivery(QoS::AtLeastOnce));
+            outbox.push(delivery(QoS::AtLeastOnce), None);
             let identifier = send(&mut outbox, u32::MAX).unwrap();
             assert_ne!(identifier, held);
             outbox.handle_puback(identifier);
         }
-        outbox.push(delivery(QoS::AtLeastOnce));
+        outbox.push(delivery(QoS::AtLeastOnce), None);
         assert_eq!(send(&mut outbox, u32::MAX), None, "the span is used up");
         assert_eq!(outbox.handle_puback(held), Acknowledged::Completed);
         assert!(send(&mut outbox, u32::MAX).is_some());
@@ -583,13 +759,13 @@ mod tests {
     fn a_message_that_is_never_acknowledged_costs_one_entry() {
         let mut outbox = Outbox::default();
         for _ in 0..3 {
-            outbox.push(delivery(QoS::AtLeastOnce));
+            outbox.push(delivery(QoS::AtLeastOnce), None);
         }
         let held: Vec<_> = (0..3).map(|_| send(&mut outbox, 9).unwrap()).collect();
         assert_eq!(outbox.handle_puback(held[1]), Acknowledged::Completed);
         let held = [held[0], held[2]];
         for _ in 0..50_000 {
-            outbox.push(delivery(QoS::AtLeastOnce));
+            outbox.push(delivery(QoS::AtLeastOnce), None);
             let identifier = send(&mut outbox, 9).unwrap();
             assert_eq!(outbox.handle_puback(identifier), Acknowledged::Completed);
             assert_eq!(outbox.handle_puback(identifier), Acknowledged::Unknown);
@@ -608,7 +784,7 @@ mod tests {
     #[test]
     fn what_is_let_go_of_in_the_midst_of_a_resume_does_not_skip_anything() {
         let mut outbox = Outbox::default();
-        (0..200).for_each(|_| outbox.push(delivery(QoS::AtLeastOnce)));
+        (0..200).for_each(|_| outbox.push(delivery(QoS::AtLeastOnce), None));
         let sent: Vec<_> = (0..200).map(|_| send(&mut outbox, 200).unwrap()).collect();
         outbox.begin_resume();
         for identifier in &sent[..50] {
@@ -630,7 +806,7 @@ mod tests {
     #[test]
     fn a_release_is_sent_again_for_a_repeated_pubrec_and_the_message_is_not() {
         let mut outbox = Outbox::default();
-        outbox.push(delivery(QoS::ExactlyOnce));
+        outbox.push(delivery(QoS::ExactlyOnce), None);
         let identifier = send(&mut outbox, 1).unwrap();
         assert_eq!(outbox.handle_puback(identifier), Acknowledged::Mismatch);
         assert_eq!(outbox.handle_pubcomp(identifier), Acknowledged::Mismatch);
@@ -646,7 +822,7 @@ mod tests {
     #[test]
     fn a_refused_message_is_complete() {
         let mut outbox = Outbox::default();
-        outbox.push(delivery(QoS::ExactlyOnce));
+        outbox.push(delivery(QoS::ExactlyOnce), None);
         let identifier = send(&mut outbox, 1).unwrap();
         assert_eq!(outbox.handle_pubrec(identifier, true), Acknowledged::Completed);
         assert!(outbox.is_empty());
@@ -655,7 +831,7 @@ mod tests {
     #[test]
     fn dropped_messages_leave_no_hole_that_is_sent() {
         let mut outbox = Outbox::default();
-        (0..5).for_each(|_| outbox.push(delivery(QoS::AtLeastOnce)));
+        (0..5).for_each(|_| outbox.push(delivery(QoS::AtLeastOnce), None));
         let first = send(&mut outbox, 9).unwrap();
         outbox.drop_oldest();
         outbox.drop_oldest();
@@ -668,7 +844,107 @@ mod tests {
         assert_eq!(resend_all(&mut outbox).len(), 1);
     }
 
+    /// Where messages of a model of an outbox are.
+    #[derive(Default)]
+    struct Model {
+        /// Places of what was queued, waits, and was not dropped.
+        waiting: VecDeque<u64>,
+        /// What the store holds.
+        stored: VecDeque<u64>,
+        asked: Option<SliceRange>,
+        is_online: bool,
+    }
+
+    impl Model {
+        fn settle(&mut self, settled: Settled) {
+            let place = self.stored.iter().position(|&sequence| sequence == settled.sequence).expect("still stored");
+            self.stored.remove(place);
+        }
+
+        /// Answers what was asked for, as the store does.
+        fn answer(&mut self, outbox: &mut Outbox) {
+            let Some(range) = self.asked.take() else { return };
+            let in_range = self.stored.iter().filter(|&&sequence| (range.from..=range.upto).contains(&sequence));
+            let all: Vec<u64> = in_range.copied().collect();
+            let unparked = all.iter().take(range.max).map(|&sequence| Unparked {
+                sequence,
+                number: sequence,
+                delivery: Some(stored(sequence)),
+            });
+            let slice = outbox.take_slice(range, unparked.collect(), all.len() <= range.max, self.is_online);
+            assert_eq!(slice.missing, 0);
+            slice.dropped.into_iter().for_each(|settled| self.settle(settled));
+        }
+    }
+
+    fn stored(number: u64) -> Delivery {
+        Delivery { stored: Some(Stored { number, batch: 0 }), ..delivery(QoS::AtLeastOnce) }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_parked_is_sent_once_and_in_order(
+            steps in prop::collection::vec((0u8..12, 1usize..90), 1..120), memory_max in 1usize..9,
+        ) {
+            let (mut outbox, mut model) = (Outbox::default(), Model::default());
+            for (step, amount) in steps {
+                match step {
+                    0..=3 => for _ in 0..amount {
+                        // A few come from share groups, of which the store knows nothing.
+                        let sequence = outbox.next_sequence();
+                        let mut delivery = stored(sequence);
+                        let home = GroupIdentifier::default();
+                        delivery.share = (amount % 7 == 0).then_some(ShareOrigin { home: 0, group: home });
+                        outbox.push(delivery, Some(if model.is_online { memory_max } else { 0 }));
+                        model.waiting.push_back(sequence);
+                        model.stored.push_back(sequence);
+                    },
+                    4 | 5 => for _ in 0..amount {
+                        let Some((Some(identifier), _)) = outbox.take_next(u32::MAX, 0) else { break };
+                        let sequence = model.waiting.pop_front().expect("it waited");
+                        prop_assert_eq!(identifier, identifier_of(sequence));
+                        outbox.handle_puback(identifier);
+                        model.settle(outbox.take_settled().expect("stored"));
+                    },
+                    6 => {
+                        model.is_online = !model.is_online;
+                        if !model.is_online {
+                            outbox.park();
+                        }
+                    }
+                    7 => for _ in 0..amount {
+                        match outbox.drop_oldest() {
+                            Dropped::Delivery(_) => model.settle(outbox.take_settled().expect("stored")),
+                            Dropped::Parked => {}
+                            Dropped::Nothing => break,
+                        }
+                        prop_assert!(model.waiting.pop_front().is_some());
+                    },
+                    8 => model.answer(&mut outbox),
+                    _ => if let Some(range) = outbox.ask_slice(model.is_online) {
+                        prop_assert!(model.asked.is_none());
+                        model.asked = Some(range);
+                    },
+                }
+                outbox.check_invariants();
+                prop_assert_eq!(outbox.queued(), model.waiting.len());
+                prop_assert!(outbox.sent_below() <= model.waiting.front().copied().unwrap_or(u64::MAX));
+            }
+            model.is_online = true;
+            while !outbox.is_empty() {
+                model.answer(&mut outbox);
+                model.asked = outbox.ask_slice(true).or(model.asked.take());
+                while let Some((Some(identifier), _)) = outbox.take_next(u32::MAX, 0) {
+                    let sequence = model.waiting.pop_front().expect("it waited");
+                    prop_assert_eq!(identifier, identifier_of(sequence));
+                    outbox.handle_puback(identifier);
+                    model.settle(outbox.take_settled().expect("stored"));
+                }
+            }
+            prop_assert!(model.waiting.is_empty() && model.stored.is_empty());
+            prop_assert_eq!(outbox.queued_bytes(), 0);
+        }
+
         #[test]
         fn the_window_agrees_with_a_model(steps in prop::collection::vec((0u8..7, 0u8..40), 1..400)) {
             let mut outbox = Outbox::default();
@@ -676,8 +952,8 @@ mod tests {
             for (step, pick) in steps {
                 let picked = (!model.is_empty()).then(|| pick as usize % model.len().max(1));
                 match step {
-                    0 => outbox.push(delivery(QoS::AtLeastOnce)),
-                    1 => outbox.push(delivery(QoS::ExactlyOnce)),
+                    0 => outbox.push(delivery(QoS::AtLeastOnce), None),
+                    1 => outbox.push(delivery(QoS::ExactlyOnce), None),
                     2 => if let Some((Some(identifier), sent)) = outbox.take_next(8, 0) {
                         prop_assert!(model.iter().all(|entry| entry.0 != identifier));
                         model.push((identifier, sent.qos, false));

@@ -19,7 +19,7 @@ use crate::{
     },
     routing::{ChunkedSlab, HashKey, SplitTable, home},
     runtime::ConnectionId,
-    session::{Delivery, Resend, SentAlias, SentAliases, Session, ShareOrigin},
+    session::{Delivery, Dropped, Resend, SentAlias, SentAliases, Session, ShareOrigin},
     shard::{
         Shared,
         connections::{Connection, Connections, Flags},
@@ -28,7 +28,7 @@ use crate::{
         frames::{FrameKind, Frames, SHARED_PAYLOAD_BYTES_MIN},
         queues::{Queues, Waiting},
     },
-    store::Journal,
+    store::{Journal, SliceRequest},
     sync::Arc,
     time::Moment,
     transport::OutBuffer,
@@ -250,14 +250,16 @@ impl Clients {
         if stored.is_some() && order.qos == QoS::ExactlyOnce && durability != Durability::Memory {
             self.durable.wait(durability, Waiter::Session(order.session, generation));
         }
-        outbox.push(Delivery {
+        let memory_max = if is_away { 0 } else { self.config.mqtt.queue_memory_messages as usize };
+        let delivery = Delivery {
             message: Rc::clone(message),
             qos: order.qos,
             retain: order.retain,
             subscription_identifiers: SubscriptionIdentifiers::of(order.identifiers),
             share: order.share,
             stored,
-        });
+        };
+        outbox.push(delivery, (!self.durable.journal.has_failed()).then_some(memory_max));
         self.queues.note(before, Waiting::of(outbox));
         self.counters.deliveries[usize::from(order.qos.value())] += 1;
         self.pump(order.session, now);
@@ -300,8 +302,11 @@ impl Clients {
             self.queues.note(queue, Waiting::of(outbox));
             self.durable.end_queued(number, outbox.take_settled());
             match dropped {
-                Some(Delivery { share: Some(origin), message, .. }) => self.displaced.push((origin, message)),
-                _ => *counter += 1,
+                Dropped::Delivery(Delivery { share: Some(origin), message, .. }) => {
+                    self.displaced.push((origin, message));
+                }
+                Dropped::Delivery(_) | Dropped::Parked => *counter += 1,
+                Dropped::Nothing => return Ok(()),
             }
         }
     }
@@ -314,15 +319,24 @@ impl Clients {
         self.pump(session, now);
     }
 
-    /// Sends from a session's outbox what its window and its out-buffer have room for.
+    /// Sends from a session's outbox what its window and its out-buffer have room for, and has more read when that is needed.
     pub fn pump(&mut self, session: u32, now: Moment) {
         let before = self.waiting(session);
         self.send_queued(session, now);
         self.queues.note(before, self.waiting(session));
+        let Some(found) = self.sessions.at_mut(session) else { return };
+        let (is_online, generation) = (found.is_online(), found.generation);
+        if let (Some(number), Some(outbox)) = (found.number(), found.outbox.as_deref_mut())
+            && outbox.has_parked()
+            && let Some(range) = outbox.ask_slice(is_online)
+        {
+            let session = (session, generation);
+            self.durable.reads.push(SliceRequest { number, session, range, batch: 0 });
+        }
     }
 
     /// What waits in a session's queue.
-    fn waiting(&self, session: u32) -> Waiting {
+    pub fn waiting(&self, session: u32) -> Waiting {
         let outbox = self.sessions.at(session).and_then(|session| session.outbox.as_deref());
         outbox.map_or(Waiting::default(), Waiting::of)
     }

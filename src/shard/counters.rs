@@ -58,6 +58,8 @@ counters! {
     dropped_all_queues_full,
     /// QoS 1 and 2 PUBLISHes refused for that.
     publishes_refused_full,
+    /// Parts of queues that could not be read from the store.
+    queue_read_errors,
     /// QoS 0 deliveries dropped because the client was away.
     dropped_offline,
     /// Deliveries dropped because they expired.

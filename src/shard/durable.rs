@@ -14,12 +14,15 @@ use crate::{
     mqtt::{QoS, ReasonCode, TopicFilter},
     plant::{Bug, planted},
     runtime::ConnectionId,
-    session::{Delivery, Kept, Session, Settled, Stored},
+    session::{Delivery, Kept, Session, Settled, Stored, Unparked},
     shard::{
         ConnectionEffect, Ending, Shard, SubscriptionBits, clients::Order, connections::Flags, exchange::MeshMessage,
         ledger::AnswerReference, queues::Waiting, timers::Timer,
     },
-    store::{Entry, Group, Journal, Operation, RecoveredSession, SessionRecord, SubscriptionRecord},
+    store::{
+        Entry, Group, Journal, Operation, QueueEntry, QueueSlice, RecoveredSession, SessionRecord, SliceRequest,
+        StoreError, SubscriptionRecord,
+    },
     time::Moment,
 };
 
@@ -49,6 +52,8 @@ pub struct Durable {
     mark: u64,
     /// The group that the publication under way belongs to, once another shard takes part in it.
     pub group: Option<OpenGroup>,
+    /// Parts of queues that the store is to be asked for.
+    pub reads: Vec<SliceRequest>,
 }
 
 /// A group that is being made.
@@ -70,6 +75,7 @@ impl Durable {
             closings: VecDeque::new(),
             mark: 0,
             group: None,
+            reads: Vec::new(),
         }
     }
 
@@ -206,6 +212,53 @@ impl Shard {
         }
     }
 
+    /// A part of a queue has been read.
+    pub fn handle_slice(&mut self, slice: QueueSlice, now: Moment) {
+        let QueueSlice { request, read } = slice;
+        let (index, generation) = request.session;
+        let before = self.clients.waiting(index);
+        let Some(session) = self.clients.session_mut(index, generation) else { return };
+        let is_online = session.is_online();
+        let Some(outbox) = session.outbox.as_deref_mut() else { return };
+        let (entries, is_complete) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                outbox.lose_slice();
+                return self.on_unreadable_queue(index, &error);
+            }
+        };
+        let unparked = entries.into_iter().map(unparked).collect();
+        let taken = outbox.take_slice(request.range, unparked, is_complete, is_online);
+        let after = self.clients.waiting(index);
+        self.clients.queues.note(before, after);
+        for settled in taken.dropped {
+            self.clients.durable.end_queued(Some(request.number), Some(settled));
+        }
+        if taken.missing > 0 {
+            let missing = StoreError::Damaged(format!("{} queued messages are not there", taken.missing));
+            self.on_unreadable_queue(index, &missing);
+        }
+        self.clients.pump(index, now);
+    }
+
+    /// What is queued for a client cannot be given to it. It is told to go: what comes behind would be out of order.
+    fn on_unreadable_queue(&mut self, session: u32, error: &StoreError) {
+        self.clients.counters.queue_read_errors += 1;
+        let Some(session) = self.clients.sessions.at(session) else { return };
+        tracing::error!(client_id = &*session.client_id, %error, "a queue cannot be read from the store");
+        let slot = session.connection;
+        if let Some(connection) = self.clients.connections.at(slot) {
+            let id = super::clients::id_of(slot, connection);
+            self.clients.condemned.push((id, ReasonCode::UnspecifiedError));
+        }
+    }
+
+    /// Parts of queues that the store is to be asked for, behind everything that was asked for before.
+    pub fn take_reads(&mut self) -> impl Iterator<Item = SliceRequest> {
+        let batch = self.clients.durable.journal.last_batch();
+        self.clients.durable.reads.drain(..).map(move |request| SliceRequest { batch, ..request })
+    }
+
     /// What the turn asked the store for.
     pub fn take_batch(&mut self) -> Option<crate::store::Batch> {
         self.clients.durable.journal.take_batch()
@@ -251,8 +304,9 @@ impl Shard {
         if session.kept.is_none() && (!is_new || durability == Durability::Memory) {
             return;
         }
-        if session.expiry_interval_s == 0 {
-            // It goes with this connection, whatever it was before.
+        let has_parked = session.outbox.as_ref().is_some_and(|outbox| outbox.has_parked());
+        if session.expiry_interval_s == 0 && !(has_parked && session.kept.is_some()) {
+            // It goes with this connection, whatever it was before. As long as the store has what it is to be sent, it stays.
             if let Some(kept) = session.kept.take() {
                 durable.journal.ask(Operation::SessionEnd(kept.number));
             }
@@ -278,9 +332,12 @@ impl Shard {
     /// A durable session's client has gone.
     pub(super) fn keep_absence(&mut self, session: u32, now: Moment) {
         let super::Clients { sessions, durable, .. } = &mut self.clients;
-        let Some(session) = sessions.at(session) else { return };
+        let Some(session) = sessions.at_mut(session) else { return };
         if let Some(number) = session.number() {
             durable.journal.ask_lazily(Operation::Session(number, record_of(session, Some(now))));
+            if !durable.journal.has_failed() {
+                session.outbox.as_mut().into_iter().for_each(|outbox| outbox.park());
+            }
         }
     }
 
@@ -311,10 +368,9 @@ impl Shard {
 
     /// Takes over what the store held of a session whose client is at home here, before anything is served.
     pub fn restore_session(&mut self, recovered: RecoveredSession, now: Moment) {
-        let RecoveredSession { number, record, subscriptions, entries, received, will } = recovered;
+        let RecoveredSession { number, record, subscriptions, queue, received, will } = recovered;
         let index = self.clients.create(&record.client_id);
         self.shared.sessions.add(1);
-        let inflight_max = usize::from(self.config.mqtt.inflight_max);
         if let Some(session) = self.clients.sessions.at_mut(index) {
             // Its connection ended with the broker, when not before.
             session.offline_since = record.offline_since_us.map_or(now, |micros| Moment::from_micros(micros).min(now));
@@ -328,29 +384,8 @@ impl Shard {
                 }
             }
             session.will = will.map(Box::new);
-            // What was sent before a message that has arrived was sent, whatever the window says.
-            let released = entries.iter().rposition(|entry| entry.message.is_none()).unwrap_or(0);
-            for (place, entry) in entries.into_iter().enumerate() {
-                let outbox = session.outbox_mut();
-                let sequence = if planted(Bug::SequenceNotKept) { place as u64 } else { entry.sequence };
-                let Some(message) = entry.message else {
-                    outbox.restore_released(sequence, entry.number);
-                    continue;
-                };
-                // While the client was connected it may have been sent whatever its window had room for.
-                let was_sent = match record.offline_since_us {
-                    Some(_) => entry.sequence < record.sent_below,
-                    None => place < inflight_max || place < released,
-                };
-                let delivery = Delivery {
-                    message: Rc::new(message),
-                    qos: entry.qos,
-                    retain: entry.retain,
-                    subscription_identifiers: entry.identifiers,
-                    share: None,
-                    stored: Some(Stored { number: entry.number, batch: 0 }),
-                };
-                outbox.restore(sequence, delivery, was_sent);
+            if let Some(summary) = queue {
+                session.outbox_mut().restore(summary);
             }
             let waiting = session.outbox.as_deref().map_or(Waiting::default(), Waiting::of);
             self.clients.queues.note(Waiting::default(), waiting);
@@ -387,6 +422,19 @@ impl Shard {
             tracing::warn!("a retained message of the store is beyond the limits of today and is not served");
         }
     }
+}
+
+fn unparked(entry: QueueEntry) -> Unparked {
+    let QueueEntry { sequence, number, message, qos, retain, identifiers } = entry;
+    let delivery = message.map(|message| Delivery {
+        message: Rc::new(message),
+        qos,
+        retain,
+        subscription_identifiers: identifiers,
+        share: None,
+        stored: Some(Stored { number, batch: 0 }),
+    });
+    Unparked { sequence, number, delivery }
 }
 
 fn record_of(session: &Session, offline_since: Option<Moment>) -> SessionRecord {

@@ -424,6 +424,11 @@ impl Store for DiskStore {
         scan_keyspace(self.keyspace(space), space, from, max)
     }
 
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = self.keyspace(space).get(key).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
     /// The next start need not look for losses.
     fn close(mut self: Box<Self>) -> Result<(), StoreError> {
         self.sync()?;

@@ -276,6 +276,12 @@ impl Joiner {
         self.writes.is_empty() && self.lines.iter().all(|line| line.applied == line.durable)
     }
 
+    /// The last batch of a shard that is durable.
+    #[must_use]
+    pub fn durable(&self, shard: u16) -> u64 {
+        self.lines.get(usize::from(shard)).map_or(0, |line| line.durable)
+    }
+
     /// Whether ended sessions have left records behind.
     #[must_use]
     pub fn has_garbage(&self) -> bool {

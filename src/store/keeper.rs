@@ -7,6 +7,7 @@
 //! Never: a decision about what is kept.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,12 +17,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Batch, Joiner, Store, StoreError};
+use super::{Batch, Joiner, QueueSlice, SliceRequest, Store, StoreError};
 
 /// A shard's way to the store.
 pub trait StorePort: std::fmt::Debug {
     /// Hands a batch over.
     fn submit(&mut self, batch: Batch);
+    /// Asks for a part of a queue.
+    fn read(&mut self, request: SliceRequest);
+    /// The next part that was read.
+    fn take_slice(&mut self) -> Option<QueueSlice>;
     /// The last batch of this shard that is durable.
     fn durable(&self) -> u64;
     /// The last batch of this shard that is written.
@@ -39,27 +44,50 @@ struct Said {
     has_failed: AtomicBool,
 }
 
+/// What shards ask for.
+#[derive(Debug)]
+enum Request {
+    Commit(Batch),
+    Read(u16, SliceRequest),
+}
+
 /// A shard's way to the store thread.
 #[derive(Debug)]
 pub struct KeeperPort {
-    shard: usize,
-    batches: Sender<Batch>,
+    shard: u16,
+    requests: Sender<Request>,
+    slices: Receiver<QueueSlice>,
     said: Arc<Said>,
+}
+
+impl KeeperPort {
+    fn ask(&self, request: Request) {
+        if self.requests.send(request).is_err() {
+            self.said.has_failed.store(true, Ordering::Release);
+        }
+    }
 }
 
 impl StorePort for KeeperPort {
     fn submit(&mut self, batch: Batch) {
-        if self.batches.send(batch).is_err() {
-            self.said.has_failed.store(true, Ordering::Release);
-        }
+        self.ask(Request::Commit(batch));
+    }
+
+    fn read(&mut self, request: SliceRequest) {
+        self.ask(Request::Read(self.shard, request));
+    }
+
+    fn take_slice(&mut self) -> Option<QueueSlice> {
+        self.slices.try_recv().ok()
     }
 
     fn durable(&self) -> u64 {
-        self.said.durable.get(self.shard).map_or(0, |durable| durable.load(Ordering::Acquire))
+        self.said.durable.get(usize::from(self.shard)).map_or(0, |durable| durable.load(Ordering::Acquire))
     }
 
     fn written(&self) -> u64 {
-        let written = self.said.written.get(self.shard).map_or(0, |written| written.load(Ordering::Acquire));
+        let written =
+            self.said.written.get(usize::from(self.shard)).map_or(0, |written| written.load(Ordering::Acquire));
         written.max(self.durable())
     }
 
@@ -94,7 +122,10 @@ pub struct Keeper {
     says_written: bool,
     /// Otherwise they are synced this often.
     sync_interval: Duration,
-    batches: Receiver<Batch>,
+    requests: Receiver<Request>,
+    /// Parts of queues that wait for the batches before them, and for their turn.
+    reads: VecDeque<(u16, SliceRequest)>,
+    slices: Vec<Sender<QueueSlice>>,
     said: Arc<Said>,
     wake: Vec<Box<dyn Fn() + Send>>,
     synced_at: Instant,
@@ -119,16 +150,23 @@ impl Keeper {
             written: wake.iter().map(|_| AtomicU64::new(0)).collect(),
             has_failed: AtomicBool::new(false),
         });
-        let (sender, batches) = channel();
-        let ports = (0..wake.len()).map(|shard| KeeperPort { shard, batches: sender.clone(), said: Arc::clone(&said) });
-        let ports = ports.collect();
+        let (sender, requests) = channel();
+        let (mut ports, mut slices) = (Vec::new(), Vec::new());
+        for (_, shard) in wake.iter().zip(0..) {
+            let (to_shard, from_keeper) = channel();
+            slices.push(to_shard);
+            let said = Arc::clone(&said);
+            ports.push(KeeperPort { shard, requests: sender.clone(), slices: from_keeper, said });
+        }
         let keeper = Self {
             store,
             joiner,
             sync: sync_interval.is_none(),
             says_written: sync_interval.is_none() && says_written,
             sync_interval: sync_interval.unwrap_or(IDLE_TICK),
-            batches,
+            requests,
+            reads: VecDeque::new(),
+            slices,
             said,
             wake,
             synced_at: Instant::now(),
@@ -145,7 +183,13 @@ impl Keeper {
             self.said.has_failed.store(true, Ordering::Release);
             self.wake.iter().for_each(|wake| wake());
             // What shards still hand over must not pile up.
-            while self.batches.recv().is_ok() {}
+            self.refuse_reads();
+            while let Ok(request) = self.requests.recv() {
+                if let Request::Read(shard, request) = request {
+                    self.reads.push_back((shard, request));
+                    self.refuse_reads();
+                }
+            }
         }
         result?;
         self.store.close()
@@ -153,14 +197,16 @@ impl Keeper {
 
     fn serve(&mut self) -> Result<(), StoreError> {
         loop {
-            let patience = if self.joiner.has_garbage() { Duration::ZERO } else { self.sync_interval };
-            match self.batches.recv_timeout(patience) {
-                Ok(batch) => self.joiner.take(batch),
+            let is_busy = self.joiner.has_garbage() || self.has_read_to_serve();
+            let patience = if is_busy { Duration::ZERO } else { self.sync_interval };
+            match self.requests.recv_timeout(patience) {
+                Ok(request) => self.take(request),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.take_waiting();
             self.commit()?;
+            self.serve_reads();
             if self.joiner.has_garbage() {
                 self.joiner.collect(&*self.store, GARBAGE_PER_COMMIT)?;
             }
@@ -174,10 +220,55 @@ impl Keeper {
 
     fn take_waiting(&mut self) {
         while self.joiner.pending().0 < COMMIT_RECORDS_MAX && self.joiner.pending().1 < COMMIT_BYTES_MAX {
-            match self.batches.try_recv() {
-                Ok(batch) => self.joiner.take(batch),
+            match self.requests.try_recv() {
+                Ok(request) => self.take(request),
                 Err(_) => return,
             }
+        }
+    }
+
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Commit(batch) => self.joiner.take(batch),
+            Request::Read(shard, request) => self.reads.push_back((shard, request)),
+        }
+    }
+
+    fn has_read_to_serve(&self) -> bool {
+        self.reads.iter().take(READS_PER_COMMIT).any(|(shard, request)| request.batch <= self.joiner.durable(*shard))
+    }
+
+    /// Reads parts of queues for shards, of which the store has everything that they asked for before.
+    fn serve_reads(&mut self) {
+        let mut is_woken = vec![false; self.wake.len()];
+        for _ in 0..self.reads.len().min(READS_PER_COMMIT) {
+            let Some((shard, request)) = self.reads.pop_front() else { break };
+            if request.batch > self.joiner.durable(shard) {
+                self.reads.push_back((shard, request));
+                continue;
+            }
+            let slice = QueueSlice::read(&*self.store, request);
+            self.answer(shard, slice);
+            if let Some(is_woken) = is_woken.get_mut(usize::from(shard)) {
+                *is_woken = true;
+            }
+        }
+        self.wake.iter().zip(is_woken).filter(|(_, is_woken)| *is_woken).for_each(|(wake, _)| wake());
+    }
+
+    /// The store has failed: nothing can be read.
+    fn refuse_reads(&mut self) {
+        while let Some((shard, request)) = self.reads.pop_front() {
+            let error = StoreError::Failed("it has failed before".into());
+            self.answer(shard, QueueSlice { request, read: Err(error) });
+            self.wake.get(usize::from(shard)).into_iter().for_each(|wake| wake());
+        }
+    }
+
+    fn answer(&self, shard: u16, slice: QueueSlice) {
+        if let Some(slices) = self.slices.get(usize::from(shard)) {
+            // A shard that has stopped needs none.
+            drop(slices.send(slice));
         }
     }
 
@@ -217,6 +308,8 @@ impl Keeper {
 
 /// Records after which a commit takes in no more.
 const COMMIT_RECORDS_MAX: usize = 4096;
+/// Parts of queues that are read between two commits.
+const READS_PER_COMMIT: usize = 64;
 /// Bytes after which a commit takes in no more.
 const COMMIT_BYTES_MAX: usize = 4 << 20;
 /// Records of ended sessions that one commit removes.

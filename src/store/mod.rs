@@ -25,6 +25,7 @@ mod operation;
 mod record;
 mod recover;
 mod salvage;
+mod slice;
 #[cfg(test)]
 mod tests;
 mod writes;
@@ -36,8 +37,9 @@ pub use journal::Journal;
 pub use keeper::{Keeper, KeeperHandle, KeeperPort, StorePort};
 pub use memory::{MemoryStore, SharedMemory};
 pub use operation::{Batch, Entry, Group, Operation, Part, SessionRecord, SubscriptionRecord};
-pub use recover::{RecordsRead, Recovered, RecoveredEntry, RecoveredSession, recover, recover_watched};
+pub use recover::{RecordsRead, Recovered, RecoveredSession, recover, recover_watched};
 pub use salvage::{Salvaged, salvage};
+pub use slice::{QueueEntry, QueueSlice, SliceRequest, for_each_queued, read_body};
 pub use writes::{Space, WriteSet};
 
 /// Why the store cannot do what was asked.
@@ -74,6 +76,15 @@ pub trait Store: Send {
     /// # Errors
     /// When they cannot be read.
     fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<Record>, StoreError>;
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let first = self.scan(space, key, 1)?.into_iter().next();
+        Ok(first.filter(|(found, _)| found == key).map(|(_, value)| value))
+    }
 
     /// Everything is committed and nothing follows.
     ///

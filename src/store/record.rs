@@ -66,6 +66,12 @@ pub fn queue_key(session: u64, sequence: u64) -> [u8; 16] {
     key
 }
 
+/// The session and the place that the key of an entry of a queue names.
+pub fn queue_place(key: &[u8]) -> Option<(u64, u64)> {
+    let (session, sequence) = key.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*session), u64::from_be_bytes(sequence.try_into().ok()?)))
+}
+
 /// The key of a shared body.
 pub fn body_key(number: u64) -> [u8; 8] {
     number.to_be_bytes()
@@ -155,6 +161,56 @@ pub fn read_entry(value: &[u8]) -> Option<QueueValue> {
     };
     reader.end()?;
     Some(QueueValue { number, qos: QoS::from_bits(flags & 3)?, retain: flags & ENTRY_RETAIN != 0, identifiers, body })
+}
+
+/// What has to be known of an entry of a queue to count it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryGist {
+    /// The number of its message.
+    pub number: u64,
+    /// Where that is.
+    pub body: GistBody,
+}
+
+/// As [`Body`], with the bytes that the message is charged with instead of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GistBody {
+    /// Here.
+    Inline(u64),
+    /// Among the shared bodies.
+    Shared,
+    /// Not needed any more.
+    Released,
+}
+
+/// As [`read_entry`], with no memory for the message.
+pub fn read_entry_gist(value: &[u8]) -> Option<EntryGist> {
+    let mut reader = Reader(value);
+    let flags = reader.byte()?;
+    QoS::from_bits(flags & 3)?;
+    let number = reader.u64()?;
+    if flags & ENTRY_IDENTIFIERS != 0 {
+        let count = reader.length()?;
+        for _ in 0..count {
+            reader.u32_length()?;
+        }
+    }
+    let body = match flags & (ENTRY_INLINE | ENTRY_RELEASED) {
+        ENTRY_INLINE => GistBody::Inline(reader.message_bytes()?),
+        ENTRY_RELEASED => GistBody::Released,
+        0 => GistBody::Shared,
+        _ => return None,
+    };
+    reader.end()?;
+    Some(EntryGist { number, body })
+}
+
+/// Bytes that a message is charged with.
+pub fn read_message_bytes(value: &[u8]) -> Option<u64> {
+    let mut reader = Reader(value);
+    let bytes = reader.message_bytes()?;
+    reader.end()?;
+    Some(bytes)
 }
 
 /// A message.
@@ -330,6 +386,19 @@ impl<'a> Reader<'a> {
         Some(ApplicationMessage::new(topic, properties, payload, envelope))
     }
 
+    /// As [`Reader::message`], of which only the bytes that it is charged with are returned.
+    fn message_bytes(&mut self) -> Option<u64> {
+        let flags = self.byte()?;
+        QoS::from_bits(flags & 3)?;
+        self.take(if flags & MESSAGE_EXPIRES != 0 { 8 } else { 0 })?;
+        self.take(if flags & MESSAGE_STAMP != 0 { 14 } else { 0 })?;
+        let [topic, properties, payload] = [self.length()?, self.length()?, self.length()?];
+        std::str::from_utf8(self.take(usize::try_from(topic).ok()?)?).ok()?;
+        self.take(usize::try_from(properties).ok()?)?;
+        self.take(usize::try_from(payload).ok()?)?;
+        Some(ApplicationMessage::charged_for(usize::try_from(topic + properties + payload).ok()?) as u64)
+    }
+
     fn end(&self) -> Option<()> {
         self.0.is_empty().then_some(())
     }
@@ -374,12 +443,18 @@ mod tests {
                 }
                 body => prop_assert!(!inline && matches!(body, Body::Shared)),
             }
+            let gist = read_entry_gist(&value).unwrap();
+            let bytes = message.charged_bytes() as u64;
+            prop_assert_eq!(gist.body, if inline { GistBody::Inline(bytes) } else { GistBody::Shared });
+            prop_assert_eq!(gist.number, number);
             prop_assert!(value.iter().enumerate().all(|(len, _)| read_entry(&value[..len]).is_none() || !inline));
         }
 
         #[test]
         fn damaged_records_are_no_records_and_no_panics(value in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (read_entry(&value), read_message(&value), read_session(&value));
+            prop_assert_eq!(read_entry(&value).is_some(), read_entry_gist(&value).is_some());
+            prop_assert_eq!(read_message(&value).is_some(), read_message_bytes(&value).is_some());
+            let _ = read_session(&value);
             let _ = (read_will(&value), read_subscription(&value), read_number(&value));
         }
     }

@@ -1,6 +1,7 @@
 //! From records back to sessions and retained messages.
 //!
-//! Owns: the reading of a whole store at start, before anything listens.
+//! Owns: the reading of a whole store at start, before anything listens. Of queues only what they hold is looked at, and
+//! nothing of it is kept: messages are read when their clients are back.
 //! Always: a record of a session that is not there any more is left to be removed; one that cannot be read is an error that
 //! names it. Nothing is guessed and nothing is left out in silence.
 
@@ -10,30 +11,12 @@ use ahash::{AHashMap, AHashSet};
 
 use super::{
     Record, SessionRecord, Space, Store, StoreError, SubscriptionRecord,
-    record::{self, Body, damaged, tag},
+    record::{self, GistBody, damaged, tag},
 };
 use crate::{
-    message::{ApplicationMessage, SubscriptionIdentifiers},
-    mqtt::QoS,
-    session::Will,
+    message::ApplicationMessage,
+    session::{QueueSummary, Will},
 };
-
-/// A message in a recovered queue.
-#[derive(Debug)]
-pub struct RecoveredEntry {
-    /// Its place in the queue.
-    pub sequence: u64,
-    /// The number of its message.
-    pub number: u64,
-    /// The message; absent when it has arrived and only PUBREL is open.
-    pub message: Option<ApplicationMessage>,
-    /// Delivered with this QoS.
-    pub qos: QoS,
-    /// Delivered with this RETAIN flag.
-    pub retain: bool,
-    /// Delivered with these Subscription Identifiers.
-    pub identifiers: SubscriptionIdentifiers,
-}
 
 /// A recovered session.
 #[derive(Debug)]
@@ -44,8 +27,8 @@ pub struct RecoveredSession {
     pub record: SessionRecord,
     /// Its subscriptions.
     pub subscriptions: Vec<(Box<str>, SubscriptionRecord)>,
-    /// Its queue, in order.
-    pub entries: Vec<RecoveredEntry>,
+    /// What is in its queue, if anything is.
+    pub queue: Option<QueueSummary>,
     /// QoS 2 identifiers received and not released.
     pub received: Vec<u16>,
     /// Its Will.
@@ -80,19 +63,24 @@ pub struct RecordsRead {
     pub messages: u64,
 }
 
-/// Reads a store.
+/// Reads a store. `window`: a client that was connected when the broker stopped may have been sent so many messages of its
+/// queue.
 ///
 /// # Errors
 /// When a record cannot be read.
-pub fn recover(store: &dyn Store) -> Result<Recovered, StoreError> {
-    recover_watched(store, &mut |_| {})
+pub fn recover(store: &dyn Store, window: u64) -> Result<Recovered, StoreError> {
+    recover_watched(store, window, &mut |_| {})
 }
 
-/// Reads a store. `progress` is told every few thousand records what was read so far.
+/// As [`recover`]. `progress` is told every few hundred records what was read so far.
 ///
 /// # Errors
 /// When a record cannot be read.
-pub fn recover_watched(store: &dyn Store, progress: &mut dyn FnMut(RecordsRead)) -> Result<Recovered, StoreError> {
+pub fn recover_watched(
+    store: &dyn Store,
+    window: u64,
+    progress: &mut dyn FnMut(RecordsRead),
+) -> Result<Recovered, StoreError> {
     let mut reader = Reader { store, read: RecordsRead::default(), progress };
     let mut recovered = Recovered::default();
     let mut sessions: BTreeMap<u64, RecoveredSession> = BTreeMap::new();
@@ -112,7 +100,7 @@ pub fn recover_watched(store: &dyn Store, progress: &mut dyn FnMut(RecordsRead))
                     number,
                     record,
                     subscriptions: Vec::new(),
-                    entries: Vec::new(),
+                    queue: None,
                     received: Vec::new(),
                     will: None,
                 };
@@ -152,44 +140,99 @@ pub fn recover_watched(store: &dyn Store, progress: &mut dyn FnMut(RecordsRead))
     let mut bodies = AHashMap::new();
     reader.for_each(Space::Bodies, |key, value| {
         let number = number_of(key).ok_or_else(|| damaged("message", key))?;
-        let message = record::read_message(value).ok_or_else(|| damaged("message", key))?;
+        let bytes = record::read_message_bytes(value).ok_or_else(|| damaged("message", key))?;
         recovered.last_number = recovered.last_number.max(number);
-        bodies.insert(number, message);
+        bodies.insert(number, bytes);
         Ok(())
     })?;
+    // Queues lie one behind the other.
+    let mut queue: Option<(u64, Tally)> = None;
     reader.for_each(Space::Queue, |key, value| {
         let what = || damaged("queue entry", key);
-        let (session, sequence) = key.split_at_checked(8).ok_or_else(what)?;
-        let (session, sequence) = number_of(session).zip(number_of(sequence)).ok_or_else(what)?;
-        let entry = record::read_entry(value).ok_or_else(what)?;
+        let (number, sequence) = record::queue_place(key).ok_or_else(what)?;
+        let entry = record::read_entry_gist(value).ok_or_else(what)?;
         recovered.last_number = recovered.last_number.max(entry.number);
-        let message = match entry.body {
-            Body::Released => None,
-            Body::Inline(message) => Some(message),
-            Body::Shared => {
-                let body = bodies.get(&entry.number).ok_or_else(|| damaged("queue entry without its message", key))?;
+        let bytes = match entry.body {
+            GistBody::Released => None,
+            GistBody::Inline(bytes) => Some(bytes),
+            GistBody::Shared => {
+                let bytes = bodies.get(&entry.number);
+                let bytes = bytes.ok_or_else(|| damaged("queue entry without its message", key))?;
                 *recovered.bodies.entry(entry.number).or_default() += 1;
-                Some(body.clone())
+                Some(*bytes)
             }
         };
-        let Some(owner) = sessions.get_mut(&session) else {
-            ended.insert(session);
-            return Ok(());
-        };
-        owner.entries.push(RecoveredEntry {
-            sequence,
-            number: entry.number,
-            message,
-            qos: entry.qos,
-            retain: entry.retain,
-            identifiers: entry.identifiers,
-        });
+        let is_next = queue.as_ref().is_none_or(|(session, _)| *session != number);
+        if is_next {
+            close_queue(&mut sessions, &mut ended, queue.take());
+            let offline = sessions.get(&number).and_then(|session| session.record.offline_since_us);
+            let sent_below =
+                sessions.get(&number).filter(|_| offline.is_some()).map(|session| session.record.sent_below);
+            queue = Some((number, Tally::new(sent_below, window)));
+        }
+        if let Some((_, tally)) = &mut queue {
+            tally.add(sequence, bytes);
+        }
         Ok(())
     })?;
+    close_queue(&mut sessions, &mut ended, queue);
     recovered.last_number = sessions.keys().chain(&ended).copied().fold(recovered.last_number, u64::max);
     recovered.ended = ended.into_iter().collect();
     recovered.sessions = sessions.into_values().collect();
     Ok(recovered)
+}
+
+fn close_queue(sessions: &mut BTreeMap<u64, RecoveredSession>, ended: &mut AHashSet<u64>, queue: Option<(u64, Tally)>) {
+    let Some((number, tally)) = queue else { return };
+    match sessions.get_mut(&number) {
+        Some(session) => session.queue = Some(tally.summary),
+        None => {
+            ended.insert(number);
+        }
+    }
+}
+
+/// Counts one queue.
+struct Tally {
+    summary: QueueSummary,
+    /// What its session says of what was sent, when its client was away.
+    sent_below: Option<u64>,
+    window: u64,
+}
+
+impl Tally {
+    fn new(sent_below: Option<u64>, window: u64) -> Self {
+        Self { summary: QueueSummary::default(), sent_below, window }
+    }
+
+    /// `bytes`: what its message is charged with, absent when it has arrived.
+    fn add(&mut self, sequence: u64, bytes: Option<u64>) {
+        let summary = &mut self.summary;
+        if summary.sent + summary.count == 0 {
+            summary.first = sequence;
+            summary.sent_below = self.sent_below.unwrap_or(0);
+        }
+        summary.last = sequence;
+        let is_sent = match self.sent_below {
+            Some(sent_below) => sequence < sent_below,
+            // While the client was connected it may have been sent whatever its window had room for.
+            None => summary.count == 0 && summary.sent < self.window,
+        };
+        let Some(bytes) = bytes else {
+            // What was sent before a message that has arrived was sent, whatever the window says.
+            summary.sent += summary.count + 1;
+            (summary.count, summary.bytes) = (0, 0);
+            summary.sent_below = summary.sent_below.max(sequence + 1);
+            return;
+        };
+        if is_sent {
+            summary.sent += 1;
+            summary.sent_below = summary.sent_below.max(sequence + 1);
+        } else {
+            summary.count += 1;
+            summary.bytes += bytes;
+        }
+    }
 }
 
 /// Reads spaces, and tells how far it has come.
@@ -239,4 +282,4 @@ fn number_of(bytes: &[u8]) -> Option<u64> {
 }
 
 /// Records read at once.
-const SCAN_RECORDS: usize = 4096;
+const SCAN_RECORDS: usize = 512;

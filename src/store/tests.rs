@@ -7,13 +7,14 @@ use std::{
 };
 
 use super::{
-    Batch, Entry, Group, Joiner, Journal, Keeper, MemoryStore, Operation, Part, Record, Recovered, SessionRecord,
-    SharedMemory, Space, Store, StoreError, StorePort, SubscriptionRecord, WriteSet, recover,
+    Batch, Entry, Group, Joiner, Journal, Keeper, MemoryStore, Operation, Part, QueueEntry, Record, Recovered,
+    SessionRecord, SharedMemory, SliceRequest, Space, Store, StoreError, StorePort, SubscriptionRecord, WriteSet,
+    for_each_queued, recover,
 };
 use crate::{
     message::{ApplicationMessage, Envelope, Origin, Stamp, SubscriptionIdentifiers},
     mqtt::QoS,
-    session::Will,
+    session::{QueueSummary, SliceRange, Will},
     time::Moment,
 };
 
@@ -74,14 +75,25 @@ impl Bench {
     }
 
     fn recover(&self) -> Recovered {
-        recover(&self.store).unwrap()
+        recover(&self.store, 0).unwrap()
     }
 
     fn queued(&self) -> Vec<(u64, u64)> {
         let sessions = self.recover().sessions;
-        let entries =
-            sessions.iter().flat_map(|session| session.entries.iter().map(|entry| (session.number, entry.sequence)));
+        let entries = sessions
+            .iter()
+            .flat_map(|session| self.entries(session.number).into_iter().map(|entry| (session.number, entry.sequence)));
         entries.collect()
+    }
+
+    fn entries(&self, session: u64) -> Vec<QueueEntry> {
+        let mut entries = Vec::new();
+        for_each_queued(&self.store, session, |entry| {
+            entries.push(entry);
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+        entries
     }
 
     fn records(&self, space: Space) -> usize {
@@ -254,10 +266,11 @@ fn every_operation_is_read_back() {
         (5, Some(8), &b"gone"[..])
     );
     assert!(second.will.is_none() && second.received.is_empty());
+    let entries = [1, 2].map(|session| bench.entries(session));
     let numbers: Vec<_> =
-        first.entries.iter().map(|entry| (entry.sequence, entry.number, entry.message.is_some())).collect();
+        entries[0].iter().map(|entry| (entry.sequence, entry.number, entry.message.is_some())).collect();
     assert_eq!(numbers, [(0, 10, true), (1, 11, true), (2, 12, false)]);
-    for entry in first.entries.iter().take(2).chain(&second.entries) {
+    for entry in entries[0].iter().take(2).chain(&entries[1]) {
         let read = entry.message.as_ref().expect("not released");
         assert_eq!((read.topic(), read.payload(), read.envelope), ("a/b", &b"payload"[..], message("", b"").envelope));
         assert_eq!(
@@ -269,13 +282,96 @@ fn every_operation_is_read_back() {
     assert_eq!((recovered.last_number, recovered.commit_number), (12, 2));
 }
 
+/// Of session 1, with a queue of eight, the third of which has arrived, as it is found with a window of `window`.
+fn summary(offline: Option<u64>, sent_below: u64, window: u64) -> QueueSummary {
+    let mut bench = Bench::new(1);
+    let record = SessionRecord { client_id: "c".into(), expiry_interval_s: 9, offline_since_us: offline, sent_below };
+    let mut operations = vec![Operation::Session(1, record)];
+    operations.extend((0..8).map(|sequence| queue(10 + sequence, &[(1, 100 + sequence)])));
+    operations.push(Operation::QueueReleased { session: 1, sequence: 102, number: 12 });
+    bench.joiner.take(plain(0, 1, operations));
+    bench.commit();
+    let recovered = recover(&bench.store, window).unwrap();
+    recovered.sessions[0].queue.expect("not empty")
+}
+
+#[test]
+fn what_may_have_been_sent_is_told_from_what_was_not() {
+    let bytes = message("a/b", b"payload").charged_bytes() as u64;
+    let of = |sent, sent_below| QueueSummary {
+        first: 100,
+        last: 107,
+        sent_below,
+        sent,
+        count: 8 - sent,
+        bytes: (8 - sent) * bytes,
+    };
+    assert_eq!(summary(Some(1), 105, 1), of(5, 105), "who was away was sent what its session says");
+    assert_eq!(summary(None, 0, 6), of(6, 106), "who was there may have been sent a window full");
+    assert_eq!(summary(None, 0, 1), of(3, 103), "and everything before a message that has arrived");
+    assert_eq!(summary(None, 0, 100), of(8, 108));
+}
+
+#[test]
+fn a_queue_is_read_in_parts_when_everything_before_is_durable() {
+    let memory = SharedMemory::default();
+    let joiner = Joiner::new(1, 0, Default::default(), Vec::new());
+    let (woken, wakes) = channel();
+    let wake: Box<dyn Fn() + Send> = Box::new(move || woken.send(()).unwrap());
+    let store = Box::new(MemoryStore::new(memory.clone()));
+    let (keeper, mut ports) = Keeper::start(store, joiner, None, false, vec![wake]).unwrap();
+    let mut port = ports.remove(0);
+    let mut operations = vec![session(1), session(2)];
+    operations.push(queue(50, &[(1, 0), (2, 0)]));
+    operations.extend((1..=100).map(|sequence| queue(100 + sequence, &[(1, sequence)])));
+    let range = |from, upto, max| SliceRange { from, upto, max };
+    let read = |port: &mut super::KeeperPort, range| {
+        port.read(SliceRequest { number: 1, session: (3, 4), range, batch: 1 });
+        loop {
+            if let Some(slice) = port.take_slice() {
+                assert_eq!((slice.request.session, slice.request.range), ((3, 4), range));
+                return slice.read;
+            }
+            wakes.recv_timeout(Duration::from_secs(20)).expect("an answer");
+        }
+    };
+    // Asked for before what it waits for.
+    port.read(SliceRequest { number: 1, session: (3, 4), range: range(0, 100, 70), batch: 1 });
+    port.submit(plain(0, 1, operations));
+    while port.durable() < 1 {
+        wakes.recv_timeout(Duration::from_secs(20)).expect("durable");
+    }
+    let (entries, is_complete) = loop {
+        if let Some(slice) = port.take_slice() {
+            break slice.read.unwrap();
+        }
+        wakes.recv_timeout(Duration::from_secs(20)).expect("an answer");
+    };
+    assert!(!is_complete && entries.iter().map(|entry| entry.sequence).eq(0..70));
+    assert_eq!(entries[0].message.as_ref().map(|message| message.payload()), Some(&b"payload"[..]), "a shared body");
+    let (entries, is_complete) = read(&mut port, range(70, 100, 70)).unwrap();
+    assert!(is_complete && entries.iter().map(|entry| entry.sequence).eq(70..=100));
+    let (entries, is_complete) = read(&mut port, range(70, 75, 6)).unwrap();
+    assert!(is_complete && entries.len() == 6, "the end of the range is the end");
+    let (entries, is_complete) = read(&mut port, range(101, 200, 6)).unwrap();
+    assert!(is_complete && entries.is_empty());
+    memory.set_fails(true);
+    port.submit(plain(0, 2, vec![session(3)]));
+    while !port.has_failed() {
+        wakes.recv_timeout(Duration::from_secs(20)).expect("a failure");
+    }
+    assert!(read(&mut port, range(0, 100, 70)).is_err(), "a store that has failed says so");
+    drop(port);
+    assert!(keeper.join().is_err());
+}
+
 #[test]
 fn a_record_that_cannot_be_read_is_named() {
     let mut store = MemoryStore::default();
     let mut writes = WriteSet::default();
     writes.put(Space::Queue, &[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2], vec![0; 9]);
     store.commit(&writes, true).unwrap();
-    let error = recover(&store).expect_err("its body is missing").to_string();
+    let error = recover(&store, 0).expect_err("its body is missing").to_string();
     assert!(error.contains("queue entry without its message"), "{error}");
     let census = super::census(&store, &mut |_| {}).unwrap();
     assert_eq!(census.problems, ["message 2 in the queue of session 1 has no body"]);

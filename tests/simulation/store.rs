@@ -6,9 +6,10 @@
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 use ringmq::{
+    plant::{Bug, planted},
     routing::HashKey,
     server::Share,
-    store::{Batch, Joiner, MemoryStore, SharedMemory, Space, Store, StorePort, recover},
+    store::{Batch, Joiner, MemoryStore, QueueSlice, SharedMemory, SliceRequest, Space, Store, StorePort, recover},
 };
 
 use crate::{failure::fail, random::Random};
@@ -19,6 +20,10 @@ struct State {
     joiner: Joiner,
     /// By shard, what it handed over and nobody has taken.
     waiting: Vec<VecDeque<Batch>>,
+    /// What shards want to have read, in order.
+    reads: VecDeque<(usize, SliceRequest)>,
+    /// By shard, what was read for it.
+    slices: Vec<VecDeque<QueueSlice>>,
     /// By shard, the last batch that it was told of.
     durable: Vec<u64>,
     commits: u64,
@@ -41,6 +46,14 @@ impl StorePort for SimulatedPort {
         self.store.0.borrow_mut().waiting[self.shard].push_back(batch);
     }
 
+    fn read(&mut self, request: SliceRequest) {
+        self.store.0.borrow_mut().reads.push_back((self.shard, request));
+    }
+
+    fn take_slice(&mut self) -> Option<QueueSlice> {
+        self.store.0.borrow_mut().slices[self.shard].pop_front()
+    }
+
     fn durable(&self) -> u64 {
         self.store.0.borrow().durable[self.shard]
     }
@@ -51,16 +64,19 @@ impl StorePort for SimulatedPort {
 }
 
 impl SimulatedStore {
-    /// Opens what `memory` holds, and says what each of `shards` shards takes over.
-    pub fn open(memory: &SharedMemory, key: HashKey, shards: usize) -> (SimulatedStore, Vec<Share>) {
+    /// Opens what `memory` holds, and says what each of `shards` shards takes over. `window`: how many messages are in flight to a client.
+    pub fn open(memory: &SharedMemory, key: HashKey, shards: usize, window: u64) -> (SimulatedStore, Vec<Share>) {
         let store = MemoryStore::new(memory.clone());
-        let mut recovered = recover(&store).unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
+        let mut recovered =
+            recover(&store, window).unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
         let (bodies, ended) = (std::mem::take(&mut recovered.bodies), std::mem::take(&mut recovered.ended));
         let joiner = Joiner::new(shards as u16, recovered.commit_number, bodies, ended);
         let state = State {
             store,
             joiner,
             waiting: (0..shards).map(|_| VecDeque::new()).collect(),
+            reads: VecDeque::new(),
+            slices: (0..shards).map(|_| VecDeque::new()).collect(),
             durable: vec![0; shards],
             commits: 0,
             has_failed: false,
@@ -82,7 +98,8 @@ impl SimulatedStore {
     pub fn is_busy(&self) -> bool {
         let state = self.0.borrow();
         let is_quiet = state.joiner.is_idle() && !state.joiner.has_garbage();
-        !state.has_failed && (!is_quiet || state.waiting.iter().any(|waiting| !waiting.is_empty()))
+        let is_awaited = !state.reads.is_empty() || state.waiting.iter().any(|waiting| !waiting.is_empty());
+        !state.has_failed && (!is_quiet || is_awaited)
     }
 
     /// Takes a batch of some shard in, or commits what was taken in. Returns the shards to wake.
@@ -91,6 +108,9 @@ impl SimulatedStore {
         if state.has_failed {
             state.waiting.iter_mut().for_each(VecDeque::clear);
             return Vec::new();
+        }
+        if !state.reads.is_empty() && random.once_in(3) {
+            return state.read(random);
         }
         let shards: Vec<usize> = (0..state.waiting.len()).filter(|&shard| !state.waiting[shard].is_empty()).collect();
         if !shards.is_empty() && random.below(100) < 60 {
@@ -120,6 +140,20 @@ impl SimulatedStore {
 }
 
 impl State {
+    /// Reads one part of a queue whose time has come.
+    fn read(&mut self, random: &mut Random) -> Vec<usize> {
+        let is_due = |(shard, request): &(usize, SliceRequest)| {
+            request.batch <= self.durable[*shard] || planted(Bug::SliceBeforeDurable)
+        };
+        let due: Vec<usize> = (0..self.reads.len()).filter(|&index| is_due(&self.reads[index])).collect();
+        if due.is_empty() {
+            return Vec::new();
+        }
+        let Some((shard, request)) = self.reads.remove(*random.pick(&due)) else { return Vec::new() };
+        self.slices[shard].push_back(QueueSlice::read(&self.store, request));
+        vec![shard]
+    }
+
     fn commit(&mut self, random: &mut Random) -> Vec<usize> {
         let Self { store, joiner, durable, .. } = self;
         let mut woken = Vec::new();

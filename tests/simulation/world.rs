@@ -62,6 +62,7 @@ impl Setup {
         config.mqtt.out_buffer_bytes_max = 1 << 30;
         config.mqtt.receive_maximum = *random.pick(&[1, 4, 64]);
         config.mqtt.inflight_max = *random.pick(&[1, 3, 64]);
+        config.mqtt.queue_memory_messages = *random.pick(&[1, 2, 4, 1024]);
         Setup {
             shards: random.between(1, 8),
             mesh: [*random.pick(&[1, 2, 64]), *random.pick(&[1, 2, 64]), *random.pick(&[1, 2, 64])],
@@ -122,7 +123,9 @@ impl Broker {
         let ports = Mesh::build::<MeshMessage>(setup.shards, setup.mesh).expect("descriptors for the wake-ups");
         let config = Rc::new(setup.config.clone());
         let listeners: Vec<Socket> = (0..setup.shards).map(|_| network.listen()).collect();
-        let kept = setup.store_pace.map(|_| SimulatedStore::open(memory, key, setup.shards));
+        let kept = setup
+            .store_pace
+            .map(|_| SimulatedStore::open(memory, key, setup.shards, setup.config.mqtt.inflight_max.into()));
         let (store, shares) = kept.map_or((None, Vec::new()), |(store, shares)| (Some(store), shares));
         let mut shares = shares.into_iter();
         let nodes = ports.into_iter().zip(&listeners).enumerate().map(|(index, (port, &listener))| {

@@ -1,7 +1,7 @@
 //! `ringmq store export`: writes what is kept as JSON lines.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, BufWriter, Write},
     path::PathBuf,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     cli::Exit,
-    store::{self, Recovered, RecoveredSession},
+    store::{self, Recovered, RecoveredSession, Store, StoreError},
 };
 
 /// Write what is kept as JSON lines: sessions with their subscriptions, Wills and queues, and retained messages.
@@ -36,19 +36,36 @@ pub(super) struct ExportArgs {
 pub(super) fn export(arguments: &ExportArgs) -> Result<Exit, CommandError> {
     let directory = &arguments.directory.data_dir;
     let _lock = store::lock_to_read(directory)?;
-    let recovered = store::recover(&open_whole(directory)?)?;
+    let copy = open_whole(directory)?;
+    let recovered = store::recover(&copy, 0)?;
     let (path, output): (PathBuf, Box<dyn Write>) = match &arguments.output {
         Some(path) => (path.clone(), Box::new(File::create(path).map_err(at(path))?)),
         None => ("standard output".into(), Box::new(io::stdout().lock())),
     };
     let mut progress = Progress::new("lines written");
-    let written = write(BufWriter::new(output), recovered, &mut progress);
+    let written = write(BufWriter::new(output), &copy, &recovered, &mut progress);
     progress.clear();
-    written.map_err(at(&path))?;
-    Ok(Exit::Done)
+    match written {
+        Ok(()) => Ok(Exit::Done),
+        Err(WriteError::Store(error)) => Err(error.into()),
+        Err(WriteError::Io(error)) => Err(at(&path)(error)),
+    }
 }
 
-fn write(mut output: impl Write, recovered: Recovered, progress: &mut Progress) -> io::Result<()> {
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+fn write(
+    mut output: impl Write,
+    store: &dyn Store,
+    recovered: &Recovered,
+    progress: &mut Progress,
+) -> Result<(), WriteError> {
     let mut put = |line: &Line| {
         progress.add(1);
         serde_json::to_writer(&mut output, line)?;
@@ -57,20 +74,23 @@ fn write(mut output: impl Write, recovered: Recovered, progress: &mut Progress) 
     put(&Line::Export { version: VERSION })?;
     // Bodies are numbered anew, in order, so that the same content gives the same lines. One that only one queue is left
     // with is no shared one.
-    let mut bodies = BTreeMap::new();
-    for entry in recovered.sessions.iter().flat_map(|session| &session.entries) {
-        let is_shared = recovered.bodies.get(&entry.number).is_some_and(|&count| count > 1);
-        if let Some(message) = entry.message.as_ref().filter(|_| is_shared) {
-            bodies.entry(entry.number).or_insert(message);
-        }
+    let mut shared = BTreeSet::new();
+    for session in &recovered.sessions {
+        store::for_each_queued(store, session.number, |entry| {
+            let is_shared = recovered.bodies.get(&entry.number).is_some_and(|&count| count > 1);
+            if is_shared && entry.message.is_some() {
+                shared.insert(entry.number);
+            }
+            Ok::<_, WriteError>(())
+        })?;
     }
-    for (message, body) in bodies.values().zip(1..) {
-        put(&Line::Body { body, message: MessageLine::of(message) })?;
+    let numbers: BTreeMap<u64, u64> = shared.into_iter().zip(1..).collect();
+    for (&number, &body) in &numbers {
+        put(&Line::Body { body, message: MessageLine::of(&store::read_body(store, number)?) })?;
     }
-    let numbers: BTreeMap<u64, u64> = bodies.keys().copied().zip(1..).collect();
     for session in &recovered.sessions {
         put(&Line::Session(session_line(session)))?;
-        for entry in &session.entries {
+        store::for_each_queued(store, session.number, |entry| {
             let body = entry.message.as_ref().and_then(|_| numbers.get(&entry.number).copied());
             let message = entry.message.as_ref().filter(|_| body.is_none());
             put(&Line::Queued(QueuedLine {
@@ -80,13 +100,14 @@ fn write(mut output: impl Write, recovered: Recovered, progress: &mut Progress) 
                 subscription_identifiers: entry.identifiers.with(<[u32]>::to_vec),
                 message: message.map(MessageLine::of),
                 body,
-            }))?;
-        }
+            }))
+            .map_err(WriteError::from)
+        })?;
     }
     for message in &recovered.retained {
         put(&Line::Retained { message: MessageLine::of(message) })?;
     }
-    output.flush()
+    Ok(output.flush()?)
 }
 
 fn session_line(session: &RecoveredSession) -> SessionLine {

@@ -24,7 +24,7 @@ fn commit(store: &mut DiskStore, numbers: std::ops::RangeInclusive<u64>) {
 }
 
 fn sessions(store: &DiskStore) -> usize {
-    recover(store).unwrap().sessions.len()
+    recover(store, 0).unwrap().sessions.len()
 }
 
 /// A store with three commits that was not closed.
@@ -190,7 +190,7 @@ fn a_copy_has_everything_and_leaves_the_original_alone() {
     let before = names(&directory);
     let (copy, missing) = StoreCopy::make(&directory).unwrap();
     assert_eq!((copy.last_commit, missing), (3, Vec::new()));
-    assert_eq!(recover(&copy).unwrap().sessions.len(), 3);
+    assert_eq!(recover(&copy, 0).unwrap().sessions.len(), 3);
     let mut found = 0;
     assert!(!copy.gather(Space::State, &mut |_, _| found += 1));
     assert_eq!((found, names(&directory)), (4, before));
