@@ -382,7 +382,11 @@ impl Outbox {
     }
 
     fn unpark(&mut self, parked: &mut Parked, entry: Unparked, is_sent: bool, slice: &mut Slice) {
-        let Unparked { sequence, number, delivery } = entry;
+        let Unparked { mut sequence, number, delivery } = entry;
+        if planted(Bug::SequenceNotKept) {
+            let sent = self.in_flight.back().map(|last| last.sequence);
+            sequence = self.queue.back().map(|last| last.sequence).or(sent).map_or(0, |last| last + 1);
+        }
         let Some(delivery) = delivery else {
             parked.sent = parked.sent.saturating_sub(1);
             let stage = Stage::Released { number: Some(number), counts: false };
