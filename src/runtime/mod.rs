@@ -2,7 +2,7 @@
 //!
 //! Owns: the executors (one thread per shard, pinned), the ring of each shard, its listeners and sockets, the mesh between
 //! shards, the clock, the signals, and the probe of what the machine can do. What always holds: whatever is here and
-//! not [`uring`], [`listener`], [`connector`], [`executor`], [`syscalls`], [`signals`] or [`probe`] is pure over [`kernel::Kernel`], so that the
+//! not [`uring`], [`listener`], [`connector`], [`executor`], [`syscalls`], [`signals`], `filesystem` or [`probe`] is pure over [`kernel::Kernel`], so that the
 //! simulation runs the same code as production. It must never know what the bytes mean.
 //!
 //! # How a shard parks
@@ -20,6 +20,7 @@ pub mod descriptors;
 mod drain;
 pub mod executor;
 pub mod fake;
+mod filesystem;
 pub mod kernel;
 pub mod listener;
 pub mod memory;
@@ -35,6 +36,7 @@ pub mod wires;
 
 pub use self::{
     clock::Clock,
+    filesystem::room_at,
     kernel::{Errno, Kernel, Socket},
     mesh::{Mesh, MeshPort},
     slots::ConnectionId,
