@@ -192,6 +192,9 @@ section! {
         /// With "batched": time after which what was written is on the disk.
         sync_interval: Duration = Duration::from_millis(200),
             duration(Duration::from_millis(1)..=Duration::from_secs(60));
+        /// Room on the disk, at most a twentieth of it, below which nothing new is kept until there is a quarter more: QoS 1 and
+        /// 2, new sessions and subscriptions are refused (0x97; 3.x: closed, 3, 0x80). What is kept leaves as before. 0: none.
+        disk_free_bytes_min: u64 = 256 * MIB as u64, size(0..=1 << 40);
     }
 }
 

@@ -138,8 +138,9 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         wires.finish_turn(&mut handler, rest.wait);
         let now = handler.now();
         if let Some(store) = &self.store {
+            let durable = store.durable();
             self.shard.handle_written(store.written(), now);
-            self.shard.handle_store(store.durable(), store.has_failed(), now);
+            self.shard.handle_store(durable, store.condition(), now);
         }
         while let Some(slice) = self.store.as_mut().and_then(|store| store.take_slice()) {
             self.shard.handle_slice(slice, now);

@@ -13,7 +13,7 @@ use crate::{
     runtime::Wake,
     shard::Shard,
     store::{
-        DiskStore, Joiner, Journal, Keeper, KeeperHandle, KeeperPort, OpenError, RecordsRead, Recovered,
+        DiskStore, Joiner, Journal, Keeper, KeeperHandle, KeeperPort, OpenError, Pace, RecordsRead, Recovered,
         RecoveredSession, StoreError, recover_watched, remedy,
     },
     time::Moment,
@@ -144,8 +144,10 @@ pub fn open(
     let joiner = Joiner::new(shards as u16, recovered.commit_number, bodies, ended);
     let wakes = wakes.into_iter().map(|wake| Box::new(move || wake.wake()) as Box<dyn Fn() + Send>).collect();
     let says_written = config.listeners.iter().any(|listener| config.durability_of(listener) == Durability::Batched);
-    let started = Keeper::start(Box::new(store), joiner, sync_interval, says_written, wakes);
-    let (keeper, ports) = started.map_err(StorageError::Thread)?;
+    let free_bytes_min = config.store.disk_free_bytes_min;
+    let pace = Pace { sync_interval, says_written, free_bytes_min, ..Pace::default() };
+    let medium = Box::new(store.medium());
+    let (keeper, ports) = Keeper::start(Box::new(store), medium, joiner, pace, wakes).map_err(StorageError::Thread)?;
     let shares = Share::of_each(recovered, key, shards).into_iter().zip(ports).collect();
     watch(ReadSoFar::All);
     Ok(Some(Storage { keeper, shares, directory, sessions, retained, queued }))

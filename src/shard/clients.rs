@@ -259,7 +259,7 @@ impl Clients {
             share: order.share,
             stored,
         };
-        outbox.push(delivery, (!self.durable.journal.has_failed()).then_some(memory_max));
+        outbox.push(delivery, Some(memory_max));
         self.queues.note(before, Waiting::of(outbox));
         self.counters.deliveries[usize::from(order.qos.value())] += 1;
         self.pump(order.session, now);

@@ -194,11 +194,14 @@ impl Shard {
             // A newer CONNECT of this client was here first: this one has been taken over on its way.
             return self.refuse_overtaken(id, pending.listener, connect.version);
         }
-        let mut granted = Granted {
-            session_present: false,
-            keep_alive_s: self.keep_alive_for(connect),
-            session_expiry_interval_s: self.session_expiry_for(connect),
-        };
+        let session_expiry_interval_s = self.session_expiry_for(connect);
+        let is_kept = self.durability_through(pending.listener) != Durability::Memory;
+        let kept_for_s = if is_kept { session_expiry_interval_s } else { 0 };
+        if let Some(reason) = self.store_refuses_connect(found, connect.clean_start, kept_for_s) {
+            return self.refuse_connect(id, pending.listener, connect.version, reason);
+        }
+        let keep_alive_s = self.keep_alive_for(connect);
+        let mut granted = Granted { session_present: false, keep_alive_s, session_expiry_interval_s };
         let assigned = is_assigned.then_some(client_id);
         let is_limited = connect.properties.maximum_packet_size.is_some();
         if is_limited && self.connack(connect, &granted, assigned).is_none() {
@@ -244,11 +247,6 @@ impl Shard {
         let admits_anonymous =
             self.listeners.get(usize::from(pending.listener)).is_some_and(|listener| listener.admits_anonymous);
         auth::authenticate(admits_anonymous, connect.user_name, connect.password)?;
-        let is_kept = self.durability_through(pending.listener) != Durability::Memory;
-        if is_kept && self.clients.durable.journal.has_failed() && self.session_expiry_for(connect) > 0 {
-            // A session that is to be kept cannot be.
-            return Err(ReasonCode::ServerUnavailable);
-        }
         if let Some(will) = &connect.will {
             // [v5 MQTT-3.2.2-12]
             if will.qos.value() > limits.maximum_qos {
@@ -366,6 +364,10 @@ impl Shard {
     fn hold_for_store(&mut self, id: ConnectionId, session: u32) {
         let is_kept = self.clients.sessions.at(session).is_some_and(|session| session.kept.is_some());
         let super::Clients { connections, durable, .. } = &mut self.clients;
+        if durable.journal.has_failed() {
+            // It says nothing that the store would have to know: with a session that is kept it would have been refused.
+            return;
+        }
         let Some(connection) = connections.open_mut(id) else { return };
         let is_owed = is_kept && !durable.is_settled(connection.durability) && !planted(Bug::ResumeBeforeDurable);
         if (durable.is_asked_for(connection.durability) || is_owed) && !planted(Bug::ConnackBeforeDurable) {

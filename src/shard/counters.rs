@@ -68,8 +68,14 @@ counters! {
     dropped_too_large,
     /// Messages for a share group without a member that could take them.
     dropped_share_unserved,
-    /// Retained messages that were not stored because there were too many.
+    /// Retained messages that were not stored because there were too many, or the disk was nearly full.
     retained_refused,
+    /// Times the store failed.
+    store_failed,
+    /// Times the disk had too little room for anything new to be kept.
+    store_full,
+    /// CONNECTs, PUBLISHes and subscriptions that were refused because of either.
+    refused_unkept,
     /// Wills published.
     wills_published,
     /// Sessions that have expired.

@@ -4,6 +4,8 @@
 //! Always: whoever is told that something is done is told after the store has it: CONNACK that makes or ends a durable
 //! session, SUBACK, UNSUBACK, PUBACK, PUBREC, PUBREL, PUBCOMP, and other shards that wait to report. What the client's
 //! acknowledgements let go of is told lazily: losing that costs a duplicate that the client knows.
+//! While the store has failed nobody waits for it: who did is closed without an answer, what needs it is refused before it
+//! changes anything, and what goes on without it goes on. What was asked for is in the store when that is open again.
 //! Never: durable state of a session whose client asked for none.
 
 use std::{collections::VecDeque, rc::Rc};
@@ -20,8 +22,8 @@ use crate::{
         ledger::AnswerReference, queues::Waiting, timers::Timer,
     },
     store::{
-        Entry, Group, Journal, Operation, QueueEntry, QueueSlice, RecoveredSession, SessionRecord, SliceRequest,
-        StoreError, SubscriptionRecord,
+        Condition, Entry, Group, Journal, Operation, QueueEntry, QueueSlice, RecoveredSession, SessionRecord,
+        SliceRequest, StoreError, SubscriptionRecord,
     },
     time::Moment,
 };
@@ -170,16 +172,30 @@ impl Durable {
 }
 
 impl Shard {
-    /// The store says how far it is. What waited for that goes on.
-    pub fn handle_store(&mut self, durable: u64, has_failed: bool, now: Moment) {
-        if has_failed && !self.clients.durable.journal.has_failed() {
-            self.clients.durable.journal.set_failed();
-            self.give_up_on_store();
+    /// The store says how far it is, and what it can do. What waited for that goes on.
+    pub fn handle_store(&mut self, durable: u64, condition: Condition, now: Moment) {
+        if durable > self.clients.durable.journal.durable() {
+            self.clients.durable.journal.set_durable(durable);
+            self.release_durable(durable, now);
         }
-        if durable <= self.clients.durable.journal.durable() {
+        if condition == self.clients.durable.journal.condition() {
             return;
         }
-        self.clients.durable.journal.set_durable(durable);
+        self.clients.durable.journal.set_condition(condition);
+        // All shards hear of it; one counts.
+        let is_counted = u64::from(self.index == 0);
+        match condition {
+            Condition::Good => {}
+            Condition::Full => self.clients.counters.store_full += is_counted,
+            Condition::Failed => {
+                self.clients.counters.store_failed += is_counted;
+                self.give_up_on_store();
+            }
+        }
+    }
+
+    /// Batches up to `durable` are: what waited for them goes on.
+    fn release_durable(&mut self, durable: u64, now: Moment) {
         let closings = &mut self.clients.durable.closings;
         while let Some((_, close)) = closings.pop_front_if(|(batch, _)| *batch <= durable) {
             self.effects.connections.push(close);
@@ -264,22 +280,77 @@ impl Shard {
         self.clients.durable.journal.take_batch()
     }
 
-    /// Nothing that waits for the store will be true: nobody may be told so.
+    /// The store has failed. What waits for it is not true before it is open again: nobody may be told so until then, and
+    /// whoever can be told something else is.
     fn give_up_on_store(&mut self) {
         for (_, close) in std::mem::take(&mut self.clients.durable.closings) {
             if let ConnectionEffect::Close(id, _, _) = close {
                 self.effects.connections.push(ConnectionEffect::Close(id, None, Ending::Reset));
             }
         }
-        for (_, waiter) in self.clients.durable.waits.iter_mut().flat_map(std::mem::take) {
+        for promise in [Durability::Sync, Durability::Batched, Durability::Memory] {
+            self.give_up_waiting(promise);
+        }
+    }
+
+    fn give_up_waiting(&mut self, promise: Durability) {
+        let Some(waits) = self.clients.durable.waits.get_mut(promise as usize) else { return };
+        for (batch, waiter) in std::mem::take(waits) {
             match waiter {
                 Waiter::Answer(AnswerReference { connection, .. }) | Waiter::Connection(connection) => {
-                    self.clients.condemned.push((connection, ReasonCode::UnspecifiedError));
+                    self.clients.condemned.push((connection, UNKEPT));
                 }
-                // Messages of QoS 2 stay, and publishers elsewhere are not acknowledged.
-                Waiter::Session(..) | Waiter::Report(..) => {}
+                // Messages of QoS 2 leave when the store has them.
+                Waiter::Session(..) => self.clients.durable.wait_for(batch, promise, waiter),
+                Waiter::Report(shard, rank, count, _) => {
+                    self.effects.send(shard, MeshMessage::Undone { rank, count });
+                }
             }
         }
+    }
+
+    /// Why a PUBLISH of QoS 1 or 2, which may change what is kept, is not taken over now.
+    pub(super) fn store_refuses_publish(&mut self, retain: bool) -> Option<ReasonCode> {
+        let reason = refusal(self.clients.durable.journal.condition())?;
+        // Without a session that is kept nothing can come of it that has to be.
+        if !retain && self.shared.kept_sessions.now() == 0 {
+            return None;
+        }
+        self.clients.counters.refused_unkept += 1;
+        Some(reason)
+    }
+
+    /// Why a CONNECT for a session of this expiry is not served now. `found`: the session that its client has.
+    pub(super) fn store_refuses_connect(
+        &mut self,
+        found: Option<u32>,
+        clean_start: bool,
+        expiry_interval_s: u32,
+    ) -> Option<ReasonCode> {
+        let is_kept = found.and_then(|found| self.clients.sessions.at(found)).is_some_and(|found| found.kept.is_some());
+        let reason = match self.clients.durable.journal.condition() {
+            Condition::Good => return None,
+            // Who comes back takes its messages away, and who ends its session leaves room.
+            Condition::Full if expiry_interval_s == 0 || (is_kept && !clean_start) => return None,
+            Condition::Full => ReasonCode::QuotaExceeded,
+            Condition::Failed if expiry_interval_s == 0 && !is_kept => return None,
+            Condition::Failed => ReasonCode::ServerUnavailable,
+        };
+        self.clients.counters.refused_unkept += 1;
+        Some(reason)
+    }
+
+    /// Why a subscription of this session is not made now. `is_held`: it has one for this filter.
+    pub(super) fn store_refuses_subscription(&mut self, session: u32, is_held: bool) -> Option<ReasonCode> {
+        let condition = self.clients.durable.journal.condition();
+        let reason = refusal(condition)?;
+        let is_kept = self.clients.sessions.at(session).is_some_and(|session| session.kept.is_some());
+        // Clients subscribe anew when they come back, which takes no room.
+        if !is_kept || (is_held && condition == Condition::Full) {
+            return None;
+        }
+        self.clients.counters.refused_unkept += 1;
+        Some(reason)
     }
 
     /// CONNACK may leave.
@@ -308,13 +379,15 @@ impl Shard {
         if session.expiry_interval_s == 0 && !(has_parked && session.kept.is_some()) {
             // It goes with this connection, whatever it was before. As long as the store has what it is to be sent, it stays.
             if let Some(kept) = session.kept.take() {
+                self.shared.kept_sessions.take(1);
                 durable.journal.ask(Operation::SessionEnd(kept.number));
             }
             return;
         }
-        let kept = session
-            .kept
-            .get_or_insert_with(|| Box::new(Kept { number: durable.journal.take_number(), next_sequence: 0 }));
+        let kept = session.kept.get_or_insert_with(|| {
+            self.shared.kept_sessions.add(1);
+            Box::new(Kept { number: durable.journal.take_number(), next_sequence: 0 })
+        });
         let number = kept.number;
         let record = Operation::Session(number, record_of(session, None));
         if is_new {
@@ -335,9 +408,7 @@ impl Shard {
         let Some(session) = sessions.at_mut(session) else { return };
         if let Some(number) = session.number() {
             durable.journal.ask_lazily(Operation::Session(number, record_of(session, Some(now))));
-            if !durable.journal.has_failed() {
-                session.outbox.as_mut().into_iter().for_each(|outbox| outbox.park());
-            }
+            session.outbox.as_mut().into_iter().for_each(|outbox| outbox.park());
         }
     }
 
@@ -378,6 +449,7 @@ impl Shard {
             let is_known = record.offline_since_us.is_some() && !planted(Bug::SequenceNotKept);
             let next_sequence = if is_known { record.sent_below } else { 0 };
             session.kept = Some(Box::new(Kept { number, next_sequence }));
+            self.shared.kept_sessions.add(1);
             for identifier in received {
                 if let Some(identifier) = crate::mqtt::PacketIdentifier::new(identifier) {
                     session.received.get_or_insert_default().insert(identifier);
@@ -436,6 +508,18 @@ fn unparked(entry: QueueEntry) -> Unparked {
     });
     Unparked { sequence, number, delivery }
 }
+
+/// How a client is told that what it asks for cannot be kept.
+fn refusal(condition: Condition) -> Option<ReasonCode> {
+    match condition {
+        Condition::Good => None,
+        Condition::Full => Some(ReasonCode::QuotaExceeded),
+        Condition::Failed => Some(UNKEPT),
+    }
+}
+
+/// Why a client has to go that waits for a store that has failed.
+pub const UNKEPT: ReasonCode = ReasonCode::ImplementationSpecificError;
 
 fn record_of(session: &Session, offline_since: Option<Moment>) -> SessionRecord {
     let next_sequence = session.kept.as_ref().map_or(0, |kept| kept.next_sequence);

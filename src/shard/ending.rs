@@ -268,6 +268,7 @@ impl Shard {
         let Some(session) = self.clients.remove(index) else { return };
         self.shared.sessions.take(1);
         if let Some(number) = session.number() {
+            self.shared.kept_sessions.take(1);
             self.clients.durable.journal.ask(Operation::SessionEnd(number));
         }
         for held in session.subscriptions {

@@ -65,6 +65,13 @@ pub enum MeshMessage {
         /// Why.
         reason: ReasonCode,
     },
+    /// As `Handled`, but the store has failed before what that changed was durable: nobody may be told that it is done.
+    Undone {
+        /// The rank that is counted.
+        rank: u8,
+        /// How many messages were handled since the start.
+        count: u64,
+    },
     /// The answer to a `RetainedQuestion`.
     RetainedAnswer(Box<RetainedAnswer>),
     /// The member that was picked cannot take it: pick another.
@@ -214,6 +221,7 @@ impl MeshMessage {
             | Self::ShareState(_) => RANK_HOME,
             Self::Deliver(..) | Self::Parcel(_) | Self::ShareDeliver(_) => RANK_DELIVERY,
             Self::Handled { .. }
+            | Self::Undone { .. }
             | Self::Refused { .. }
             | Self::RetainedAnswer(_)
             | Self::ShareRefused(_)

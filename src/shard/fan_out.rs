@@ -19,7 +19,7 @@ use crate::{
         RANK_DELIVERY, Shard, Subscription, SubscriptionBits,
         clients::Order,
         connections::Flags,
-        durable::{OpenGroup, Waiter},
+        durable::{OpenGroup, UNKEPT, Waiter},
         exchange::Taken,
         frames::Frames,
         input::WORK_PER_DELIVERY,
@@ -205,6 +205,8 @@ impl Shard {
         let durability = self.durability_of(answer.connection);
         if self.clients.durable.is_settled(durability) {
             self.settled.push(answer);
+        } else if self.clients.durable.journal.has_failed() {
+            self.clients.condemned.push((answer.connection, UNKEPT));
         } else {
             self.clients.durable.wait(durability, Waiter::Answer(answer));
         }

@@ -88,11 +88,15 @@ impl Ledger {
     }
 
     /// Calls `report` with (shard, rank, count, batch) for each shard that waits to hear of us; what was handled is
-    /// durable when that batch is.
-    pub fn poll_reports(&mut self, mut report: impl FnMut(u16, u8, u64, u64)) {
+    /// durable when that batch is. `is_last_word`: whoever waits hears now, whatever became of it, so later reports say
+    /// nothing of that batch.
+    pub fn poll_reports(&mut self, is_last_word: bool, mut report: impl FnMut(u16, u8, u64, u64)) {
         for (index, stream) in self.streams.iter_mut().enumerate() {
             if std::mem::take(&mut stream.report_due) {
                 report((index / RANKS) as u16, (index % RANKS) as u8, stream.received, stream.asked_batch);
+                if is_last_word {
+                    stream.asked_batch = 0;
+                }
             }
         }
     }
@@ -173,12 +177,24 @@ mod tests {
         let mut ledger = Ledger::new(2);
         ledger.count_received(1, 1, false);
         let mut reports = Vec::new();
-        ledger.poll_reports(|shard, rank, count, _| reports.push((shard, rank, count)));
+        ledger.poll_reports(false, |shard, rank, count, _| reports.push((shard, rank, count)));
         assert!(reports.is_empty());
         ledger.count_received(1, 1, true);
         ledger.count_received(1, 1, false);
-        ledger.poll_reports(|shard, rank, count, _| reports.push((shard, rank, count)));
-        ledger.poll_reports(|shard, rank, count, _| reports.push((shard, rank, count)));
+        ledger.poll_reports(false, |shard, rank, count, _| reports.push((shard, rank, count)));
+        ledger.poll_reports(false, |shard, rank, count, _| reports.push((shard, rank, count)));
         assert_eq!(reports, [(1, 1, 3)]);
+    }
+
+    #[test]
+    fn what_was_said_to_be_undone_is_said_once() {
+        let mut ledger = Ledger::new(2);
+        let mut reports = Vec::new();
+        ledger.note_asked(1, 1, 7);
+        for is_last_word in [false, true, false] {
+            ledger.count_received(1, 1, true);
+            ledger.poll_reports(is_last_word, |_, _, count, batch| reports.push((count, batch)));
+        }
+        assert_eq!(reports, [(1, 7), (2, 7), (3, 0)]);
     }
 }

@@ -53,7 +53,7 @@ use crate::{
     runtime::ConnectionId,
     session::Will,
     shard::{
-        durable::{Durable, Waiter},
+        durable::{Durable, UNKEPT, Waiter},
         fan_out::{FanOut, FanOutJob},
         ledger::{AnswerReference, Ledger},
         parcel::{PARCEL_MESSAGES_MAX, Parcels},
@@ -310,7 +310,9 @@ impl Shard {
         let (rank, wants_report) = (message.rank(), message.wants_report());
         let asked = self.clients.durable.journal.awaited();
         let handled = self.handle_exchange(from, message, now);
-        self.note_asked_since(asked, from, rank);
+        if wants_report {
+            self.note_asked_since(asked, from, rank);
+        }
         if handled {
             self.ledger.count_received(from, rank, wants_report);
         }
@@ -361,6 +363,13 @@ impl Shard {
             MeshMessage::Handled { rank, count, promise } => {
                 let settled = &mut self.settled;
                 self.ledger.handle_report(from, rank, count, promise, |answer| settled.push(answer));
+            }
+            MeshMessage::Undone { rank, count } => {
+                let condemned = &mut self.clients.condemned;
+                // Whoever waits for less has heard before.
+                self.ledger.handle_report(from, rank, count, Durability::Sync, |answer| {
+                    condemned.push((answer.connection, UNKEPT));
+                });
             }
             MeshMessage::Refused { rank, count, reason } => {
                 let connections = &mut self.clients.connections;
@@ -434,12 +443,20 @@ impl Shard {
             self.disconnect(id, reason, now);
         }
         let (effects, durable, promises) = (&mut self.effects, &mut self.clients.durable, &self.promises);
-        self.ledger.poll_reports(|shard, rank, count, batch| {
+        let has_failed = durable.journal.has_failed();
+        self.ledger.poll_reports(has_failed, |shard, rank, count, batch| {
             // The first that can be made says the weaker ones as well.
-            for &promise in promises {
-                if batch <= durable.reached(promise) || planted(Bug::ReportBeforeDurable) {
-                    return effects.send(shard, MeshMessage::Handled { rank, count, promise });
-                }
+            let is_reached = |promise| batch <= durable.reached(promise) || planted(Bug::ReportBeforeDurable);
+            let reached = promises.iter().position(|&promise| is_reached(promise)).unwrap_or(promises.len());
+            let (missed, reached) = promises.split_at(reached);
+            if let Some(&promise) = reached.first() {
+                effects.send(shard, MeshMessage::Handled { rank, count, promise });
+            }
+            if has_failed && !missed.is_empty() {
+                effects.send(shard, MeshMessage::Undone { rank, count });
+                return;
+            }
+            for &promise in missed {
                 durable.wait_for(batch, promise, Waiter::Report(shard, rank, count, promise));
             }
         });

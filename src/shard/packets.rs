@@ -12,7 +12,13 @@ use crate::{
     plant::{Bug, planted},
     runtime::ConnectionId,
     session::{Acknowledged, Answer, Settled},
-    shard::{Connection, Shard, connections::Flags, durable::Waiter, ending::Gone, ledger::AnswerReference},
+    shard::{
+        Connection, Shard,
+        connections::Flags,
+        durable::{UNKEPT, Waiter},
+        ending::Gone,
+        ledger::AnswerReference,
+    },
     store::Operation,
     time::Moment,
 };
@@ -221,9 +227,9 @@ impl Shard {
         let durability = connection.durability;
         let is_kept = self.clients.durable.is_asked_for(durability);
         if is_kept && self.clients.durable.journal.has_failed() {
-            // It will never be true, so it is never said, and nothing behind it is.
+            // It is not true for now, so it is never said on this connection, and nothing behind it is.
             connection.inbound_mut().acknowledgements.push(answer, 1);
-            self.clients.condemned.push((id, ReasonCode::UnspecifiedError));
+            self.clients.condemned.push((id, UNKEPT));
             return None;
         }
         let waiting = waiting + u32::from(is_kept);

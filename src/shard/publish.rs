@@ -77,7 +77,10 @@ impl Shard {
         // One that came before was answered above: only what is new is refused.
         if self.clients.queues.refuse_publishers() {
             self.clients.counters.publishes_refused_full += 1;
-            return self.reject_publish(id, publish, Rejection::Full, now);
+            return self.reject_publish(id, publish, Rejection::NotTaken(ReasonCode::QuotaExceeded), now);
+        }
+        if let Some(reason) = self.store_refuses_publish(publish.retain) {
+            return self.reject_publish(id, publish, Rejection::NotTaken(reason), now);
         }
         self.take_over_publish(id, publish, topic, Some(identifier), now);
     }
@@ -154,10 +157,9 @@ impl Shard {
         let reason = match rejection {
             Rejection::Topic(reason) if is_v5 => reason,
             Rejection::Connection(reason) | Rejection::Topic(reason) => return self.refuse(id, reason, now),
-            Rejection::Full if is_v5 => ReasonCode::QuotaExceeded,
             // It does nothing wrong, but an acknowledgement would say that its message is taken care of.
-            Rejection::Full => return self.disconnect(id, ReasonCode::QuotaExceeded, now),
-            Rejection::Publish(reason) => reason,
+            Rejection::NotTaken(reason) if !is_v5 => return self.disconnect(id, reason, now),
+            Rejection::Publish(reason) | Rejection::NotTaken(reason) => reason,
         };
         let reason = if is_v5 { reason } else { ReasonCode::Success };
         match (publish.qos, publish.packet_identifier) {
@@ -479,8 +481,9 @@ enum Rejection {
     Topic(ReasonCode),
     /// The acknowledgement carries this reason; a QoS 0 message is dropped.
     Publish(ReasonCode),
-    /// There is no room for what would have to wait. The connection of a 3.x client ends without an acknowledgement.
-    Full,
+    /// There is no room for what would have to wait, or the store cannot take it: as `Publish` for a v5 client; the connection
+    /// of a 3.x client ends without an acknowledgement.
+    NotTaken(ReasonCode),
 }
 
 /// The shards whose bits are set. A bit stands for every shard of its number modulo 64.

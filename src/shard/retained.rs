@@ -8,12 +8,15 @@
 //! get a message live and retained is allowed, to miss it or to go back in time is not.
 //! Never: more than a slice of an answer at a time, nor the next slice before the subscriber has room for it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+};
 
 use crate::{
     config::Durability,
     message::{ApplicationMessage, Publication, RetainedMessage, Stamp},
-    mqtt::{ReasonCode, TopicFilter, TopicName},
+    mqtt::{QoS, ReasonCode, TopicFilter, TopicName},
     plant::{Bug, planted},
     routing::{Clear, Cursor, Grace, HasTopic, Put, home},
     session::RetainedRequest,
@@ -24,7 +27,7 @@ use crate::{
         exchange::{RetainedAnswer, RetainedQuestion},
         timers::Timer,
     },
-    store::Operation,
+    store::{Condition, Operation},
     time::Moment,
 };
 
@@ -150,11 +153,19 @@ impl Shard {
     /// # Errors
     /// When there are too many: it is delivered all the same, but not retained.
     pub(super) fn retain(&mut self, publication: &Publication<'_>, now: Moment) -> Result<(), ReasonCode> {
-        let has_changed = self.put_retained(publication, now)?;
         // What the broker says of itself is said anew after a start.
         if !self.clients.durable.journal.is_on() || publication.topic.starts_with("$SYS/") {
-            return Ok(());
+            return self.put_retained(publication, now).map(drop);
         }
+        let is_full = self.clients.durable.journal.condition() == Condition::Full;
+        if is_full && publication.envelope.qos == QoS::AtMostOnce && !publication.payload.is_empty() {
+            // What was retained is discarded, and this may be at any time. QoS 1 and 2 were refused where they came in, but
+            // for Wills, for which there is room.
+            self.clients.counters.retained_refused += 1;
+            let nothing = Rc::new(ApplicationMessage::new(publication.topic, &[], &[], publication.envelope));
+            return self.retain(&Publication::of(&nothing), now);
+        }
+        let has_changed = self.put_retained(publication, now)?;
         if has_changed {
             let stands = (!publication.payload.is_empty()).then(|| ApplicationMessage::clone(publication.share()));
             self.clients.durable.journal.ask(retained_operation(publication.topic, stands));

@@ -27,6 +27,8 @@ pub struct Shared {
     pub pending_connects: Level,
     /// Sessions.
     pub sessions: Level,
+    /// Of those, the ones that the store keeps.
+    pub kept_sessions: Level,
     /// Retained messages.
     pub retained_messages: Level,
     /// Bytes of retained messages.
@@ -54,6 +56,7 @@ impl Shared {
             listeners: (0..listeners).map(|_| Level::default()).collect(),
             pending_connects: Level::default(),
             sessions: Level::default(),
+            kept_sessions: Level::default(),
             retained_messages: Level::default(),
             retained_bytes: Level::default(),
             queued_messages: Level::default(),

@@ -85,6 +85,10 @@ impl Shard {
         if let Err(reason) = self.check_filter(session, &filter) {
             return refused(reason);
         }
+        let is_held = self.is_subscribed(session, &filter);
+        if let Some(reason) = self.store_refuses_subscription(session, is_held) {
+            return refused(reason);
+        }
         let qos = self.granted(options.qos);
         let granted = ReasonCode::granted(qos);
         if let Some(shared) = filter.shared() {

@@ -113,6 +113,7 @@ impl Shard {
         let levels = [
             ("stats/connections/count", shared.connections.now()),
             ("stats/sessions/count", shared.sessions.now()),
+            ("stats/store/condition", u64::from(self.clients.durable.journal.condition().as_u8())),
             ("stats/retained/count", shared.retained_messages.now()),
             ("stats/retained/bytes", shared.retained_bytes.now()),
             ("stats/queued/count", shared.queued_messages.now()),

@@ -16,11 +16,13 @@
 //! | `clean` | there after a clean end |
 //! | `db` | the database |
 //! | `db-before` | links to its files while it is opened |
+//! | `probe` | there while it is found out whether the disk can be written to again |
 
 mod copy;
 mod inspect;
 mod journal_files;
 mod keyspaces;
+mod medium;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,8 @@ use std::{
     os::unix::fs::FileExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -39,6 +43,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 pub use self::{
     copy::StoreCopy,
     inspect::{Inspection, inspect},
+    medium::DiskMedium,
 };
 use super::{
     Record, Space, Store, StoreError, WriteSet,
@@ -226,7 +231,8 @@ pub struct DiskStore {
     watermark: Watermark,
     last: CommitRecord,
     directory: PathBuf,
-    _lock: File,
+    memtable_bytes: u64,
+    lock: Arc<File>,
 }
 
 impl DiskStore {
@@ -243,7 +249,7 @@ impl DiskStore {
     /// # Errors
     /// As above.
     pub fn open_watched(directory: &Path, progress: &mut dyn FnMut(u64)) -> Result<Self, OpenError> {
-        Self::open_inspected(directory, MEMTABLE_BYTES, progress)
+        Self::open_locked(directory, Arc::new(lock_directory(directory)?), MEMTABLE_BYTES, false, progress)
     }
 
     /// Opens the store in `directory`, or makes one that gathers `memtable_bytes` of each space in memory before it writes a
@@ -252,11 +258,18 @@ impl DiskStore {
     /// # Errors
     /// As above.
     pub fn open_with(directory: &Path, memtable_bytes: u64) -> Result<Self, OpenError> {
-        Self::open_inspected(directory, memtable_bytes, &mut |_| {})
+        Self::open_locked(directory, Arc::new(lock_directory(directory)?), memtable_bytes, false, &mut |_| {})
     }
 
-    fn open_inspected(directory: &Path, memtable_bytes: u64, progress: &mut dyn FnMut(u64)) -> Result<Self, OpenError> {
-        let lock = lock_directory(directory)?;
+    /// The same in a directory that is locked. `has_failed`: this process had it open, and failed to write it. `progress` is
+    /// told of bytes read.
+    fn open_locked(
+        directory: &Path,
+        lock: Arc<File>,
+        memtable_bytes: u64,
+        has_failed: bool,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self, OpenError> {
         let data = directory.join("db");
         undo_opening(directory, &data)?;
         if is_new(directory, &data)? {
@@ -276,6 +289,9 @@ impl DiskStore {
             // The rest of a commit that was under way when the process or the machine died.
             let file = OpenOptions::new().write(true).open(journal).map_err(at(journal))?;
             file.set_len(*end).and_then(|()| file.sync_all()).map_err(at(journal))?;
+        }
+        if let (true, Some((journal, end))) = (has_failed, inspection.journals.last()) {
+            medium::write_anew(journal, *end).map_err(at(journal))?;
         }
         let opened = open_database(&data, memtable_bytes).and_then(|(database, spaces)| {
             let last = last_commit(&data, &spaces)?;
@@ -303,7 +319,30 @@ impl DiskStore {
             fs::remove_file(&clean).map_err(at(&clean))?;
             sync_directory(directory)?;
         }
-        Ok(Self { database, spaces, watermark, last, directory: directory.to_owned(), _lock: lock })
+        let directory = directory.to_owned();
+        Ok(Self { database, spaces, watermark, last, directory, memtable_bytes, lock })
+    }
+
+    /// What the store lies on.
+    #[must_use]
+    pub fn medium(&self) -> DiskMedium {
+        let Self { directory, lock, memtable_bytes, .. } = self;
+        DiskMedium { directory: directory.clone(), lock: Arc::clone(lock), memtable_bytes: *memtable_bytes }
+    }
+
+    /// Waits until the tables are written that opening has to write. A library that cannot would let the next commit wait
+    /// for good.
+    fn settle(&self) -> Result<(), StoreError> {
+        let failed = |error: fjall::Error| StoreError::Failed(error.to_string());
+        let until = Instant::now() + SETTLE_TIMEOUT;
+        while self.spaces.iter().any(|space| space.sealed_memtable_count() > 0) {
+            self.database.persist(PersistMode::Buffer).map_err(failed)?;
+            if Instant::now() > until {
+                return Err(StoreError::Failed("its tables are not written in time".into()));
+            }
+            std::thread::sleep(SETTLE_PACE);
+        }
+        Ok(())
     }
 
     /// The number of the last commit.
@@ -429,11 +468,18 @@ impl Store for DiskStore {
         Ok(value.map(|value| value.to_vec()))
     }
 
+    /// Has what is in memory written as tables, one after the other: journals go when all that they hold is in some, and what
+    /// was removed goes when tables are put together.
+    fn reclaim(&mut self) -> Result<(), StoreError> {
+        let rotate = |space: &Keyspace| space.rotate_memtable().map(drop);
+        self.spaces.iter().try_for_each(rotate).map_err(|error| StoreError::Failed(error.to_string()))
+    }
+
     /// The next start need not look for losses.
     fn close(mut self: Box<Self>) -> Result<(), StoreError> {
         self.sync()?;
         let directory = self.directory.clone();
-        let Self { database, spaces, watermark, _lock, .. } = *self;
+        let Self { database, spaces, watermark, lock: _lock, .. } = *self;
         // The lock is held until all is said.
         drop((database, spaces, watermark));
         let clean = directory.join("clean");
@@ -631,3 +677,6 @@ const MARKER_KEY: &[u8] = &[0];
 const CACHE_BYTES: u64 = 16 << 20;
 /// What a space gathers in memory before it is written as a table.
 const MEMTABLE_BYTES: u64 = 16 << 20;
+/// After a failure: how long the tables may take that opening has to write, and how often that is looked at.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+const SETTLE_PACE: Duration = Duration::from_millis(10);

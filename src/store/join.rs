@@ -5,6 +5,8 @@
 //! what stands before those parts can be applied as well: together with it when that is parts of other groups, so nothing
 //! waits in a circle. What is applied is committed whole. A batch counts as durable when everything in it has been
 //! committed.
+//! After a commit that failed nothing is lost of what was taken in: it is committed again, with what has come since, to a
+//! store that was opened anew. See `keeper`.
 //! Never: a disk.
 
 use std::collections::VecDeque;
@@ -294,11 +296,21 @@ impl Joiner {
         (self.writes.len(), self.writes.bytes())
     }
 
+    /// A commit has failed: what was in it may have been written or not.
+    pub fn doubt(&mut self) {
+        self.writes.doubt();
+    }
+
+    /// Goes on after commit `commit_number` of the store, which was opened anew.
+    pub fn go_on_after(&mut self, commit_number: u64) {
+        self.commit_number = commit_number;
+    }
+
     /// Commits what has been taken in and is complete. `say` is called with each shard whose last durable batch has moved
     /// on, and its number.
     ///
     /// # Errors
-    /// When the store could not; nothing is said then, and nothing may be committed afterwards.
+    /// When the store could not; nothing is said then, and nothing may be committed to it afterwards. See [`Joiner::doubt`].
     pub fn commit(
         &mut self,
         store: &mut dyn Store,

@@ -8,7 +8,7 @@
 
 use std::rc::Rc;
 
-use super::{Batch, Entry, Group, Operation, Part};
+use super::{Batch, Condition, Entry, Group, Operation, Part};
 use crate::{message::ApplicationMessage, session::Stored};
 
 /// The journal of one shard.
@@ -16,7 +16,7 @@ use crate::{message::ApplicationMessage, session::Stored};
 pub struct Journal {
     shard: u16,
     is_on: bool,
-    has_failed: bool,
+    condition: Condition,
     operations: Vec<Operation>,
     parts: Vec<Part>,
     /// The group whose part is being gathered, and where it begins.
@@ -51,7 +51,7 @@ impl Journal {
         Self {
             shard,
             is_on,
-            has_failed: false,
+            condition: Condition::Good,
             operations: Vec::new(),
             parts: Vec::new(),
             part: None,
@@ -71,15 +71,22 @@ impl Journal {
         self.is_on
     }
 
-    /// Whether the store has failed: what is asked for from now on never becomes durable.
+    /// What the store can do, as far as this shard has heard.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
-        self.has_failed
+    pub fn condition(&self) -> Condition {
+        self.condition
     }
 
-    /// The store has failed.
-    pub fn set_failed(&mut self) {
-        self.has_failed = true;
+    /// Whether the store has failed: what is asked for becomes durable when it is open again, and nobody is to wait for
+    /// that.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.condition == Condition::Failed
+    }
+
+    /// The store is in this condition now.
+    pub fn set_condition(&mut self, condition: Condition) {
+        self.condition = condition;
     }
 
     /// The number of the batch that is being gathered.

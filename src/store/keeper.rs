@@ -1,23 +1,59 @@
 //! The store thread: takes the batches of all shards, commits them together, tells the shards.
 //!
-//! Owns: the thread, the queue to it, and what the shards read of it.
+//! Owns: the thread, the queue to it, what the shards read of it, and the store's way back after it has failed.
 //! Always: everything that came while the last commit was under way goes into the next one, so a slow disk makes commits
-//! larger, not more. A shard is woken when its last durable batch has moved on. After a failure nothing more is committed
-//! and nothing is said to be durable.
+//! larger, not more. A shard is woken when its last durable batch has moved on, or the store's condition has changed.
 //! Never: a decision about what is kept.
+//!
+//! # When the store fails
+//!
+//! ```text
+//!            room runs short            a commit, a sync or the library's own work fails
+//!    Good ◄────────────────► Full ──────┐
+//!     │      room returns               ▼
+//!     └──────────────────────────────► Failed: closed; tried again after 1, 2, 4, 8, 10, 10 … s
+//!     ▲                                 │
+//!     └─────────────────────────────────┘ written, read, opened, and everything since the failure committed
+//! ```
+//!
+//! A write or sync that failed is not tried again on the open store: what a failed sync was to bring to the disk the
+//! kernel may have dropped, and a second sync would not say so. The store is closed, and opened again as after a crash, which
+//! reads and compares all of it. `DiskMedium` sees to it that what is found there is on the disk, not only in memory.
+//!
+//! What is then on the disk, and what is missing there?
+//! - The commits up to n - 1, which succeeded, and n, which failed, whole or not at all: a commit is one batch of the
+//!   library, with a checksum. With "batched" those since the last sync may be lost with a sync that fails; then what is
+//!   found ends before the watermark, the store is refused, and durability stays down until somebody has salvaged it.
+//! - The joiner still has the write set of n, and goes on taking in what shards ask for. A write set says of each key what
+//!   its last value is, or that it has none. So the set of n with all that came since, committed to what was found, has the
+//!   same outcome whether n was there or not: each key of n gets its last value. That holds if no key of n leaves the set, and
+//!   `WriteSet::doubt` keeps a key there that was written in n and removed since.
+//! - Whether a group of several shards is complete is the joiner's to know, before and after alike; no part of one is in the
+//!   set that would not have been committed anyway.
+//!
+//! So the memory of the shards stays the truth, none of it is thrown away, and the first commit after a failure makes the
+//! disk agree with it. Shards then hear that every batch up to there is durable, which is so. A process that dies before has
+//! acknowledged nothing of what is missing: shards close who waits (`shard::durable`), and refuse what is new. A client that
+//! comes back when the store is open meets its session with what it had sent: a QoS 2 message whose identifier was taken in is
+//! known and not delivered again; one of QoS 1 may arrive twice. A subscriber's acknowledgement was told lazily before as well.
+//!
+//! While the store has failed the set grows with what changes in memory: a key each for what is removed, for Wills and for
+//! retained messages of QoS 0; publications of QoS 1 and 2, new sessions and subscriptions are refused. It is bounded by what
+//! the disk and the shards hold.
 
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use super::{Batch, Joiner, QueueSlice, SliceRequest, Store, StoreError};
+use super::{Batch, Condition, Joiner, Medium, QueueSlice, Room, SliceRequest, Store, StoreError};
 
 /// A shard's way to the store.
 pub trait StorePort: std::fmt::Debug {
@@ -33,15 +69,21 @@ pub trait StorePort: std::fmt::Debug {
     fn written(&self) -> u64 {
         self.durable()
     }
-    /// Whether the store has failed.
-    fn has_failed(&self) -> bool;
+    /// What the store can do.
+    fn condition(&self) -> Condition;
 }
 
 #[derive(Debug)]
 struct Said {
     durable: Vec<AtomicU64>,
     written: Vec<AtomicU64>,
-    has_failed: AtomicBool,
+    condition: AtomicU8,
+}
+
+impl Said {
+    fn set_condition(&self, condition: Condition) {
+        self.condition.store(condition.as_u8(), Ordering::Release);
+    }
 }
 
 /// What shards ask for.
@@ -63,7 +105,7 @@ pub struct KeeperPort {
 impl KeeperPort {
     fn ask(&self, request: Request) {
         if self.requests.send(request).is_err() {
-            self.said.has_failed.store(true, Ordering::Release);
+            self.said.set_condition(Condition::Failed);
         }
     }
 }
@@ -91,8 +133,8 @@ impl StorePort for KeeperPort {
         written.max(self.durable())
     }
 
-    fn has_failed(&self) -> bool {
-        self.said.has_failed.load(Ordering::Acquire)
+    fn condition(&self) -> Condition {
+        Condition::from_u8(self.said.condition.load(Ordering::Acquire))
     }
 }
 
@@ -112,9 +154,31 @@ impl KeeperHandle {
     }
 }
 
+/// When the store thread does what.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// `None`: every commit is synced before shards hear of it; else how often what was committed is.
+    pub sync_interval: Option<Duration>,
+    /// When every commit is synced: shards hear before that that it is written.
+    pub says_written: bool,
+    /// See [`Room::is_short`].
+    pub free_bytes_min: u64,
+    /// The time after a failure until the store is opened again, and the longest between two attempts.
+    pub reopen: (Duration, Duration),
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        let reopen = (Duration::from_secs(1), Duration::from_secs(10));
+        Self { sync_interval: None, says_written: false, free_bytes_min: 0, reopen }
+    }
+}
+
 /// The store thread.
 pub struct Keeper {
-    store: Box<dyn Store>,
+    /// Absent while it has failed.
+    store: Option<Box<dyn Store>>,
+    medium: Box<dyn Medium>,
     joiner: Joiner,
     /// Every commit is synced.
     sync: bool,
@@ -122,6 +186,7 @@ pub struct Keeper {
     says_written: bool,
     /// Otherwise they are synced this often.
     sync_interval: Duration,
+    pace: Pace,
     requests: Receiver<Request>,
     /// Parts of queues that wait for the batches before them, and for their turn.
     reads: VecDeque<(u16, SliceRequest)>,
@@ -130,25 +195,39 @@ pub struct Keeper {
     wake: Vec<Box<dyn Fn() + Send>>,
     synced_at: Instant,
     is_synced: bool,
+    room: RoomWatch,
+}
+
+/// What is known of the room on the disk.
+#[derive(Debug)]
+struct RoomWatch {
+    looked_at: Instant,
+    reclaimed_at: Instant,
+    /// Bytes committed since.
+    written: usize,
+    /// Bytes after which somebody looks again before it is time.
+    written_max: usize,
+    is_short: bool,
+    /// It could be told.
+    is_known: bool,
 }
 
 impl Keeper {
-    /// Starts the thread. `sync_interval`: `None` when every commit is synced before shards hear that it is durable, else how
-    /// often what was committed is. `says_written`: they hear before that that it is written. `wake` wakes each shard.
+    /// Starts the thread. `medium` is what `store` lies on; `wake` wakes each shard.
     ///
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(
         store: Box<dyn Store>,
+        medium: Box<dyn Medium>,
         joiner: Joiner,
-        sync_interval: Option<Duration>,
-        says_written: bool,
+        pace: Pace,
         wake: Vec<Box<dyn Fn() + Send>>,
     ) -> std::io::Result<(KeeperHandle, Vec<KeeperPort>)> {
         let said = Arc::new(Said {
             durable: wake.iter().map(|_| AtomicU64::new(0)).collect(),
             written: wake.iter().map(|_| AtomicU64::new(0)).collect(),
-            has_failed: AtomicBool::new(false),
+            condition: AtomicU8::new(Condition::Good.as_u8()),
         });
         let (sender, requests) = channel();
         let (mut ports, mut slices) = (Vec::new(), Vec::new());
@@ -158,63 +237,73 @@ impl Keeper {
             let said = Arc::clone(&said);
             ports.push(KeeperPort { shard, requests: sender.clone(), slices: from_keeper, said });
         }
-        let keeper = Self {
-            store,
+        let now = Instant::now();
+        let mut keeper = Self {
+            store: Some(store),
+            medium,
             joiner,
-            sync: sync_interval.is_none(),
-            says_written: sync_interval.is_none() && says_written,
-            sync_interval: sync_interval.unwrap_or(IDLE_TICK),
+            sync: pace.sync_interval.is_none(),
+            says_written: pace.sync_interval.is_none() && pace.says_written,
+            sync_interval: pace.sync_interval.unwrap_or(IDLE_TICK),
+            pace,
             requests,
             reads: VecDeque::new(),
             slices,
             said,
             wake,
-            synced_at: Instant::now(),
+            synced_at: now,
             is_synced: true,
+            room: RoomWatch {
+                looked_at: now,
+                reclaimed_at: now,
+                written: 0,
+                written_max: usize::MAX,
+                is_short: false,
+                is_known: true,
+            },
         };
+        // Known before the first shard asks for anything.
+        keeper.look_at_room();
         let thread = std::thread::Builder::new().name("ringmq-store".into()).spawn(move || keeper.run())?;
         Ok((KeeperHandle { thread }, ports))
     }
 
     fn run(mut self) -> Result<(), StoreError> {
-        let result = self.serve();
-        if let Err(error) = &result {
-            tracing::error!(%error, "the store has failed: nothing is durable from now on");
-            self.said.has_failed.store(true, Ordering::Release);
-            self.wake.iter().for_each(|wake| wake());
-            // What shards still hand over must not pile up.
-            self.refuse_reads();
-            while let Ok(request) = self.requests.recv() {
-                if let Request::Read(shard, request) = request {
-                    self.reads.push_back((shard, request));
-                    self.refuse_reads();
-                }
-            }
+        // The library panics when a thread of its own has.
+        while let Err(error) = caught(|| self.serve()) {
+            self.outlast(error)?;
         }
-        result?;
-        self.store.close()
+        match self.store.take() {
+            Some(store) => caught(|| store.close()),
+            None => Ok(()),
+        }
     }
 
+    /// Serves until every port is gone.
     fn serve(&mut self) -> Result<(), StoreError> {
         loop {
             let is_busy = self.joiner.has_garbage() || self.has_read_to_serve();
-            let patience = if is_busy { Duration::ZERO } else { self.sync_interval };
+            let patience = if is_busy { Duration::ZERO } else { self.sync_interval.min(IDLE_TICK) };
             match self.requests.recv_timeout(patience) {
                 Ok(request) => self.take(request),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.take_waiting();
-            self.commit()?;
-            self.serve_reads();
-            if self.joiner.has_garbage() {
-                self.joiner.collect(&*self.store, GARBAGE_PER_COMMIT)?;
+            self.commit(self.sync)?;
+            self.serve_reads()?;
+            if let (Some(store), true) = (&self.store, self.joiner.has_garbage()) {
+                self.joiner.collect(&**store, GARBAGE_PER_COMMIT)?;
             }
             if !self.is_synced && self.synced_at.elapsed() >= self.sync_interval {
                 self.sync()?;
             }
+            if self.room.looked_at.elapsed() >= ROOM_INTERVAL || self.room.written >= self.room.written_max {
+                self.look_at_room();
+                self.reclaim()?;
+            }
         }
-        self.commit()?;
+        self.commit(self.sync)?;
         self.sync()
     }
 
@@ -239,71 +328,215 @@ impl Keeper {
     }
 
     /// Reads parts of queues for shards, of which the store has everything that they asked for before.
-    fn serve_reads(&mut self) {
-        let mut is_woken = vec![false; self.wake.len()];
-        for _ in 0..self.reads.len().min(READS_PER_COMMIT) {
-            let Some((shard, request)) = self.reads.pop_front() else { break };
-            if request.batch > self.joiner.durable(shard) {
-                self.reads.push_back((shard, request));
+    fn serve_reads(&mut self) -> Result<(), StoreError> {
+        let Self { store, joiner, reads, slices, wake, .. } = self;
+        let store = store.as_deref().ok_or_else(closed)?;
+        let mut is_woken = vec![false; wake.len()];
+        for _ in 0..reads.len().min(READS_PER_COMMIT) {
+            let Some((shard, request)) = reads.pop_front() else { break };
+            if request.batch > joiner.durable(shard) {
+                reads.push_back((shard, request));
                 continue;
             }
-            let slice = QueueSlice::read(&*self.store, request);
-            self.answer(shard, slice);
-            if let Some(is_woken) = is_woken.get_mut(usize::from(shard)) {
+            let slice = QueueSlice::read(store, request);
+            if let (Some(slices), Some(is_woken)) =
+                (slices.get(usize::from(shard)), is_woken.get_mut(usize::from(shard)))
+            {
+                // A shard that has stopped needs none.
+                drop(slices.send(slice));
                 *is_woken = true;
             }
         }
-        self.wake.iter().zip(is_woken).filter(|(_, is_woken)| *is_woken).for_each(|(wake, _)| wake());
+        wake.iter().zip(is_woken).filter(|(_, is_woken)| *is_woken).for_each(|(wake, _)| wake());
+        Ok(())
     }
 
-    /// The store has failed: nothing can be read.
-    fn refuse_reads(&mut self) {
-        while let Some((shard, request)) = self.reads.pop_front() {
-            let error = StoreError::Failed("it has failed before".into());
-            self.answer(shard, QueueSlice { request, read: Err(error) });
-            self.wake.get(usize::from(shard)).into_iter().for_each(|wake| wake());
-        }
-    }
-
-    fn answer(&self, shard: u16, slice: QueueSlice) {
-        if let Some(slices) = self.slices.get(usize::from(shard)) {
-            // A shard that has stopped needs none.
-            drop(slices.send(slice));
-        }
-    }
-
-    fn commit(&mut self) -> Result<(), StoreError> {
+    fn commit(&mut self, sync: bool) -> Result<(), StoreError> {
         if self.joiner.is_idle() {
             return Ok(());
         }
+        let bytes = self.joiner.pending().1;
         let Self { joiner, store, said, wake, .. } = self;
+        let store = store.as_deref_mut().ok_or_else(closed)?;
         let say = |said: &[AtomicU64], shard: u16, number: u64| {
             if let (Some(said), Some(wake)) = (said.get(usize::from(shard)), wake.get(usize::from(shard))) {
                 said.store(number, Ordering::Release);
                 wake();
             }
         };
-        if !self.says_written {
-            joiner.commit(&mut **store, self.sync, |shard, number| say(&said.durable, shard, number))?;
-            self.is_synced = self.sync;
-            return Ok(());
+        if self.says_written {
+            let mut written = Vec::new();
+            joiner.commit(store, false, |shard, number| {
+                say(&said.written, shard, number);
+                written.push((shard, number));
+            })?;
+            store.sync()?;
+            written.into_iter().for_each(|(shard, number)| say(&said.durable, shard, number));
+        } else {
+            joiner.commit(store, sync, |shard, number| say(&said.durable, shard, number))?;
         }
-        let mut written = Vec::new();
-        joiner.commit(&mut **store, false, |shard, number| {
-            say(&said.written, shard, number);
-            written.push((shard, number));
-        })?;
-        store.sync()?;
-        written.into_iter().for_each(|(shard, number)| say(&said.durable, shard, number));
+        self.is_synced = sync || self.says_written;
+        self.room.written += bytes;
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
-        self.store.sync()?;
+        self.store.as_deref_mut().ok_or_else(closed)?.sync()?;
         self.is_synced = true;
         self.synced_at = Instant::now();
         Ok(())
     }
+
+    /// The store has failed: waits until it is open again and has everything.
+    ///
+    /// # Errors
+    /// With `error` when every port is gone before that.
+    fn outlast(&mut self, error: StoreError) -> Result<(), StoreError> {
+        tracing::error!(
+            %error,
+            "the store has failed: nothing is durable, and what needs that is refused, until it is open again"
+        );
+        self.joiner.doubt();
+        self.say(Condition::Failed);
+        let failed_at = Instant::now();
+        // What its buffers still hold is written now or never, before anyone looks at its files again.
+        let closing = self.store.take();
+        if let Err(error) = caught(|| {
+            drop(closing);
+            Ok(())
+        }) {
+            tracing::error!(%error, "the failed store was not closed well");
+        }
+        let (mut pause, pause_max) = self.pace.reopen;
+        let mut next = Instant::now() + pause;
+        let mut complaint = String::new();
+        loop {
+            let left = next.saturating_duration_since(Instant::now());
+            match self.requests.recv_timeout(left) {
+                Ok(request) if !left.is_zero() => {
+                    self.take(request);
+                    continue;
+                }
+                Ok(request) => self.take(request),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(error),
+            }
+            match caught(|| self.reopen()) {
+                Ok(()) => break,
+                Err(error) => {
+                    // It was closed without having been told of: what it was given may be there.
+                    self.joiner.doubt();
+                    self.store = None;
+                    let told = error.to_string();
+                    if told != complaint {
+                        tracing::warn!(%error, "the store cannot be opened again yet");
+                        complaint = told;
+                    }
+                }
+            }
+            pause = (pause * 2).min(pause_max);
+            next = Instant::now() + pause;
+        }
+        let down_ms = failed_at.elapsed().as_millis() as u64;
+        tracing::warn!(down_ms, "the store is open again, and has everything that was asked for meanwhile");
+        self.look_at_room();
+        self.say(self.condition());
+        Ok(())
+    }
+
+    /// What the open store can do.
+    fn condition(&self) -> Condition {
+        if self.room.is_short { Condition::Full } else { Condition::Good }
+    }
+
+    /// Opens the store again, and commits what it has missed.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.look_at_room();
+        if self.room.is_short {
+            return Err(StoreError::Failed("the disk is nearly full".into()));
+        }
+        let (store, commit_number) = self.medium.reopen()?;
+        self.store = Some(store);
+        self.joiner.go_on_after(commit_number);
+        while let Ok(request) = self.requests.try_recv() {
+            self.take(request);
+        }
+        self.commit(true)?;
+        self.sync()?;
+        // What was written and not synced when it failed is known to be there only now.
+        for (durable, shard) in self.said.durable.iter().zip(0..) {
+            durable.fetch_max(self.joiner.durable(shard), Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// Says to shards what the store can do.
+    fn say(&self, condition: Condition) {
+        self.said.set_condition(condition);
+        self.wake.iter().for_each(|wake| wake());
+    }
+
+    /// Looks whether there is room, and says so when that has changed.
+    fn look_at_room(&mut self) {
+        let free_bytes_min = self.pace.free_bytes_min;
+        (self.room.looked_at, self.room.written) = (Instant::now(), 0);
+        if free_bytes_min == 0 {
+            return;
+        }
+        let room = match self.medium.room() {
+            Ok(room) => room,
+            Err(error) => {
+                if std::mem::replace(&mut self.room.is_known, false) {
+                    tracing::warn!(%error, "how much of the disk is free cannot be told");
+                }
+                return;
+            }
+        };
+        self.room.is_known = true;
+        self.room.written_max =
+            usize::try_from(room.reserve_bytes(free_bytes_min) / LOOKS_PER_RESERVE).unwrap_or(usize::MAX);
+        let was_short = self.room.is_short;
+        self.room.is_short = room.is_short(free_bytes_min, was_short);
+        if self.room.is_short == was_short {
+            return;
+        }
+        let Room { free_bytes, .. } = room;
+        let reserve_bytes = room.reserve_bytes(free_bytes_min);
+        if self.room.is_short {
+            tracing::error!(
+                free_bytes,
+                reserve_bytes,
+                "the disk is nearly full: nothing new is made durable, and what needs that is refused"
+            );
+        } else {
+            tracing::warn!(free_bytes, reserve_bytes, "the disk has room again");
+        }
+        if self.store.is_some() {
+            self.say(self.condition());
+        }
+    }
+
+    /// While room is short, what was removed gives back its room now and then.
+    fn reclaim(&mut self) -> Result<(), StoreError> {
+        if !self.room.is_short || self.room.reclaimed_at.elapsed() < RECLAIM_INTERVAL {
+            return Ok(());
+        }
+        self.room.reclaimed_at = Instant::now();
+        // Writing what is in memory as tables takes some first.
+        match (self.medium.room(), &mut self.store) {
+            (Ok(room), Some(store)) if room.free_bytes >= RECLAIM_ROOM_BYTES => store.reclaim(),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What `work` returns, or that it has panicked.
+fn caught(work: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(StoreError::Failed("it panicked".into())))
+}
+
+fn closed() -> StoreError {
+    StoreError::Failed("it is closed".into())
 }
 
 /// Records after which a commit takes in no more.
@@ -316,3 +549,11 @@ const COMMIT_BYTES_MAX: usize = 4 << 20;
 const GARBAGE_PER_COMMIT: usize = 1024;
 /// How long the thread waits for a batch before it looks whether there is something else to do.
 const IDLE_TICK: Duration = Duration::from_secs(1);
+/// How often it looks how much room there is, when little is written.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+/// It looks as soon as one part in so many of the reserve has been written.
+const LOOKS_PER_RESERVE: u64 = 8;
+/// While room is short: how often what was removed is made to give its room back.
+const RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
+/// Room that this takes at first.
+const RECLAIM_ROOM_BYTES: u64 = 64 << 20;

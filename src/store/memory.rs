@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Record, Space, Store, StoreError, WriteSet};
+use super::{Medium, Record, Room, Space, Store, StoreError, WriteSet, record};
 
 type Records = BTreeMap<(Space, Box<[u8]>), Vec<u8>>;
 
@@ -15,7 +15,17 @@ type Records = BTreeMap<(Space, Box<[u8]>), Vec<u8>>;
 struct States {
     written: Records,
     synced: Records,
-    fails: bool,
+    fault: Option<Fault>,
+    room: Option<Room>,
+}
+
+/// How a commit fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing of it is written.
+    Refused,
+    /// It is written, and said not to be.
+    Denied,
 }
 
 /// What outlives a [`MemoryStore`]: opened again after a crash.
@@ -29,9 +39,20 @@ impl SharedMemory {
         states.written = states.synced.clone();
     }
 
-    /// From now on commits fail, or succeed again.
-    pub fn set_fails(&self, fails: bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).fails = fails;
+    /// From now on commits fail, or succeed again, and so does opening the store anew.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fault = fault;
+    }
+
+    /// Whether commits fail.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fault
+    }
+
+    /// From now on there is so much room.
+    pub fn set_room(&self, room: Room) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).room = Some(room);
     }
 
     /// How many records there are.
@@ -44,6 +65,23 @@ impl SharedMemory {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Medium for SharedMemory {
+    fn room(&self) -> std::io::Result<Room> {
+        let room = self.0.lock().unwrap_or_else(PoisonError::into_inner).room;
+        Ok(room.unwrap_or(Room { free_bytes: u64::MAX, total_bytes: u64::MAX }))
+    }
+
+    fn reopen(&mut self) -> Result<(Box<dyn Store>, u64), StoreError> {
+        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if states.fault.is_some() {
+            return Err(StoreError::Failed("told to fail".into()));
+        }
+        let commit = states.written.get(&(Space::State, Box::from(record::COMMIT_KEY)));
+        let commit_number = commit.and_then(|value| record::read_number(value)).unwrap_or(0);
+        Ok((Box::new(MemoryStore::new(self.clone())), commit_number))
     }
 }
 
@@ -62,7 +100,7 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn commit(&mut self, writes: &WriteSet, sync: bool) -> Result<(), StoreError> {
         let mut states = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if states.fails {
+        if states.fault == Some(Fault::Refused) {
             return Err(StoreError::Failed("told to fail".into()));
         }
         for (space, key, value) in writes.iter() {
@@ -71,6 +109,9 @@ impl Store for MemoryStore {
                 Some(value) => states.written.insert(key, value.to_vec()),
                 None => states.written.remove(&key),
             };
+        }
+        if states.fault.is_some() {
+            return Err(StoreError::Failed("told to fail".into()));
         }
         if sync {
             states.synced = states.written.clone();

@@ -4,8 +4,8 @@
 //! back at start. One store thread serves all shards.
 //! Always: what a shard asks for in one turn is one [`Batch`] with a number; batches of a shard are committed in order, and
 //! the shard hears of the last number that is durable. What a QoS 2 publication changes on several shards is one group: it
-//! is committed whole or not at all, and groups of one publisher's shard in order. A failed write is never retried and
-//! never reported as durable.
+//! is committed whole or not at all, and groups of one publisher's shard in order. A failed write is never retried on the
+//! store that failed, and never reported as durable before it is.
 //! Everything but `disk` and `keeper` is pure, so the simulation runs it.
 //! Never: an opinion about the protocol. Clean sessions and QoS 0 messages do not come here.
 //!
@@ -16,6 +16,7 @@
 //! ```
 
 mod census;
+mod condition;
 mod disk;
 mod join;
 mod journal;
@@ -31,11 +32,14 @@ mod tests;
 mod writes;
 
 pub use census::{Census, Kind, Tally, census};
-pub use disk::{DiskStore, Inspection, OpenError, Problem, StoreCopy, inspect, lock_directory, lock_to_read, remedy};
+pub use condition::{Condition, Room};
+pub use disk::{
+    DiskMedium, DiskStore, Inspection, OpenError, Problem, StoreCopy, inspect, lock_directory, lock_to_read, remedy,
+};
 pub use join::Joiner;
 pub use journal::Journal;
-pub use keeper::{Keeper, KeeperHandle, KeeperPort, StorePort};
-pub use memory::{MemoryStore, SharedMemory};
+pub use keeper::{Keeper, KeeperHandle, KeeperPort, Pace, StorePort};
+pub use memory::{Fault, MemoryStore, SharedMemory};
 pub use operation::{Batch, Entry, Group, Operation, Part, SessionRecord, SubscriptionRecord};
 pub use recover::{RecordsRead, Recovered, RecoveredSession, recover, recover_watched};
 pub use salvage::{Salvaged, salvage};
@@ -51,6 +55,22 @@ pub enum StoreError {
     /// A record cannot be read.
     #[error("a record of the store is damaged: {0}")]
     Damaged(String),
+}
+
+/// What a store lies on: asked for room while it is open, and for the store itself when that has failed.
+pub trait Medium: Send {
+    /// The room that there is.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    fn room(&self) -> std::io::Result<Room>;
+
+    /// Opens the store anew, once it can be written to. The one before is gone. Returns it with the number of its last
+    /// commit.
+    ///
+    /// # Errors
+    /// When it cannot be written or opened; it may be tried again.
+    fn reopen(&mut self) -> Result<(Box<dyn Store>, u64), StoreError>;
 }
 
 /// A key and its value.
@@ -70,6 +90,14 @@ pub trait Store: Send {
     /// # Errors
     /// As above.
     fn sync(&mut self) -> Result<(), StoreError>;
+
+    /// Makes the room of what was removed free, as far as that needs no waiting.
+    ///
+    /// # Errors
+    /// As above.
+    fn reclaim(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Up to `max` records of `space` in order of their keys, from `from` on.
     ///

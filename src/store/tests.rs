@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
-    Batch, Entry, Group, Joiner, Journal, Keeper, MemoryStore, Operation, Part, QueueEntry, Record, Recovered,
-    SessionRecord, SharedMemory, SliceRequest, Space, Store, StoreError, StorePort, SubscriptionRecord, WriteSet,
-    for_each_queued, recover,
+    Batch, Condition, Entry, Fault, Group, Joiner, Journal, Keeper, KeeperHandle, KeeperPort, Medium, MemoryStore,
+    Operation, Pace, Part, QueueEntry, Record, Recovered, Room, SessionRecord, SharedMemory, SliceRequest, Space,
+    Store, StoreError, StorePort, SubscriptionRecord, WriteSet, for_each_queued, recover,
 };
 use crate::{
     message::{ApplicationMessage, Envelope, Origin, Stamp, SubscriptionIdentifiers},
@@ -315,17 +315,12 @@ fn what_may_have_been_sent_is_told_from_what_was_not() {
 #[test]
 fn a_queue_is_read_in_parts_when_everything_before_is_durable() {
     let memory = SharedMemory::default();
-    let joiner = Joiner::new(1, 0, Default::default(), Vec::new());
-    let (woken, wakes) = channel();
-    let wake: Box<dyn Fn() + Send> = Box::new(move || woken.send(()).unwrap());
-    let store = Box::new(MemoryStore::new(memory.clone()));
-    let (keeper, mut ports) = Keeper::start(store, joiner, None, false, vec![wake]).unwrap();
-    let mut port = ports.remove(0);
+    let (keeper, mut port, wakes) = keep(&memory, Duration::from_millis(5));
     let mut operations = vec![session(1), session(2)];
     operations.push(queue(50, &[(1, 0), (2, 0)]));
     operations.extend((1..=100).map(|sequence| queue(100 + sequence, &[(1, sequence)])));
     let range = |from, upto, max| SliceRange { from, upto, max };
-    let read = |port: &mut super::KeeperPort, range| {
+    let read = |port: &mut KeeperPort, range| {
         port.read(SliceRequest { number: 1, session: (3, 4), range, batch: 1 });
         loop {
             if let Some(slice) = port.take_slice() {
@@ -355,14 +350,24 @@ fn a_queue_is_read_in_parts_when_everything_before_is_durable() {
     assert!(is_complete && entries.len() == 6, "the end of the range is the end");
     let (entries, is_complete) = read(&mut port, range(101, 200, 6)).unwrap();
     assert!(is_complete && entries.is_empty());
-    memory.set_fails(true);
+    // A store that has failed answers when it is open again.
+    memory.set_fault(Some(Fault::Refused));
     port.submit(plain(0, 2, vec![session(3)]));
-    while !port.has_failed() {
+    while port.condition() == Condition::Good {
         wakes.recv_timeout(Duration::from_secs(20)).expect("a failure");
     }
-    assert!(read(&mut port, range(0, 100, 70)).is_err(), "a store that has failed says so");
+    port.read(SliceRequest { number: 1, session: (3, 4), range: range(70, 75, 6), batch: 2 });
+    assert!(wakes.recv_timeout(Duration::from_millis(50)).is_err() && port.take_slice().is_none());
+    memory.set_fault(None);
+    let (entries, _) = loop {
+        if let Some(slice) = port.take_slice() {
+            break slice.read.unwrap();
+        }
+        wakes.recv_timeout(Duration::from_secs(20)).expect("an answer");
+    };
+    assert_eq!((entries.len(), port.durable()), (6, 2));
     drop(port);
-    assert!(keeper.join().is_err());
+    keeper.join().unwrap();
 }
 
 #[test]
@@ -457,6 +462,11 @@ impl Store for SlowStore {
     }
 }
 
+/// What nothing of these tests looks at.
+fn medium() -> Box<dyn Medium> {
+    Box::new(SharedMemory::default())
+}
+
 fn joiner() -> Joiner {
     Joiner::new(1, 0, Default::default(), Vec::new())
 }
@@ -466,7 +476,7 @@ fn nothing_is_durable_before_a_slow_store_has_it() {
     let ((begun, has_begun), (go, may_go), (woken, is_woken)) = (channel(), channel(), channel());
     let store = SlowStore { memory: MemoryStore::default(), begun, go: may_go };
     let wake = Box::new(move || woken.send(()).unwrap_or_default());
-    let (handle, mut ports) = Keeper::start(Box::new(store), joiner(), None, false, vec![wake]).unwrap();
+    let (handle, mut ports) = Keeper::start(Box::new(store), medium(), joiner(), Pace::default(), vec![wake]).unwrap();
     let mut port = ports.remove(0);
     port.submit(plain(0, 1, vec![session(1)]));
     has_begun.recv().unwrap();
@@ -481,7 +491,7 @@ fn nothing_is_durable_before_a_slow_store_has_it() {
     assert_eq!(port.durable(), 1);
     go.send(()).unwrap();
     is_woken.recv().unwrap();
-    assert_eq!((port.durable(), port.has_failed()), (3, false));
+    assert_eq!((port.durable(), port.condition()), (3, Condition::Good));
     drop(port);
     handle.join().unwrap();
 }
@@ -491,7 +501,8 @@ fn what_is_written_is_said_before_it_is_synced_where_somebody_waits_for_no_more(
     let ((begun, has_begun), (go, may_go), (woken, is_woken)) = (channel(), channel(), channel());
     let store = SlowStore { memory: MemoryStore::default(), begun, go: may_go };
     let wake = Box::new(move || woken.send(()).unwrap_or_default());
-    let (handle, mut ports) = Keeper::start(Box::new(store), joiner(), None, true, vec![wake]).unwrap();
+    let pace = Pace { says_written: true, ..Pace::default() };
+    let (handle, mut ports) = Keeper::start(Box::new(store), medium(), joiner(), pace, vec![wake]).unwrap();
     let mut port = ports.remove(0);
     port.submit(plain(0, 1, vec![session(1)]));
     has_begun.recv().unwrap();
@@ -505,24 +516,94 @@ fn what_is_written_is_said_before_it_is_synced_where_somebody_waits_for_no_more(
     handle.join().unwrap();
 }
 
-#[test]
-fn a_store_that_fails_is_never_asked_again_and_nothing_is_durable() {
-    let memory = SharedMemory::default();
+/// A keeper of a store in `memory` that is opened again after `reopen`, its port, and who is woken.
+fn keep(memory: &SharedMemory, reopen: Duration) -> (KeeperHandle, KeeperPort, Receiver<()>) {
     let (woken, is_woken) = channel();
     let wake = Box::new(move || woken.send(()).unwrap_or_default());
     let store = Box::new(MemoryStore::new(memory.clone()));
-    let (handle, mut ports) = Keeper::start(store, joiner(), None, false, vec![wake]).unwrap();
-    let mut port = ports.remove(0);
-    memory.set_fails(true);
+    let pace = Pace { free_bytes_min: 100, reopen: (reopen, reopen), ..Pace::default() };
+    let (handle, mut ports) = Keeper::start(store, Box::new(memory.clone()), joiner(), pace, vec![wake]).unwrap();
+    (handle, ports.remove(0), is_woken)
+}
+
+#[test]
+fn a_store_that_fails_is_not_asked_again_and_nothing_is_durable() {
+    let memory = SharedMemory::default();
+    let (handle, mut port, is_woken) = keep(&memory, Duration::from_secs(3600));
+    memory.set_fault(Some(Fault::Refused));
     port.submit(plain(0, 1, vec![session(1)]));
     is_woken.recv().unwrap();
-    assert_eq!((port.durable(), port.has_failed()), (0, true));
+    assert_eq!((port.durable(), port.condition()), (0, Condition::Failed));
     // It could again, and is not asked.
-    memory.set_fails(false);
+    memory.set_fault(None);
     port.submit(plain(0, 2, vec![session(2)]));
     drop(port);
     assert!(handle.join().is_err());
     assert!(memory.is_empty());
+}
+
+#[test]
+fn a_store_that_is_opened_again_has_what_was_asked_for_before_and_since() {
+    for fault in [Fault::Refused, Fault::Denied] {
+        let memory = SharedMemory::default();
+        let (handle, mut port, is_woken) = keep(&memory, Duration::from_millis(5));
+        port.submit(plain(0, 1, vec![session(1), queue(256, &[(1, 0)])]));
+        is_woken.recv().unwrap();
+        memory.set_fault(Some(fault));
+        port.submit(plain(0, 2, vec![session(2), queue(512, &[(1, 1)]), queue(768, &[(1, 2), (2, 0)])]));
+        is_woken.recv().unwrap();
+        assert_eq!((port.durable(), port.condition()), (1, Condition::Failed));
+        // What may have been written is removed, and so is what was before.
+        let end = |session, sequence, number| Operation::QueueEnd { session, sequence, number: Some(number) };
+        port.submit(plain(0, 3, vec![end(1, 0, 256), end(1, 1, 512), end(1, 2, 768), end(2, 0, 768), session(3)]));
+        memory.set_fault(None);
+        while port.condition() == Condition::Failed {
+            is_woken.recv().unwrap();
+        }
+        assert_eq!((port.durable(), port.condition()), (3, Condition::Good), "{fault:?}");
+        let recovered = recover(&MemoryStore::new(memory.clone()), 0).unwrap();
+        assert_eq!(recovered.sessions.iter().map(|session| session.queue).collect::<Vec<_>>(), [None; 3]);
+        let commits = if fault == Fault::Denied { 3 } else { 2 };
+        assert_eq!((recovered.commit_number, recovered.bodies.len()), (commits, 0));
+        assert!(MemoryStore::new(memory.clone()).scan(Space::Bodies, &[], 1).unwrap().is_empty(), "{fault:?}");
+        // And it goes on.
+        port.submit(plain(0, 4, vec![session(4)]));
+        drop(port);
+        handle.join().unwrap();
+        assert_eq!(recover(&MemoryStore::new(memory), 0).unwrap().sessions.len(), 4);
+    }
+}
+
+#[test]
+fn a_store_without_room_takes_in_what_it_is_given_and_says_that_it_is_full() {
+    let memory = SharedMemory::default();
+    let room = |free_bytes| Room { free_bytes, total_bytes: 1_000_000 };
+    memory.set_room(room(99));
+    let (handle, mut port, is_woken) = keep(&memory, Duration::from_millis(5));
+    assert_eq!(port.condition(), Condition::Full, "before anything is asked for");
+    is_woken.recv().unwrap();
+    port.submit(plain(0, 1, vec![session(1)]));
+    is_woken.recv().unwrap();
+    assert_eq!((port.durable(), port.condition()), (1, Condition::Full));
+    memory.set_room(room(125));
+    while port.condition() == Condition::Full {
+        is_woken.recv().unwrap();
+    }
+    // A failure does not end before there is room.
+    memory.set_room(room(99));
+    memory.set_fault(Some(Fault::Denied));
+    port.submit(plain(0, 2, vec![session(2)]));
+    is_woken.recv().unwrap();
+    memory.set_fault(None);
+    assert!(is_woken.recv_timeout(Duration::from_millis(50)).is_err());
+    assert_eq!(port.condition(), Condition::Failed);
+    memory.set_room(room(125));
+    while port.condition() == Condition::Failed {
+        is_woken.recv().unwrap();
+    }
+    assert_eq!((port.durable(), port.condition()), (2, Condition::Good));
+    drop(port);
+    handle.join().unwrap();
 }
 
 #[test]
@@ -531,8 +612,8 @@ fn what_is_written_in_batches_is_synced_within_the_interval() {
     let (woken, is_woken) = channel();
     let wake = Box::new(move || woken.send(()).unwrap_or_default());
     let store = Box::new(MemoryStore::new(memory.clone()));
-    let interval = Some(Duration::from_millis(5));
-    let (handle, mut ports) = Keeper::start(store, joiner(), interval, false, vec![wake]).unwrap();
+    let pace = Pace { sync_interval: Some(Duration::from_millis(5)), ..Pace::default() };
+    let (handle, mut ports) = Keeper::start(store, Box::new(memory.clone()), joiner(), pace, vec![wake]).unwrap();
     let mut port = ports.remove(0);
     port.submit(plain(0, 1, vec![session(1)]));
     is_woken.recv().unwrap();

@@ -1,9 +1,10 @@
 //! Records on their way to the disk.
 //!
 //! Owns: what one commit writes and removes, each key once.
-//! Always: the last word about a key is the one that is committed.
+//! Always: the last word about a key is the one that is committed. What was in a commit that failed may have been written or
+//! not, so it is written or removed in the next one, whatever has been said of it since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +29,8 @@ type Key = (Space, Box<[u8]>);
 pub struct WriteSet {
     records: BTreeMap<Key, Option<Vec<u8>>>,
     bytes: usize,
+    /// Keys in a commit that failed.
+    doubtful: BTreeSet<Key>,
 }
 
 impl WriteSet {
@@ -64,7 +67,8 @@ impl WriteSet {
     /// Removes a record whose key is written once only: one that is not committed yet is not written at all.
     pub fn remove_single(&mut self, space: Space, key: &[u8]) {
         let key = (space, Box::from(key));
-        if !matches!(self.records.remove(&key), Some(Some(_))) {
+        let was_put = matches!(self.records.remove(&key), Some(Some(_)));
+        if !was_put || self.doubtful.contains(&key) {
             self.bytes += key.1.len();
             self.records.insert(key, None);
         }
@@ -81,9 +85,15 @@ impl WriteSet {
         self.records.iter().map(|((space, key), value)| (*space, &**key, value.as_deref()))
     }
 
+    /// A commit of this has failed: it may have been written or not.
+    pub fn doubt(&mut self) {
+        self.doubtful.extend(self.records.keys().cloned());
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.records.clear();
         self.bytes = 0;
+        self.doubtful.clear();
     }
 }

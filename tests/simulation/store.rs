@@ -1,22 +1,25 @@
 //! The store of a simulated broker: the real joiner over a store in memory, run by the seed instead of by a thread.
 //!
 //! Owns: what shards have handed over and what is committed. Always: batches of one shard are taken in its order; those of
-//! different shards in any. What was committed outlives the broker, and nothing else does.
+//! different shards in any. What was committed outlives the broker, and nothing else does. A store that has failed is opened
+//! again when the disk works, after any time.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc};
+use std::{cell::RefCell, collections::VecDeque, fmt, rc::Rc};
 
 use ringmq::{
     plant::{Bug, planted},
     routing::HashKey,
     server::Share,
-    store::{Batch, Joiner, MemoryStore, QueueSlice, SharedMemory, SliceRequest, Space, Store, StorePort, recover},
+    store::{
+        Batch, Condition, Joiner, Medium, QueueSlice, SharedMemory, SliceRequest, Space, Store, StorePort, recover,
+    },
 };
 
 use crate::{failure::fail, random::Random};
 
-#[derive(Debug)]
 struct State {
-    store: MemoryStore,
+    store: Box<dyn Store>,
+    memory: SharedMemory,
     joiner: Joiner,
     /// By shard, what it handed over and nobody has taken.
     waiting: Vec<VecDeque<Batch>>,
@@ -27,12 +30,18 @@ struct State {
     /// By shard, the last batch that it was told of.
     durable: Vec<u64>,
     commits: u64,
-    has_failed: bool,
+    condition: Condition,
 }
 
 /// The store of a simulated broker.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SimulatedStore(Rc<RefCell<State>>);
+
+impl fmt::Debug for SimulatedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimulatedStore({:?})", self.0.borrow().condition)
+    }
+}
 
 /// A shard's way to it.
 #[derive(Debug)]
@@ -58,28 +67,31 @@ impl StorePort for SimulatedPort {
         self.store.0.borrow().durable[self.shard]
     }
 
-    fn has_failed(&self) -> bool {
-        self.store.0.borrow().has_failed
+    fn condition(&self) -> Condition {
+        self.store.0.borrow().condition
     }
 }
 
 impl SimulatedStore {
-    /// Opens what `memory` holds, and says what each of `shards` shards takes over. `window`: how many messages are in flight to a client.
+    /// Opens what `memory` holds, and says what each of `shards` shards takes over. `window`: how many messages are in flight
+    /// to a client.
     pub fn open(memory: &SharedMemory, key: HashKey, shards: usize, window: u64) -> (SimulatedStore, Vec<Share>) {
-        let store = MemoryStore::new(memory.clone());
-        let mut recovered =
-            recover(&store, window).unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
+        let opened = memory.clone().reopen();
+        let (store, _) = opened.unwrap_or_else(|error| fail("the store can be opened", format!("{error}")));
+        let recovered = recover(&*store, window);
+        let mut recovered = recovered.unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
         let (bodies, ended) = (std::mem::take(&mut recovered.bodies), std::mem::take(&mut recovered.ended));
         let joiner = Joiner::new(shards as u16, recovered.commit_number, bodies, ended);
         let state = State {
             store,
+            memory: memory.clone(),
             joiner,
             waiting: (0..shards).map(|_| VecDeque::new()).collect(),
             reads: VecDeque::new(),
             slices: (0..shards).map(|_| VecDeque::new()).collect(),
             durable: vec![0; shards],
             commits: 0,
-            has_failed: false,
+            condition: Condition::Good,
         };
         (SimulatedStore(Rc::new(RefCell::new(state))), Share::of_each(recovered, key, shards))
     }
@@ -99,21 +111,35 @@ impl SimulatedStore {
         let state = self.0.borrow();
         let is_quiet = state.joiner.is_idle() && !state.joiner.has_garbage();
         let is_awaited = !state.reads.is_empty() || state.waiting.iter().any(|waiting| !waiting.is_empty());
-        !state.has_failed && (!is_quiet || is_awaited)
+        match state.condition {
+            Condition::Failed => state.memory.fault().is_none(),
+            _ => !is_quiet || is_awaited,
+        }
+    }
+
+    /// What it can do.
+    pub fn condition(&self) -> Condition {
+        self.0.borrow().condition
+    }
+
+    /// The disk is nearly full, or has room again. Returns whether shards are to be woken.
+    pub fn set_full(&self, is_full: bool) -> bool {
+        let state = &mut *self.0.borrow_mut();
+        let condition = if is_full { Condition::Full } else { Condition::Good };
+        state.condition != Condition::Failed && std::mem::replace(&mut state.condition, condition) != condition
     }
 
     /// Takes a batch of some shard in, or commits what was taken in. Returns the shards to wake.
     pub fn step(&self, random: &mut Random) -> Vec<usize> {
         let state = &mut *self.0.borrow_mut();
-        if state.has_failed {
-            state.waiting.iter_mut().for_each(VecDeque::clear);
-            return Vec::new();
-        }
-        if !state.reads.is_empty() && random.once_in(3) {
+        if !state.reads.is_empty() && state.condition != Condition::Failed && random.once_in(3) {
             return state.read(random);
         }
         let shards: Vec<usize> = (0..state.waiting.len()).filter(|&shard| !state.waiting[shard].is_empty()).collect();
-        if !shards.is_empty() && random.below(100) < 60 {
+        if state.condition == Condition::Failed && (shards.is_empty() || random.once_in(4)) {
+            return state.reopen(random);
+        }
+        if !shards.is_empty() && (state.condition == Condition::Failed || random.below(100) < 60) {
             let batch = state.waiting[*random.pick(&shards)].pop_front();
             batch.into_iter().for_each(|batch| state.joiner.take(batch));
             return Vec::new();
@@ -150,24 +176,36 @@ impl State {
             return Vec::new();
         }
         let Some((shard, request)) = self.reads.remove(*random.pick(&due)) else { return Vec::new() };
-        self.slices[shard].push_back(QueueSlice::read(&self.store, request));
+        self.slices[shard].push_back(QueueSlice::read(&*self.store, request));
         vec![shard]
+    }
+
+    /// Opens the store again, if that can be, and commits what it has missed.
+    fn reopen(&mut self, random: &mut Random) -> Vec<usize> {
+        let Ok((store, commit_number)) = self.memory.reopen() else { return Vec::new() };
+        self.store = store;
+        self.joiner.go_on_after(commit_number);
+        self.condition = Condition::Good;
+        self.commit(random);
+        // Shards hear of the condition also when nothing of theirs was missed.
+        (0..self.durable.len()).collect()
     }
 
     fn commit(&mut self, random: &mut Random) -> Vec<usize> {
         let Self { store, joiner, durable, .. } = self;
         let mut woken = Vec::new();
-        let committed = joiner.commit(store, true, |shard, number| {
+        let committed = joiner.commit(&mut **store, true, |shard, number| {
             durable[usize::from(shard)] = number;
             woken.push(usize::from(shard));
         });
         if committed.is_err() {
-            self.has_failed = true;
+            self.joiner.doubt();
+            self.condition = Condition::Failed;
             return (0..self.durable.len()).collect();
         }
         self.commits += 1;
         if joiner.has_garbage() && random.once_in(2) {
-            let collected = joiner.collect(store, random.between(1, 8));
+            let collected = joiner.collect(&**store, random.between(1, 8));
             collected.unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
         }
         woken

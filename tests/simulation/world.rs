@@ -17,7 +17,7 @@ use ringmq::{
     },
     server::{Driver, Rest, Time},
     shard::{ListenerFacts, MeshMessage, Shard, Shared},
-    store::SharedMemory,
+    store::{Condition, Fault, SharedMemory},
     time::Moment,
 };
 
@@ -234,9 +234,22 @@ impl World {
     }
 
     /// The disk fails, or works again.
-    pub fn set_store_fails(&mut self, fails: bool) {
-        self.book.tell(|| format!("the disk fails: {fails}"));
-        self.memory.set_fails(fails);
+    pub fn set_store_fault(&mut self, fault: Option<Fault>) {
+        self.book.tell(|| format!("the disk fails: {fault:?}"));
+        self.memory.set_fault(fault);
+    }
+
+    /// The disk is nearly full, or has room again.
+    pub fn set_store_full(&mut self, is_full: bool) {
+        self.book.tell(|| format!("the disk is nearly full: {is_full}"));
+        if self.store.as_ref().is_some_and(|store| store.set_full(is_full)) {
+            self.nodes.iter().for_each(|node| node.wake.wake());
+        }
+    }
+
+    /// Whether the store takes in what it is given.
+    pub fn is_store_good(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.condition() == Condition::Good)
     }
 
     /// Random steps until something is committed, at most `steps`.

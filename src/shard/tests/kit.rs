@@ -436,7 +436,7 @@ impl Broker {
         if let Some(kept) = &self.store {
             let (written, durable) = (kept.written[usize::from(index)], kept.durable[usize::from(index)]);
             self.shards[usize::from(index)].handle_written(written, now);
-            self.shards[usize::from(index)].handle_store(durable, false, now);
+            self.shards[usize::from(index)].handle_store(durable, crate::store::Condition::Good, now);
         }
         self.shards[usize::from(index)].check_grace();
         went_on |= self.take_messages(index);

@@ -1,6 +1,6 @@
 //! The broker dies, and starts again with what was committed.
 
-use ringmq::mqtt::ProtocolVersion;
+use ringmq::{mqtt::ProtocolVersion, store::Fault};
 
 use crate::{
     client::{Profile, WillSpec},
@@ -44,6 +44,13 @@ fn lives(world: &mut World, random: &mut Random) {
         if random.once_in(8) {
             fail_disk(world, random);
         }
+        if random.once_in(6) {
+            fail_disk(world, random);
+            mend_disk(world, random);
+            if random.once_in(2) {
+                live(world, random);
+            }
+        }
         begin_life(world, random);
         if random.once_in(4) {
             settle_all(world);
@@ -55,7 +62,8 @@ fn lives(world: &mut World, random: &mut Random) {
 fn begin_life(world: &mut World, random: &mut Random) {
     let shards = random.between(1, 4);
     world.crash(shards);
-    world.set_store_fails(false);
+    world.set_store_fault(None);
+    world.set_store_full(false);
     world.clients.iter_mut().for_each(|client| client.profile.is_refused = false);
     world.set_store_pace(*random.pick(&PACES));
     for client in 0..world.clients.len() {
@@ -214,9 +222,13 @@ fn live(world: &mut World, random: &mut Random) {
     }
 }
 
-/// The disk fails: nobody is told what is not so. The broker is started anew when it works again.
+/// The disk fails, or is nearly full: nobody is told what is not so.
 fn fail_disk(world: &mut World, random: &mut Random) {
-    world.set_store_fails(true);
+    match random.below(4) {
+        0 => world.set_store_full(true),
+        1 => world.set_store_fault(Some(Fault::Denied)),
+        _ => world.set_store_fault(Some(Fault::Refused)),
+    }
     world.clients.iter_mut().for_each(|client| client.profile.is_refused = true);
     let publishers: Vec<usize> =
         (0..world.clients.len()).filter(|client| !subscribers(world).contains(client)).collect();
@@ -228,6 +240,20 @@ fn fail_disk(world: &mut World, random: &mut Random) {
         let topic = *random.pick(&TOPICS);
         world.publish_bytes(client, topic, random.between(1, 2) as u8, false, 12);
         world.bustle(random.below(100));
+    }
+}
+
+/// The disk works again, and so does the store, while the broker goes on: who comes back meets its session.
+fn mend_disk(world: &mut World, random: &mut Random) {
+    world.set_store_fault(None);
+    world.set_store_full(false);
+    world.run_until("the store is open again", World::is_store_good);
+    world.bustle(random.below(200));
+    // Whoever was on its way while the store was closed has been told.
+    world.settle_without_check();
+    world.clients.iter_mut().for_each(|client| client.profile.is_refused = false);
+    if random.once_in(2) {
+        settle_all(world);
     }
 }
 
