@@ -59,6 +59,8 @@ pub struct Client {
     must_start_clean: bool,
     /// The Will of its last CONNECT.
     pub will: Option<Number>,
+    /// The broker may refuse what it asks for, as long as it says so.
+    pub is_patient: bool,
 }
 
 /// A message under way.
@@ -100,6 +102,7 @@ impl Client {
             filters: BTreeSet::new(),
             must_start_clean: false,
             will: None,
+            is_patient: false,
         }
     }
 
@@ -281,6 +284,9 @@ impl Client {
                 checker.connected(self.index, connack.session_present, now);
                 self.resume(link, connack.session_present, checker);
             }
+            // The connection ends after these.
+            Packet::ConnAck(connack) if self.is_patient && connack.reason_code.is_error() => {}
+            Packet::Disconnect(disconnect) if self.is_patient && disconnect.reason_code.is_error() => {}
             Packet::Publish(publish) if link.is_up => self.on_publish(link, &publish, checker, now),
             Packet::PubAck(ack) => self.on_puback(&ack, checker),
             Packet::PubRec(ack) => self.on_pubrec(link, &ack, checker),
@@ -302,6 +308,7 @@ impl Client {
                         checker.subscribed(self.index, &filter);
                         self.filters.insert(filter);
                     }
+                    None if self.is_patient => {}
                     None => checker.violate(Rule::Protocol, self.index, format!("it got {suback:?}")),
                 }
             }
@@ -369,10 +376,12 @@ impl Client {
     fn on_puback(&mut self, ack: &Ack<'_>, checker: &mut Checker) {
         let sent = self.outgoing.iter().find(|sent| sent.identifier == ack.packet_identifier && !sent.is_released);
         let number = sent.map(|sent| sent.number).filter(|&number| checker.message(number).qos == QoS::AtLeastOnce);
-        match number.filter(|_| !ack.reason_code.is_error()) {
+        match number.filter(|_| !ack.reason_code.is_error() || self.is_patient) {
             Some(number) => {
                 self.end(|sent| sent.number == number);
-                checker.acknowledged(number);
+                if !ack.reason_code.is_error() {
+                    checker.acknowledged(number);
+                }
             }
             None => checker.violate(Rule::Protocol, self.index, format!("it got an unexpected {ack:?}")),
         }
@@ -381,6 +390,12 @@ impl Client {
     fn on_pubrec(&mut self, link: &mut Link, ack: &Ack<'_>, checker: &mut Checker) {
         let sent = self.outgoing.iter_mut().find(|sent| sent.identifier == ack.packet_identifier);
         let sent = sent.filter(|sent| checker.message(sent.number).qos == QoS::ExactlyOnce);
+        if let (Some(sent), true) = (&sent, self.is_patient && ack.reason_code.is_error()) {
+            let number = sent.number;
+            // It is free again, and the message is not the broker's.
+            self.end(|sent| sent.number == number && !sent.is_released);
+            return;
+        }
         match sent.filter(|_| !ack.reason_code.is_error()) {
             Some(sent) => {
                 if !std::mem::replace(&mut sent.is_released, true) {

@@ -152,6 +152,11 @@ impl Load {
         self.actors.push(Actor { client, role, random, next, is_away: false, budget: 0, wants: true });
     }
 
+    /// Whether the broker may refuse what clients ask for. They ask again.
+    pub fn set_patient(&mut self, is_patient: bool) {
+        self.actors.iter_mut().for_each(|actor| actor.client.is_patient = is_patient);
+    }
+
     /// A broker listens at `address`.
     pub fn restarted(&mut self, address: SocketAddr) {
         self.address = address;
@@ -293,6 +298,7 @@ impl Actor {
         match self.role {
             Role::Mortal => self.pause(now, 30, 600),
             Role::Subscriber { presence: Presence::Flapping | Presence::Renewing, .. } => self.pause(now, 5, 10),
+            _ if self.client.is_patient => self.pause(now, 20, 60),
             _ => {}
         }
     }

@@ -38,7 +38,12 @@ type Log = Arc<Mutex<VecDeque<String>>>;
 impl Broker {
     /// Starts `ringmq serve` with `shards` shards on a free port of each of `hosts`, with further `arguments`.
     pub fn start(shards: usize, hosts: &[&str], arguments: &[&str]) -> Broker {
-        Self::try_start(shards, hosts, arguments)
+        Broker::start_in(shards, hosts, arguments, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub fn start_in(shards: usize, hosts: &[&str], arguments: &[&str], variables: &[(&str, &str)]) -> Broker {
+        Self::try_start_in(shards, hosts, arguments, variables)
             .unwrap_or_else(|log| panic!("the broker does not say where it listens:\n{log}"))
     }
 
@@ -47,6 +52,15 @@ impl Broker {
     /// # Errors
     /// With what it said when it does not come to listening.
     pub fn try_start(shards: usize, hosts: &[&str], arguments: &[&str]) -> Result<Broker, String> {
+        Self::try_start_in(shards, hosts, arguments, &[])
+    }
+
+    fn try_start_in(
+        shards: usize,
+        hosts: &[&str],
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Broker, String> {
         if let Ok(address) = std::env::var(EXTERNAL) {
             let address = address.parse().unwrap_or_else(|_| panic!("{EXTERNAL} is no address: {address:?}"));
             return Ok(Broker { addresses: vec![address], process: None, log: Log::default() });
@@ -65,6 +79,7 @@ impl Broker {
         }
         command.args(arguments).current_dir(Path::new(env!("CARGO_TARGET_TMPDIR")));
         let mut child = command
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

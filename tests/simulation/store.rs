@@ -11,7 +11,8 @@ use ringmq::{
     routing::HashKey,
     server::Share,
     store::{
-        Batch, Condition, Joiner, Medium, QueueSlice, SharedMemory, SliceRequest, Space, Store, StorePort, recover,
+        Batch, Condition, Joiner, Medium, MemoryStore, QueueSlice, SharedMemory, SliceRequest, Space, Store, StorePort,
+        recover,
     },
 };
 
@@ -76,8 +77,7 @@ impl SimulatedStore {
     /// Opens what `memory` holds, and says what each of `shards` shards takes over. `window`: how many messages are in flight
     /// to a client.
     pub fn open(memory: &SharedMemory, key: HashKey, shards: usize, window: u64) -> (SimulatedStore, Vec<Share>) {
-        let opened = memory.clone().reopen();
-        let (store, _) = opened.unwrap_or_else(|error| fail("the store can be opened", format!("{error}")));
+        let store: Box<dyn Store> = Box::new(MemoryStore::new(memory.clone()));
         let recovered = recover(&*store, window);
         let mut recovered = recovered.unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
         let (bodies, ended) = (std::mem::take(&mut recovered.bodies), std::mem::take(&mut recovered.ended));
