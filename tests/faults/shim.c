@@ -8,7 +8,7 @@
  *   sync      syncs fail with this one
  *   create    files are not created, and this is why
  *   sync_ms   syncs take so many milliseconds longer
- *   partial   1: the first write that is to fail writes its first half, as a disk that becomes full does
+ *   partial   1: the first write that is to fail, and is not a small one, writes its first half, as a disk that becomes full does
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -65,7 +65,7 @@ static ssize_t allowed(int file, size_t length) {
     struct plan plan = plan_now();
     if (!plan.write)
         return (ssize_t)length;
-    if (plan.partial && length > 1 && !__atomic_exchange_n(&has_begun, 1, __ATOMIC_RELAXED))
+    if (plan.partial && length > 256 && !__atomic_exchange_n(&has_begun, 1, __ATOMIC_RELAXED))
         return (ssize_t)(length / 2);
     errno = plan.write;
     return -1;

@@ -472,6 +472,11 @@ impl Client {
             Packet::SubAck(suback) => {
                 let identifier = suback.packet_identifier.value();
                 self.expect_answer(link, Answer::SubAck(identifier));
+                if self.profile.is_refused && suback.reason_codes.iter().any(|reason| reason.is_error()) {
+                    let is_new = |held: &Held| held.identifier == identifier && held.acknowledged.is_none();
+                    self.subscriptions.retain(|held| !is_new(held));
+                    return;
+                }
                 let mut held = self.subscriptions.iter_mut();
                 if let Some(held) = held.find(|held| held.identifier == identifier && !held.is_lost) {
                     held.acknowledged.get_or_insert(book.now);
