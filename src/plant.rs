@@ -83,6 +83,12 @@ pub enum Bug {
     HeldGroupOvertaken,
     /// A QoS 2 delivery lets go of its body when it has arrived and when it ends.
     BodyReleasedTwice,
+    /// A store that is opened again after a failure lacks the commit that failed.
+    FailedCommitForgotten,
+    /// What was written in a commit that failed and removed since is taken for never written.
+    FailedCommitNotDoubted,
+    /// A shard does not say that the store has failed before what it took was durable.
+    UndoneReportedAsDone,
 }
 
 impl Bug {
@@ -126,6 +132,9 @@ impl Bug {
         Bug::SequenceNotKept,
         Bug::HeldGroupOvertaken,
         Bug::BodyReleasedTwice,
+        Bug::FailedCommitForgotten,
+        Bug::FailedCommitNotDoubted,
+        Bug::UndoneReportedAsDone,
     ];
 }
 

@@ -446,7 +446,10 @@ impl Shard {
         let has_failed = durable.journal.has_failed();
         self.ledger.poll_reports(has_failed, |shard, rank, count, batch| {
             // The first that can be made says the weaker ones as well.
-            let is_reached = |promise| batch <= durable.reached(promise) || planted(Bug::ReportBeforeDurable);
+            let is_reached = |promise| {
+                let is_said_early = has_failed && planted(Bug::UndoneReportedAsDone);
+                batch <= durable.reached(promise) || is_said_early || planted(Bug::ReportBeforeDurable)
+            };
             let reached = promises.iter().position(|&promise| is_reached(promise)).unwrap_or(promises.len());
             let (missed, reached) = promises.split_at(reached);
             if let Some(&promise) = reached.first() {

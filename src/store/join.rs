@@ -298,12 +298,17 @@ impl Joiner {
 
     /// A commit has failed: what was in it may have been written or not.
     pub fn doubt(&mut self) {
-        self.writes.doubt();
+        if !planted(Bug::FailedCommitNotDoubted) {
+            self.writes.doubt();
+        }
     }
 
     /// Goes on after commit `commit_number` of the store, which was opened anew.
     pub fn go_on_after(&mut self, commit_number: u64) {
         self.commit_number = commit_number;
+        if planted(Bug::FailedCommitForgotten) {
+            self.writes.clear();
+        }
     }
 
     /// Commits what has been taken in and is complete. `say` is called with each shard whose last durable batch has moved

@@ -89,6 +89,8 @@ pub struct Client {
     pub sits_on: Option<u16>,
     /// How often each message came, retained copies not counted.
     pub deliveries: BTreeMap<Number, u32>,
+    /// Of those, what came at QoS 0 or 1.
+    came_lower: BTreeSet<Number>,
     /// The last of each publisher, topic and pair of QoS.
     orders: BTreeMap<(usize, u32, String, u8, u8), u32>,
     /// The newest retained value of each topic that it has seen, live or not; nothing after it was cleared.
@@ -124,6 +126,7 @@ impl Client {
             owed: VecDeque::new(),
             sits_on: None,
             deliveries: BTreeMap::new(),
+            came_lower: BTreeSet::new(),
             orders: BTreeMap::new(),
             latest: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -611,13 +614,18 @@ impl Client {
         let who = &self.profile.name;
         let count = self.deliveries.entry(message).or_default();
         *count += 1;
+        if publish.qos != QoS::ExactlyOnce {
+            self.came_lower.insert(message);
+        }
         let entry = book.message(message);
         let is_repetition = *count > 1;
         if is_repetition {
             let by_publisher = entry.qos == 1 && entry.is_repeated;
             let by_broker = publish.qos == QoS::AtLeastOnce && publish.dup;
-            // Exactly once is promised to sessions that outlive a crash.
-            let is_promised = publish.qos == QoS::ExactlyOnce && self.profile.expiry_s > 0;
+            // Exactly once is promised to sessions that outlive a crash, for what never came at QoS 1: the subscription that
+            // it came for then may be forgotten, and another ask for QoS 2.
+            let is_promised =
+                publish.qos == QoS::ExactlyOnce && self.profile.expiry_s > 0 && !self.came_lower.contains(&message);
             let by_crash = !is_promised && book.has_met_crash(entry);
             if !by_publisher && !by_broker && !by_crash {
                 let oracle = if publish.qos == QoS::ExactlyOnce { "QoS 2 exactly once" } else { "no duplicates" };

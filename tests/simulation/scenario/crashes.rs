@@ -41,10 +41,10 @@ fn lives(world: &mut World, random: &mut Random) {
     world.holds = random.once_in(3);
     for _ in 0..random.between(1, 6) {
         live(world, random);
-        if random.once_in(8) {
+        if random.once_in(3) {
             fail_disk(world, random);
         }
-        if random.once_in(6) {
+        for _ in 0..random.below(2) {
             fail_disk(world, random);
             mend_disk(world, random);
             if random.once_in(2) {
@@ -224,9 +224,9 @@ fn live(world: &mut World, random: &mut Random) {
 
 /// The disk fails, or is nearly full: nobody is told what is not so.
 fn fail_disk(world: &mut World, random: &mut Random) {
-    match random.below(4) {
+    match random.below(5) {
         0 => world.set_store_full(true),
-        1 => world.set_store_fault(Some(Fault::Denied)),
+        1 | 2 => world.set_store_fault(Some(Fault::Denied)),
         _ => world.set_store_fault(Some(Fault::Refused)),
     }
     world.clients.iter_mut().for_each(|client| client.profile.is_refused = true);
@@ -237,9 +237,12 @@ fn fail_disk(world: &mut World, random: &mut Random) {
         if world.clients[client].is_down() {
             world.connect(client);
         }
-        let topic = *random.pick(&TOPICS);
-        world.publish_bytes(client, topic, random.between(1, 2) as u8, false, 12);
-        world.bustle(random.below(100));
+        for _ in 0..random.between(1, 4) {
+            // At QoS 1 a publisher may wait for other shards alone.
+            let (topic, qos) = (*random.pick(&TOPICS), if random.once_in(4) { 2 } else { 1 });
+            world.publish_bytes(client, topic, qos, false, 12);
+        }
+        world.bustle(random.below(200));
     }
 }
 
