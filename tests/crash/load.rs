@@ -153,6 +153,7 @@ impl Load {
     }
 
     /// Whether the broker may refuse what clients ask for. They ask again.
+    #[allow(dead_code, reason = "only disks that fail make publishers patient, which is another test")]
     pub fn set_patient(&mut self, is_patient: bool) {
         self.actors.iter_mut().for_each(|actor| actor.client.is_patient = is_patient);
     }
