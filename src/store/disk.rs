@@ -373,6 +373,7 @@ fn open_database(data: &Path, memtable_bytes: u64) -> Result<(Database, [Keyspac
             .cache_size(CACHE_BYTES)
             .worker_threads(1)
             .manual_journal_persist(true)
+            .max_journaling_size(JOURNALS_BYTES_MAX)
             .open()
             .map_err(failed)?;
         let keyspace = |name: &str| {
@@ -680,3 +681,6 @@ const MEMTABLE_BYTES: u64 = 16 << 20;
 /// After a failure: how long the tables may take that opening has to write, and how often that is looked at.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 const SETTLE_PACE: Duration = Duration::from_millis(10);
+/// Journals that are complete and hold more than this make the spaces that still need them write tables. A space that
+/// gathers slowly would keep what all others have written in tables long ago, on the disk and to be read at each start.
+const JOURNALS_BYTES_MAX: u64 = 128 << 20;
