@@ -4,7 +4,7 @@
 //! Always: shards serve nobody before all of them have taken over what is theirs. The number of shards, and where clients
 //! and topics are at home, may differ from the last start.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
     config::{Config, Durability},
@@ -13,7 +13,7 @@ use crate::{
     runtime::Wake,
     shard::Shard,
     store::{
-        DiskStore, Joiner, Journal, Keeper, KeeperHandle, KeeperPort, OpenError, Pace, RecordsRead, Recovered,
+        DiskStore, Joiner, Journal, Keeper, KeeperHandle, KeeperPort, Lacking, OpenError, Pace, RecordsRead, Recovered,
         RecoveredSession, StoreError, recover_watched, remedy,
     },
     time::Moment,
@@ -129,13 +129,19 @@ pub fn open(
     };
     let directory = data_directory(config);
     let mut bytes_read = 0;
-    let store = DiskStore::open_watched(&directory, &mut |bytes| {
+    let mut store = DiskStore::open_watched(&directory, &mut |bytes| {
         bytes_read += bytes;
         watch(ReadSoFar::Bytes(bytes_read));
     })?;
+    let lacking = store.lacking();
+    store.promise(sync_interval.is_none())?;
     let window = config.mqtt.inflight_max.into();
     let recovered = recover_watched(&store, window, &mut |records| watch(ReadSoFar::Records(records)));
     let mut recovered = recovered.map_err(|error| StorageError::Read { directory: directory.clone(), error })?;
+    if let Some(lacking) = lacking {
+        warn_of(lacking, config.store.sync_interval);
+        recovered.sessions.iter_mut().for_each(|session| session.is_doubtful = true);
+    }
     let shards = wakes.len();
     let (sessions, retained) = (recovered.sessions.len(), recovered.retained.len());
     let queues = recovered.sessions.iter().filter_map(|session| session.queue);
@@ -151,6 +157,18 @@ pub fn open(
     let shares = Share::of_each(recovered, key, shards).into_iter().zip(ports).collect();
     watch(ReadSoFar::All);
     Ok(Some(Storage { keeper, shares, directory, sessions, retained, queued }))
+}
+
+/// Says what may be missing.
+fn warn_of(Lacking { found, made }: Lacking, sync_interval: Duration) {
+    let commits = match made {
+        Some(made) => format!("commit {found} is the last that is there, and {made} was made"),
+        None => format!("commit {found} is the last that is there"),
+    };
+    tracing::warn!(
+        "the machine ended while the store was \"batched\": what was acknowledged in the last {sync_interval:?}, or what \
+         store.sync_interval was, may be missing; {commits}"
+    );
 }
 
 /// Where things are kept.

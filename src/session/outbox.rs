@@ -229,6 +229,13 @@ impl Outbox {
         self.next_sequence
     }
 
+    /// Keeps away from PacketIdentifiers that the client may hold of deliveries that are forgotten, which were those from the
+    /// next one or from `sent_below` on, whichever is later. It may happen again: what is left out each time is a share of
+    /// all identifiers that comes back to none of those before for long.
+    pub fn leave_out(&mut self, sent_below: u64) {
+        self.next_sequence = self.next_sequence.max(sent_below) + LEFT_OUT;
+    }
+
     /// Deliveries before this one have been sent.
     #[must_use]
     pub fn sent_below(&self) -> u64 {
@@ -653,6 +660,8 @@ impl Outbox {
 
 /// There are 65,535 PacketIdentifiers.
 const SPAN_MAX: u64 = 65_535;
+/// Identifiers that are left out: 0.382 of all, the smaller part of the golden section.
+const LEFT_OUT: u64 = 25_031;
 const SPARE_ENTRIES: usize = 4;
 /// With so many bytes queued what the store has is parked.
 const MEMORY_BYTES_MAX: u64 = 1 << 20;

@@ -11,6 +11,8 @@ use crate::mqtt::PacketIdentifier;
 pub struct ReceivedIdentifiers {
     set: Set,
     len: u32,
+    /// The store may have forgotten that some were released.
+    is_doubtful: bool,
 }
 
 #[derive(Debug)]
@@ -30,6 +32,17 @@ impl ReceivedIdentifiers {
     #[must_use]
     pub fn len(&self) -> u32 {
         self.len
+    }
+
+    /// From now on an open identifier may be one that was released: its client may use it for a new message.
+    pub fn doubt(&mut self) {
+        self.is_doubtful = true;
+    }
+
+    /// Whether [`ReceivedIdentifiers::doubt`] was called.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.is_doubtful
     }
 
     /// Whether none is open.

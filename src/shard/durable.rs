@@ -442,7 +442,7 @@ impl Shard {
 
     /// Takes over what the store held of a session whose client is at home here, before anything is served.
     pub fn restore_session(&mut self, recovered: RecoveredSession, now: Moment) {
-        let RecoveredSession { number, record, subscriptions, queue, received, will } = recovered;
+        let RecoveredSession { number, record, subscriptions, queue, received, will, is_doubtful } = recovered;
         let index = self.clients.create(&record.client_id);
         self.shared.sessions.add(1);
         if let Some(session) = self.clients.sessions.at_mut(index) {
@@ -458,9 +458,18 @@ impl Shard {
                     session.received.get_or_insert_default().insert(identifier);
                 }
             }
+            if let (true, Some(received)) = (is_doubtful, session.received.as_mut()) {
+                received.doubt();
+            }
             session.will = will.map(Box::new);
             if let Some(summary) = queue {
                 session.outbox_mut().restore(summary);
+            }
+            if is_doubtful {
+                session.outbox_mut().leave_out(record.sent_below);
+                session.drop_empty_outbox();
+                let offline_since = Some(session.offline_since);
+                self.clients.durable.journal.ask_lazily(Operation::Session(number, record_of(session, offline_since)));
             }
             let waiting = session.outbox.as_deref().map_or(Waiting::default(), Waiting::of);
             self.clients.queues.note(Waiting::default(), waiting);

@@ -140,7 +140,7 @@ impl Shard {
     }
 
     /// A QoS 2 identifier that was received is free again. Returns whether it was in use.
-    fn release_received(&mut self, id: ConnectionId, identifier: PacketIdentifier) -> bool {
+    pub(super) fn release_received(&mut self, id: ConnectionId, identifier: PacketIdentifier) -> bool {
         let Some(connection) = self.clients.connections.open_mut(id) else { return false };
         let Some(session) = self.clients.sessions.at_mut(connection.session) else { return false };
         let known = session.received.as_mut().is_some_and(|received| received.remove(identifier));

@@ -64,7 +64,12 @@ impl Shard {
         };
         // [v5 MQTT-4.9.0-3] Only PUBLISHes are counted; everything else is handled at any time.
         // [v5 MQTT-4.3.2-5] Nothing is remembered of an identifier of QoS 1, so it is a new message each time.
-        let is_open = self.is_received(id, identifier);
+        let mut is_open = self.is_received(id, identifier);
+        // [v3 MQTT-3.3.1-1] [v5 MQTT-3.3.1-1] It is no repetition: PUBREL had come, and its commit went with the machine.
+        if is_open && !publish.dup && self.received_is_doubtful(id) {
+            self.release_received(id, identifier);
+            is_open = false;
+        }
         if is_open && publish.qos == QoS::ExactlyOnce {
             return self.answer_duplicate(id, publish, topic, identifier, now);
         }
@@ -459,6 +464,13 @@ impl Shard {
             .and_then(|session| self.clients.sessions.at(session))
             .and_then(|session| session.received.as_ref())
             .is_some_and(|received| received.contains(identifier))
+    }
+
+    fn received_is_doubtful(&mut self, id: ConnectionId) -> bool {
+        self.session_of(id)
+            .and_then(|session| self.clients.sessions.at(session))
+            .and_then(|session| session.received.as_ref())
+            .is_some_and(|received| received.is_doubtful())
     }
 
     fn receive(&mut self, id: ConnectionId, identifier: PacketIdentifier) {

@@ -5,7 +5,8 @@
 //! number of the last one stands in the database with each commit, that of the last one that wrote to a space in that space,
 //! and after the commit it goes into the watermark, a small file of its own: a database that ends earlier than either says
 //! has lost something, and is refused. Before the library opens it every file is read and compared with its checksums, since
-//! the library itself cuts off, removes or passes over part of what it cannot read. What is refused is left as it was.
+//! the library itself cuts off, removes or passes over part of what it cannot read. What is refused is left as it was. What
+//! was found is synced before anybody hears of it: it may have been written and not synced before.
 //! Never: a second process in the same directory.
 //!
 //! | in the data directory | |
@@ -14,6 +15,7 @@
 //! | `format` | the version of the format |
 //! | `watermark` | the last commit |
 //! | `clean` | there after a clean end |
+//! | `batched` | there while commits are written and not synced at once: the end of the machine may take the last ones |
 //! | `db` | the database |
 //! | `db-before` | links to its files while it is opened |
 //! | `probe` | there while it is found out whether the disk can be written to again |
@@ -192,7 +194,11 @@ impl CommitRecord {
 /// # Errors
 /// When it cannot be created or is in use.
 pub fn lock_directory(directory: &Path) -> Result<File, OpenError> {
-    fs::create_dir_all(directory).map_err(at(directory))?;
+    if !directory.exists() {
+        fs::create_dir_all(directory).map_err(at(directory))?;
+        let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_directory(parent.unwrap_or(Path::new(".")))?;
+    }
     let path = directory.join("lock");
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
     match lock.try_lock() {
@@ -230,9 +236,19 @@ pub struct DiskStore {
     spaces: [Keyspace; 3],
     watermark: Watermark,
     last: CommitRecord,
+    lacking: Option<Lacking>,
     directory: PathBuf,
     memtable_bytes: u64,
     lock: Arc<File>,
+}
+
+/// The machine ended while commits were written and not synced: the last of them may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lacking {
+    /// The last commit that is there.
+    pub found: u64,
+    /// A later one that is known to have been made, if one is.
+    pub made: Option<u64>,
 }
 
 impl DiskStore {
@@ -281,7 +297,7 @@ impl DiskStore {
         remove_directory(&scratch)?;
         let inspection = inspection?;
         inspection.verdict(directory)?;
-        let watermark = Watermark::open(directory)?;
+        let mut watermark = Watermark::open(directory)?;
         let before = directory.join("db-before");
         link_all(&data, &before, inspection.torn.as_ref().map(|(journal, _)| journal.as_path()))?;
         sync_directory(directory)?;
@@ -295,6 +311,8 @@ impl DiskStore {
         }
         let opened = open_database(&data, memtable_bytes).and_then(|(database, spaces)| {
             let last = last_commit(&data, &spaces)?;
+            let failed = |error: fjall::Error| Problem::new(&data, format!("cannot be synced: {error}"));
+            database.persist(PersistMode::SyncAll).map_err(failed)?;
             Ok((database, spaces, last))
         });
         let found = opened.map_err(|problem| damaged(directory, problem)).and_then(|(database, spaces, last)| {
@@ -314,13 +332,17 @@ impl DiskStore {
             }
         };
         forget_before(directory, &before)?;
+        let made = Some(watermark.written).filter(|&written| written > last.number);
+        (watermark.written, watermark.synced) = (last.number, last.number);
         let clean = directory.join("clean");
+        let was_cut = !watermark.same_boot && !clean.exists() && directory.join("batched").exists();
+        let lacking = was_cut.then_some(Lacking { found: last.number, made });
         if clean.exists() {
             fs::remove_file(&clean).map_err(at(&clean))?;
             sync_directory(directory)?;
         }
         let directory = directory.to_owned();
-        Ok(Self { database, spaces, watermark, last, directory, memtable_bytes, lock })
+        Ok(Self { database, spaces, watermark, last, lacking, directory, memtable_bytes, lock })
     }
 
     /// What the store lies on.
@@ -341,6 +363,26 @@ impl DiskStore {
                 return Err(StoreError::Failed("its tables are not written in time".into()));
             }
             std::thread::sleep(SETTLE_PACE);
+        }
+        Ok(())
+    }
+
+    /// What may be missing, if that is so.
+    #[must_use]
+    pub fn lacking(&self) -> Option<Lacking> {
+        self.lacking
+    }
+
+    /// From here on every commit is synced at once, or not.
+    ///
+    /// # Errors
+    /// When that cannot be noted down for the next start.
+    pub fn promise(&mut self, sync: bool) -> Result<(), OpenError> {
+        let path = self.directory.join("batched");
+        if path.exists() == sync {
+            let noted = if sync { fs::remove_file(&path) } else { File::create(&path).map(drop) };
+            noted.map_err(at(&path))?;
+            sync_directory(&self.directory)?;
         }
         Ok(())
     }
@@ -634,10 +676,11 @@ fn link_directory(from: &Path, to: &Path, torn: Option<&Path>) -> Result<(), Ope
             link_directory(&path, &target, torn)?;
         } else if torn == Some(path.as_path()) || fs::hard_link(&path, &target).is_err() {
             // Some file systems have no links.
-            fs::copy(&path, &target).map_err(at(&path))?;
+            let copied = fs::copy(&path, &target).and_then(|_| File::open(&target)).and_then(|copy| copy.sync_all());
+            copied.map_err(at(&path))?;
         }
     }
-    Ok(())
+    sync_directory(to)
 }
 
 /// Puts the database back as it was before an opening that came to nothing.

@@ -34,7 +34,8 @@ mod writes;
 pub use census::{Census, Kind, Tally, census};
 pub use condition::{Condition, Room};
 pub use disk::{
-    DiskMedium, DiskStore, Inspection, OpenError, Problem, StoreCopy, inspect, lock_directory, lock_to_read, remedy,
+    DiskMedium, DiskStore, Inspection, Lacking, OpenError, Problem, StoreCopy, inspect, lock_directory, lock_to_read,
+    remedy,
 };
 pub use join::Joiner;
 pub use journal::Journal;

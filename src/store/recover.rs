@@ -33,6 +33,8 @@ pub struct RecoveredSession {
     pub received: Vec<u16>,
     /// Its Will.
     pub will: Option<Will>,
+    /// The last of what its client was told or sent may be missing.
+    pub is_doubtful: bool,
 }
 
 /// Everything that a store holds.
@@ -103,6 +105,7 @@ pub fn recover_watched(
                     queue: None,
                     received: Vec::new(),
                     will: None,
+                    is_doubtful: false,
                 };
                 sessions.insert(number, session);
             }

@@ -4,6 +4,7 @@ use super::kit::{Broker, Client, V5, V31, V311, durable, options, publish};
 use crate::{
     mqtt::{AckKind, PayloadFormatIndicator, Publish, PublishProperties, UserProperties},
     shard::tests::kit::encoded,
+    store::{RecoveredSession, SessionRecord, SubscriptionRecord},
 };
 
 /// A publisher and a subscriber of everything at QoS 2.
@@ -328,4 +329,43 @@ fn own_publications_come_back_unless_no_local_says_otherwise() {
     broker.publish(other, "t", "n");
     assert_eq!(broker.take(client), ["PUBLISH q0 t=n"]);
     assert_eq!(broker.take(other).len(), 3);
+}
+
+/// A publisher that the store knows with an identifier of QoS 2 that is not released, and a subscriber that it knows.
+fn recovered(is_doubtful: bool) -> (Broker, Client, Client) {
+    let mut broker = Broker::new(1);
+    let now = broker.now;
+    for (number, client_id, received, filter) in [(1, "publisher", vec![5], None), (2, "subscriber", vec![], Some("t"))]
+    {
+        let record =
+            SessionRecord { client_id: client_id.into(), expiry_interval_s: 60, offline_since_us: None, sent_below: 7 };
+        let subscription = SubscriptionRecord { options: 2, identifier: 0 };
+        let subscriptions = filter.map(|filter: &str| (filter.into(), subscription)).into_iter().collect();
+        let (entries, will) = (Vec::new(), None);
+        broker.shards[0].restore_session(
+            RecoveredSession { number, record, subscriptions, entries, received, will, is_doubtful },
+            now,
+        );
+    }
+    let [publisher, subscriber] = ["publisher", "subscriber"].map(|name| broker.connect_as(durable(V5, name, 60)));
+    (broker, publisher, subscriber)
+}
+
+#[test]
+fn an_identifier_that_the_store_may_have_missed_the_release_of_is_free_for_a_new_message() {
+    for (is_doubtful, dup, is_new) in [(false, false, false), (true, true, false), (true, false, true)] {
+        let (mut broker, publisher, subscriber) = recovered(is_doubtful);
+        broker.send(publisher, Publish { dup, ..publish(2, 5, "t", "m") });
+        assert_eq!(broker.take(publisher), ["PUBREC 5"]);
+        assert_eq!(broker.take(subscriber).len(), usize::from(is_new));
+    }
+}
+
+#[test]
+fn identifiers_of_deliveries_that_the_store_may_have_forgotten_are_left_out() {
+    for (is_doubtful, identifier) in [(false, 1), (true, 1 + 7 + 25_031)] {
+        let (mut broker, publisher, subscriber) = recovered(is_doubtful);
+        broker.send(publisher, publish(2, 6, "t", "m"));
+        assert_eq!(broker.take(subscriber), [format!("PUBLISH q2 id={identifier} t=m")]);
+    }
 }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DiskStore, OpenError, StoreCopy, Watermark, inspect, journal_files, lock_to_read};
+use super::{DiskStore, Lacking, OpenError, StoreCopy, Watermark, inspect, journal_files, lock_to_read};
 use crate::store::{Batch, Joiner, Operation, SessionRecord, Space, Store as _, StoreError, WriteSet, recover};
 
 /// Commits sessions `numbers`, one at a time, in a store that goes on with its numbers.
@@ -194,4 +194,37 @@ fn a_copy_has_everything_and_leaves_the_original_alone() {
     let mut found = 0;
     assert!(!copy.gather(Space::State, &mut |_, _| found += 1));
     assert_eq!((found, names(&directory)), (4, before));
+}
+
+/// The machine has been started anew since `written` commits were made, of which `synced` were synced.
+fn started_anew(directory: &Path, written: u64, synced: u64) {
+    let mut watermark = Watermark::open(directory).unwrap();
+    watermark.boot = [7; super::BOOT_BYTES];
+    watermark.advance(synced, true).unwrap();
+    watermark.advance(written, false).unwrap();
+}
+
+#[test]
+fn what_a_batched_store_may_lack_after_the_end_of_the_machine_is_said_once() {
+    let (_temporary, directory) = made();
+    DiskStore::open(&directory).unwrap().promise(false).unwrap();
+    assert_eq!(DiskStore::open(&directory).unwrap().lacking(), None);
+    started_anew(&directory, 5, 2);
+    let store = DiskStore::open(&directory).unwrap();
+    assert_eq!(store.lacking(), Some(Lacking { found: 3, made: Some(5) }));
+    Box::new(store).close().unwrap();
+    let mut store = DiskStore::open(&directory).unwrap();
+    assert_eq!((store.lacking(), sessions(&store)), (None, 3));
+    commit(&mut store, 4..=4);
+    store.promise(true).unwrap();
+    drop(store);
+    started_anew(&directory, 4, 4);
+    assert_eq!(DiskStore::open(&directory).unwrap().lacking(), None);
+}
+
+#[test]
+fn what_was_synced_is_there_after_the_end_of_the_machine() {
+    let (_temporary, directory) = made();
+    started_anew(&directory, 5, 4);
+    assert!(refused(&directory).to_string().contains("commit 3"));
 }
