@@ -3,7 +3,9 @@
 import struct
 
 CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 1, 2, 3, 4, 5, 6, 7
-SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 8, 9, 12, 13, 14
+SUBSCRIBE, SUBACK, DISCONNECT = 8, 9, 14
+# Nobody has to be heard of again.
+KEEP_ALIVE_OFF = b"\0\0"
 _PROPERTY_SESSION_EXPIRY = 0x11
 
 
@@ -13,7 +15,7 @@ class Malformed(Exception):
 
 def connect(client_id, clean_start, session_expiry_s):
     properties = struct.pack(">BI", _PROPERTY_SESSION_EXPIRY, session_expiry_s) if session_expiry_s else b""
-    body = _text("MQTT") + bytes([5, 2 if clean_start else 0]) + struct.pack(">H", 120)
+    body = _text("MQTT") + bytes([5, 2 if clean_start else 0]) + KEEP_ALIVE_OFF
     return _packet(CONNECT << 4, body + _length(len(properties)) + properties + _text(client_id))
 
 
