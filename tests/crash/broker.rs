@@ -27,8 +27,8 @@ impl Victim {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let place = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("crash-{}-{place}-{}-{}", std::process::id(), plan.durability, plan.shards);
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&directory).expect("a directory in target/tmp");
+        let directory = plan.place.join(name);
+        fs::create_dir_all(&directory).expect("a directory for the data");
         // No queue may overflow: what is dropped there is lost by design.
         let mut arguments = vec!["--set".to_owned(), "mqtt.queue_messages_max=1000000".to_owned()];
         arguments.extend(["--set".to_owned(), "mqtt.queue_bytes_max=1GiB".to_owned()]);
@@ -57,6 +57,21 @@ impl Victim {
         Ok(address)
     }
 
+    /// Kills the broker with SIGKILL after the disk is gone, when it may have ended already.
+    ///
+    /// # Errors
+    /// With what it said if it panicked.
+    pub fn kill_in_the_dark(&mut self) -> Result<(), String> {
+        let Some(broker) = self.running.take() else { return Ok(()) };
+        let log = broker.log();
+        if log.contains("panicked") { Err(log) } else { Ok(()) }
+    }
+
+    /// What the broker has said.
+    pub fn log(&self) -> String {
+        self.running.as_ref().map(Broker::log).unwrap_or_default()
+    }
+
     /// Kills the broker with SIGKILL.
     ///
     /// # Errors
@@ -68,14 +83,15 @@ impl Victim {
         if is_running && !log.contains("panicked") { Ok(()) } else { Err(log) }
     }
 
-    /// Starts the broker and kills it `after` that, whether it is ready or not.
-    pub fn kill_while_starting(&self, after: Duration) {
+    /// Starts the broker and kills it `after` that, whether it is ready or not; `before` that, something else happens.
+    pub fn kill_while_starting(&self, after: Duration, before: impl FnOnce()) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
         command.args(["serve", "--allow-anonymous", "--listen", "127.0.0.1:0", "--shards", &self.shards.to_string()]);
         command.args(&self.arguments).current_dir(env!("CARGO_TARGET_TMPDIR"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the broker starts");
         thread::sleep(after);
+        before();
         child.kill().expect("it can be killed, running or not");
         child.wait().expect("it ends");
     }

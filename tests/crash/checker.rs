@@ -3,13 +3,17 @@
 //! It is told of what happens in the order in which it happens, and judges at once; only what is still owed has to be asked
 //! for, once everything has had the time to arrive. It knows nothing of sockets, brokers and kills but their number.
 
+mod rollback;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fmt,
     time::Duration,
 };
 
 use ringmq::mqtt::{Publish, QoS, TopicFilter, TopicName};
+
+use rollback::Forgiven;
 
 /// The number of a message, which its payload begins with. Messages are numbered in the order in which they are sent.
 pub type Number = usize;
@@ -72,10 +76,12 @@ pub struct Message {
     acknowledged: Option<Moment>,
     sent_after_kill: u32,
     acknowledged_after_kill: u32,
+    /// A power cut may have taken it, after its acknowledgement or before.
+    is_forgiven: bool,
 }
 
 /// A point in the order of what happens.
-type Moment = u64;
+pub type Moment = u64;
 
 /// What is known of a client.
 #[derive(Debug, Default)]
@@ -89,8 +95,13 @@ struct Watched {
     /// Acknowledged messages that it has not received yet.
     owed: BTreeSet<Number>,
     session: Session,
+    /// When the session that is there was made.
+    session_since: Moment,
     is_starting_clean: bool,
     wills: BTreeMap<Number, Will>,
+    /// When the CONNACK came for the CONNECT with the Will.
+    armed: BTreeMap<Number, Moment>,
+    forgiven: Forgiven,
 }
 
 /// What a client may expect of its next CONNACK.
@@ -115,8 +126,8 @@ struct Held {
     leaving: Option<Moment>,
     /// When UNSUBACK came.
     ended: Option<Moment>,
-    /// It went with its session.
-    is_gone: bool,
+    /// When it went with its session.
+    gone: Option<Moment>,
 }
 
 /// Where the Will of a connection stands.
@@ -163,6 +174,14 @@ pub struct Checker {
     values: BTreeMap<String, Value>,
     look: Option<Look>,
     moment: Moment,
+    /// The moments of the last seconds.
+    clock: VecDeque<(Duration, Moment)>,
+    /// When something was acknowledged last.
+    last_acknowledged: Duration,
+    /// Messages that came under an identifier that the broker had forgotten to be in use.
+    swallowed: u64,
+    /// The power is off, and the broker does not know what to make of that.
+    pub is_dark: bool,
     kills: u32,
     acknowledged: u64,
     delivered: u64,
@@ -182,6 +201,25 @@ impl Checker {
 
     pub fn violations(&self) -> &[Violation] {
         &self.violations
+    }
+
+    /// What time it is.
+    pub fn is_now(&mut self, now: Duration) {
+        self.clock.push_back((now, self.moment));
+        while self.clock.front().is_some_and(|&(time, _)| time + CLOCK_KEPT < now) {
+            self.clock.pop_front();
+        }
+    }
+
+    /// When something was acknowledged last.
+    pub fn last_acknowledged(&self) -> Duration {
+        self.last_acknowledged
+    }
+
+    /// The last moment of which it is certain that it was not later than `time`.
+    pub fn moment_at(&self, time: Duration) -> Moment {
+        let later = self.clock.partition_point(|&(known, _)| known <= time);
+        later.checked_sub(1).map_or(0, |place| self.clock[place].1)
     }
 
     /// How often the broker was killed.
@@ -225,6 +263,7 @@ impl Checker {
             acknowledged: None,
             sent_after_kill: self.kills,
             acknowledged_after_kill: 0,
+            is_forgiven: false,
         });
         match kind {
             Kind::Live | Kind::Will(_) => {}
@@ -243,10 +282,11 @@ impl Checker {
     pub fn acknowledged(&mut self, number: Number) {
         let now = self.tick();
         self.acknowledged += 1;
+        self.last_acknowledged = self.clock.back().map_or(self.last_acknowledged, |&(time, _)| time);
         let message = &mut self.messages[number];
         message.acknowledged = Some(now);
         message.acknowledged_after_kill = self.kills;
-        if matches!(message.kind, Kind::Retained | Kind::Clear) {
+        if matches!(message.kind, Kind::Retained | Kind::Clear) && !message.is_forgiven {
             let value = self.values.entry(message.topic.clone()).or_default();
             value.acknowledged = value.acknowledged.max(Some(number));
         }
@@ -257,7 +297,7 @@ impl Checker {
     fn owe(&mut self, number: Number) {
         let message = &self.messages[number];
         // What clears has no number to find it by.
-        if message.kind == Kind::Clear {
+        if message.kind == Kind::Clear || message.is_forgiven {
             return;
         }
         for client in &mut self.clients {
@@ -265,7 +305,7 @@ impl Checker {
                 let is_in_time = held.stands.is_some_and(|since| since < message.sent);
                 is_in_time && held.leaving.is_none() && matches(&held.filter, &message.topic)
             };
-            if client.count(number) == 0 && client.held.iter().any(stood) {
+            if client.count(number) == 0 && !client.forgiven.has_swallowed(number) && client.held.iter().any(stood) {
                 client.owed.insert(number);
             }
         }
@@ -279,7 +319,7 @@ impl Checker {
         let client = &mut self.clients[client];
         if !client.held.iter().any(|held| held.filter == filter && held.leaving.is_none()) {
             let filter = filter.to_owned();
-            client.held.push(Held { filter, qos, asked, stands: None, leaving: None, ended: None, is_gone: false });
+            client.held.push(Held { filter, qos, asked, stands: None, leaving: None, ended: None, gone: None });
         }
     }
 
@@ -301,6 +341,7 @@ impl Checker {
         }
         let messages = &self.messages;
         client.owed.retain(|&number| !matches(filter, &messages[number].topic));
+        client.forgiven.retain(|number| !matches(filter, &messages[number].topic));
     }
 
     /// UNSUBACK came.
@@ -329,33 +370,57 @@ impl Checker {
         }
         self.check_held(client, number, publish.qos, moment);
         self.check_will(client, number, now);
-        let message = &self.messages[number];
         let watched = &mut self.clients[client];
         watched.owed.remove(&number);
+        if publish.qos == QoS::ExactlyOnce {
+            watched.forgiven.settles(number, moment);
+        }
         if watched.deliveries.len() <= number {
             watched.deliveries.resize(number + 1, 0);
         }
         watched.deliveries[number] = watched.deliveries[number].saturating_add(1);
         if watched.deliveries[number] > 1 {
-            if publish.qos == QoS::ExactlyOnce {
+            if publish.qos == QoS::ExactlyOnce && !watched.forgiven.may_repeat(number) {
                 self.violate(Rule::Duplicate, client, format!("{} came again", self.describe(number)));
             }
             return;
         }
+        self.check_order(client, number);
+        self.check_tail(client, number);
+    }
+
+    /// A message has come for the first time: after none that was published later.
+    fn check_order(&mut self, client: usize, number: Number) {
+        let message = &self.messages[number];
+        // A Will whose CONNECT was never answered is none of those that its client counts on, and what a power cut met under
+        // way at QoS 2 may have been mistaken for a repetition the first time.
+        let is_open_will = self.clients[message.publisher].wills.get(&number) == Some(&Will::Open);
+        if is_open_will || (message.is_forgiven && message.qos == QoS::ExactlyOnce) {
+            return;
+        }
+        let watched = &mut self.clients[client];
+        // One that was sent before the subscription stood may have been too early for it, and is published once more when its
+        // publisher has not got its acknowledgement: then it comes behind what was in time.
+        let stood = |held: &Held| {
+            held.leaving.is_none()
+                && held.stands.is_some_and(|since| since < message.sent)
+                && matches(&held.filter, &message.topic)
+        };
+        let was_in_time = watched.held.iter().any(stood);
         let stream = (message.publisher, message.topic.clone(), message.qos);
         let latest = watched.latest.entry(stream).or_insert(number);
         let before = *latest;
         *latest = number.max(before);
-        // A message whose first sending met no subscription comes first when its publisher sends it again.
-        let sent = message.sent;
-        let stood = watched.held.iter().any(|held| {
-            let is_in_time = held.stands.is_some_and(|since| since < sent) && held.leaving.is_none();
-            is_in_time && matches(&held.filter, &message.topic)
-        });
-        if number < before && stood {
+        if number < before && was_in_time {
             let what = format!("{} came after {}", self.describe(number), self.describe(before));
             self.violate(Rule::Order, client, what);
         }
+    }
+
+    /// PUBREL came for the message.
+    pub fn releases(&mut self, client: usize, number: Number) {
+        let now = self.tick();
+        self.clients[client].forgiven.settles(number, now);
     }
 
     fn is_as_sent(&self, number: Number, publish: &Publish<'_>) -> bool {
@@ -370,7 +435,7 @@ impl Checker {
         let routed_before = message.acknowledged.unwrap_or(now);
         let covers = |held: &&Held| {
             let is_in_time = held.asked < routed_before && held.ended.is_none_or(|ended| ended > message.sent);
-            is_in_time && !held.is_gone && matches(&held.filter, &message.topic)
+            is_in_time && held.gone.is_none() && matches(&held.filter, &message.topic)
         };
         match self.clients[client].held.iter().find(covers) {
             None => {
@@ -420,6 +485,7 @@ impl Checker {
         if clean_start {
             watched.session = Session::Possible;
             watched.owed.clear();
+            watched.forgiven.retain(|_| false);
             for held in &mut watched.held {
                 held.leaving.get_or_insert(moment);
             }
@@ -441,19 +507,28 @@ impl Checker {
 
     /// CONNACK came.
     pub fn connected(&mut self, client: usize, session_present: bool, now: Duration) {
+        let moment = self.tick();
         let watched = &mut self.clients[client];
         let is_clean = watched.is_starting_clean;
         if is_clean {
-            watched.held.iter_mut().filter(|held| held.leaving.is_some()).for_each(|held| held.is_gone = true);
+            for held in watched.held.iter_mut().filter(|held| held.leaving.is_some()) {
+                held.gone.get_or_insert(moment);
+            }
         }
         for (&number, state) in &mut watched.wills {
             match *state {
-                Will::Offered => *state = Will::Armed,
+                Will::Offered => {
+                    *state = Will::Armed;
+                    watched.armed.insert(number, moment);
+                }
                 Will::Due(since) if now < since + delay(&self.messages, number) => *state = Will::Forbidden,
                 _ => {}
             }
         }
         let before = std::mem::replace(&mut watched.session, Session::Present);
+        if !session_present {
+            watched.session_since = moment;
+        }
         match (before, session_present) {
             _ if is_clean && session_present => {
                 self.violate(Rule::Session, client, "its session is present after a clean start".to_owned());
@@ -561,6 +636,9 @@ impl Checker {
         self.moment
     }
 }
+
+/// How far back the clock goes.
+const CLOCK_KEPT: Duration = Duration::from_secs(10);
 
 /// How much earlier than this side the broker may have noticed that a connection was over.
 const WILL_SLACK: Duration = Duration::from_millis(250);

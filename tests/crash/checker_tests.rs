@@ -261,3 +261,63 @@ fn a_will_of_a_client_that_is_connected_is_found() {
     deliver(&mut checker, number, QoS::AtLeastOnce, false, NOW);
     assert_eq!(found(checker), [Rule::Will]);
 }
+
+#[test]
+fn an_order_that_a_subscription_could_not_have_seen_is_none() {
+    let mut checker = history(QoS::AtLeastOnce);
+    let early = checker.sends(PUBLISHER, "u/1", QoS::AtLeastOnce, Kind::Live, 32);
+    checker.subscribes(SUBSCRIBER, "u/#", QoS::AtLeastOnce);
+    let late = checker.sends(PUBLISHER, "u/1", QoS::AtLeastOnce, Kind::Live, 32);
+    deliver(&mut checker, late, QoS::AtLeastOnce, false, NOW);
+    kill(&mut checker, NOW);
+    deliver(&mut checker, early, QoS::AtLeastOnce, false, NOW);
+    assert_eq!(found(checker), []);
+}
+
+/// Three messages at `qos`, the first of which was acknowledged long before a power cut, and what is found after `deliveries`
+/// of them, of which the first `before` came before the cut.
+fn found_after_power_cut(qos: QoS, before: usize, deliveries: &[usize]) -> Vec<Rule> {
+    let mut checker = history(qos);
+    let first = live(&mut checker, qos);
+    checker.is_now(Duration::from_secs(1));
+    let numbers = [first, live(&mut checker, qos), live(&mut checker, qos)];
+    for &index in &deliveries[..before] {
+        deliver(&mut checker, numbers[index], qos, false, NOW);
+        checker.releases(SUBSCRIBER, numbers[index]);
+    }
+    let since = checker.moment_at(Duration::from_secs(1));
+    checker.rolls_back(since);
+    kill(&mut checker, NOW);
+    for &index in &deliveries[before..] {
+        deliver(&mut checker, numbers[index], qos, false, NOW);
+    }
+    found(checker)
+}
+
+#[test]
+fn a_power_cut_may_take_the_tail_of_what_was_acknowledged_last() {
+    for kept in [&[0, 1, 2][..], &[0, 1], &[0]] {
+        assert_eq!(found_after_power_cut(QoS::AtLeastOnce, 0, kept), []);
+    }
+}
+
+#[test]
+fn a_power_cut_that_takes_more_is_found() {
+    assert_eq!(found_after_power_cut(QoS::AtLeastOnce, 0, &[]), [Rule::Loss]);
+    assert_eq!(found_after_power_cut(QoS::AtLeastOnce, 0, &[0, 2]), [Rule::Loss]);
+}
+
+#[test]
+fn what_was_released_before_a_power_cut_may_come_once_more() {
+    assert_eq!(found_after_power_cut(QoS::ExactlyOnce, 1, &[0, 0]), []);
+    assert_eq!(found_after_power_cut(QoS::ExactlyOnce, 1, &[0, 0, 0]), [Rule::Duplicate]);
+}
+
+#[test]
+fn what_was_granted_before_a_power_cut_may_be_gone() {
+    let mut checker = history(QoS::AtLeastOnce);
+    checker.rolls_back(0);
+    kill(&mut checker, NOW);
+    live(&mut checker, QoS::AtLeastOnce);
+    assert_eq!(found(checker), []);
+}

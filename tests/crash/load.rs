@@ -60,6 +60,14 @@ struct Actor {
     wants: bool,
 }
 
+/// What holds for all.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    address: SocketAddr,
+    is_draining: bool,
+    large_once_in: usize,
+}
+
 /// All clients, and the clock that they go by.
 #[derive(Debug)]
 pub struct Load {
@@ -69,6 +77,8 @@ pub struct Load {
     began: Instant,
     address: SocketAddr,
     is_draining: bool,
+    /// One message of so many is large.
+    large_once_in: usize,
 }
 
 /// A client that holds a subscription: name, version, filter, QoS, presence, Receive Maximum.
@@ -109,14 +119,15 @@ const V5: ProtocolVersion = ProtocolVersion::V5;
 const BUDGET: usize = 400;
 
 impl Load {
-    /// The clients of `seed`, who know of no broker yet.
-    pub fn new(seed: u64) -> Load {
+    /// The clients of `seed`, who know of no broker yet. One message of `large_once_in` is large.
+    pub fn new(seed: u64, large_once_in: usize) -> Load {
         let mut load = Load {
             actors: Vec::new(),
             checker: Checker::default(),
             began: Instant::now(),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             is_draining: false,
+            large_once_in,
         };
         for (name, version, filter, qos, presence, receive_maximum) in SUBSCRIBERS {
             let within = if receive_maximum.is_some() { 5 } else { 1 };
@@ -180,6 +191,20 @@ impl Load {
         }
     }
 
+    /// The power goes off now: what the broker says from here on is its own affair. Returns when something was acknowledged
+    /// last: while a disk takes long to sync, nothing is.
+    pub fn goes_dark(&mut self) -> Duration {
+        self.checker.is_dark = true;
+        self.checker.last_acknowledged()
+    }
+
+    /// What was acknowledged later than at `since` may be forgotten.
+    pub fn rolls_back(&mut self, since: Duration) {
+        let since = self.checker.moment_at(since);
+        self.checker.rolls_back(since);
+        self.actors.iter_mut().for_each(|actor| actor.client.doubts());
+    }
+
     /// Lets everyone go on for so long.
     pub fn run(&mut self, duration: Duration) {
         let end = Instant::now() + duration;
@@ -222,11 +247,14 @@ impl Load {
     /// Every client once. Returns whether anything came or went.
     fn turn(&mut self) -> bool {
         let mut did = false;
+        self.checker.is_now(self.began.elapsed());
         for actor in &mut self.actors {
             let now = self.began.elapsed();
             did |= actor.client.poll(&mut self.checker, now);
             if now >= actor.next {
-                actor.act(self.address, self.is_draining, &mut self.checker, now);
+                let course =
+                    Course { address: self.address, is_draining: self.is_draining, large_once_in: self.large_once_in };
+                actor.act(course, &mut self.checker, now);
             }
         }
         if !did {
@@ -263,7 +291,8 @@ impl Actor {
     }
 
     /// Does what it wants to, which may be nothing.
-    fn act(&mut self, address: SocketAddr, is_draining: bool, checker: &mut Checker, now: Duration) {
+    fn act(&mut self, course: Course, checker: &mut Checker, now: Duration) {
+        let Course { address, is_draining, large_once_in } = course;
         if !self.client.has_connection() {
             return self.come(address, is_draining, checker, now);
         }
@@ -271,7 +300,7 @@ impl Actor {
             return;
         }
         match self.role.clone() {
-            Role::Publisher { qos, topics } if !is_draining => self.publish(qos, topics, checker, now),
+            Role::Publisher { qos, topics } if !is_draining => self.publish(qos, topics, large_once_in, checker, now),
             Role::Writer { qos, clears } if !is_draining => self.write(qos, clears, checker, now),
             Role::Subscriber { filter, qos, presence } => self.attend(filter, qos, presence, is_draining, checker, now),
             Role::Mortal if !is_draining => {
@@ -304,14 +333,14 @@ impl Actor {
         }
     }
 
-    fn publish(&mut self, qos: QoS, topics: usize, checker: &mut Checker, now: Duration) {
+    fn publish(&mut self, qos: QoS, topics: usize, large_once_in: usize, checker: &mut Checker, now: Duration) {
         let burst = self.random.between(1, 40).min(self.budget);
         for _ in 0..burst {
             if !self.client.can_publish() {
                 return;
             }
             let topic = format!("t/{}/{}", self.client.profile.name, self.random.below(topics));
-            let payload_bytes = if self.random.once_in(50) { 8 << 10 } else { self.random.between(9, 120) };
+            let payload_bytes = if self.random.once_in(large_once_in) { 8 << 10 } else { self.random.between(9, 120) };
             self.client.publish(&topic, qos, Kind::Live, payload_bytes, checker);
             self.budget -= 1;
         }
