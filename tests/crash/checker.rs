@@ -3,6 +3,7 @@
 //! It is told of what happens in the order in which it happens, and judges at once; only what is still owed has to be asked
 //! for, once everything has had the time to arrive. It knows nothing of sockets, brokers and kills but their number.
 
+#[path = "checker/rollback.rs"]
 mod rollback;
 
 use std::{

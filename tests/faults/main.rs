@@ -41,6 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// From the end of a fault until the store is open again: the longest pause between two attempts, and room for a slow machine.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(30);
 
+/// One message of so many is large.
+const LARGE_ONCE_IN: usize = 50;
+
 /// A broker on a disk, and its load.
 struct Trial {
     arguments: Vec<String>,
@@ -62,7 +65,7 @@ impl Trial {
             arguments.extend(["--durability".to_owned(), "sync".to_owned()]);
         }
         let seed = seed.unwrap_or_else(Random::seed_from_environment);
-        let mut trial = Trial { arguments, variables, shards, load: Load::new(seed), broker: None };
+        let mut trial = Trial { arguments, variables, shards, load: Load::new(seed, LARGE_ONCE_IN), broker: None };
         trial.start_broker();
         trial.load.drain(PATIENCE);
         trial

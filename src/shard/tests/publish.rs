@@ -341,9 +341,9 @@ fn recovered(is_doubtful: bool) -> (Broker, Client, Client) {
             SessionRecord { client_id: client_id.into(), expiry_interval_s: 60, offline_since_us: None, sent_below: 7 };
         let subscription = SubscriptionRecord { options: 2, identifier: 0 };
         let subscriptions = filter.map(|filter: &str| (filter.into(), subscription)).into_iter().collect();
-        let (entries, will) = (Vec::new(), None);
+        let will = None;
         broker.shards[0].restore_session(
-            RecoveredSession { number, record, subscriptions, entries, received, will, is_doubtful },
+            RecoveredSession { number, record, subscriptions, queue: None, received, will, is_doubtful },
             now,
         );
     }
