@@ -57,7 +57,6 @@ use crate::{
         fan_out::{FanOut, FanOutJob},
         ledger::{AnswerReference, Ledger},
         parcel::{PARCEL_MESSAGES_MAX, Parcels},
-        queues::Waiting,
         retained::RetainedTalk,
         share::Memberships,
     },
@@ -500,12 +499,12 @@ impl Shard {
     /// Panics when what always holds does not.
     #[cfg(any(test, debug_assertions))]
     pub fn check_invariants(&self) {
-        let mut waiting = Waiting::default();
+        let mut waiting = queues::Waiting::default();
         for (index, session) in self.clients.sessions.iter() {
             if let Some(outbox) = &session.outbox {
                 outbox.check_invariants();
-                waiting.messages += Waiting::of(outbox).messages;
-                waiting.bytes += Waiting::of(outbox).bytes;
+                waiting.messages += queues::Waiting::of(outbox).messages;
+                waiting.bytes += queues::Waiting::of(outbox).bytes;
             }
             if session.is_online() {
                 let connection = self.clients.connections.at(session.connection);

@@ -333,7 +333,7 @@ fn own_publications_come_back_unless_no_local_says_otherwise() {
 
 /// A publisher that the store knows with an identifier of QoS 2 that is not released, and a subscriber that it knows.
 fn recovered(is_doubtful: bool) -> (Broker, Client, Client) {
-    let mut broker = Broker::new(1);
+    let mut broker = Broker::kept(1, |_| {});
     let now = broker.now;
     for (number, client_id, received, filter) in [(1, "publisher", vec![5], None), (2, "subscriber", vec![], Some("t"))]
     {
