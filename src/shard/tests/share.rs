@@ -199,6 +199,10 @@ fn the_publisher_is_answered_when_whoever_took_it_after_a_refusal_has_it_in_the_
         let [first, other] = if home == 1 { [1, 0] } else { [0, 1] };
         broker.mesh_is_held = true;
         broker.write(publisher, publish(qos, 1, "t", "a"));
+        if home == 0 {
+            // In a batch of its own.
+            broker.settle();
+        }
         broker.write(publisher, publish(qos, 2, "t", "b"));
         if home == 0 {
             // They are on their way to both members.
