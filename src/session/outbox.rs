@@ -115,6 +115,8 @@ pub struct Slice {
     pub dropped: Vec<Settled>,
     /// So many that had been parked were not found.
     pub missing: u64,
+    /// It was asked for before something was parked in front of it, and tells nothing.
+    pub is_stale: bool,
 }
 
 /// What was dropped to make room.
@@ -274,6 +276,12 @@ impl Outbox {
         self.in_flight.is_empty() && self.queue.is_empty() && self.rest.is_none()
     }
 
+    /// Whether nothing waits to be sent.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.resend_from >= self.in_flight.len() && self.rest.is_none()
+    }
+
     /// PUBLISHes sent on this connection and not completed: they count against the client's Receive Maximum.
     #[must_use]
     pub fn unacknowledged(&self) -> u32 {
@@ -304,6 +312,12 @@ impl Outbox {
     #[must_use]
     pub fn has_parked(&self) -> bool {
         self.rest.is_some()
+    }
+
+    /// Whether a slice of them is on its way.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.is_asked)
     }
 
     /// Appends a delivery to the queue. `memory_max`: with so many messages in memory one that the store has is parked; none
@@ -362,6 +376,7 @@ impl Outbox {
         let mut slice = Slice::default();
         let Some(mut rest) = self.rest.take() else { return slice };
         rest.is_asked = false;
+        slice.is_stale = rest.parked().is_some_and(|parked| parked.first != range.from);
         if let Some(parked) = rest.parked_mut().filter(|parked| parked.first == range.from) {
             let mut is_read = is_complete && parked.last <= range.upto;
             for entry in unparked {

@@ -260,9 +260,8 @@ impl Clients {
             stored,
         };
         outbox.push(delivery, Some(memory_max));
-        self.queues.note(before, Waiting::of(outbox));
         self.counters.deliveries[usize::from(order.qos.value())] += 1;
-        self.pump(order.session, now);
+        self.pump_from(before, order.session, now);
         Delivered::Yes
     }
 
@@ -321,17 +320,10 @@ impl Clients {
 
     /// Sends from a session's outbox what its window and its out-buffer have room for, and has more read when that is needed.
     pub fn pump(&mut self, session: u32, now: Moment) {
-        let before = self.waiting(session);
-        self.send_queued(session, now);
-        self.queues.note(before, self.waiting(session));
-        let Some(found) = self.sessions.at_mut(session) else { return };
-        let (is_online, generation) = (found.is_online(), found.generation);
-        if let (Some(number), Some(outbox)) = (found.number(), found.outbox.as_deref_mut())
-            && outbox.has_parked()
-            && let Some(range) = outbox.ask_slice(is_online)
-        {
-            let session = (session, generation);
-            self.durable.reads.push(SliceRequest { number, session, range, batch: 0 });
+        let outbox = self.sessions.at(session).and_then(|session| session.outbox.as_deref());
+        if let Some(outbox) = outbox.filter(|outbox| !outbox.is_idle()) {
+            let before = Waiting::of(outbox);
+            self.pump_from(before, session, now);
         }
     }
 
@@ -341,55 +333,74 @@ impl Clients {
         outbox.map_or(Waiting::default(), Waiting::of)
     }
 
-    fn send_queued(&mut self, session: u32, now: Moment) {
-        let Some(session) = self.sessions.at_mut(session) else { return };
-        let number = session.number();
-        let Some(outbox) = session.outbox.as_deref_mut() else { return };
-        let slot = session.connection;
-        let Some(connection) = self.connections.at(slot) else { return };
-        let version = connection.version;
-        let packet_bytes_max = connection.packet_bytes_max as usize;
-        let quota = u32::from(connection.receive_maximum);
-        let room = pump_bytes_max(&self.config);
-        let unsent_bytes = connection.unsent_bytes as usize;
-        let takes_aliases = connection.flags.any(Flags::TAKES_ALIASES);
-        let durable = self.durable.reached(connection.durability);
-        while outbox.may_send(quota) {
-            let Some(out) = self.connections.out_for_delivery(slot, now) else { return };
-            if unsent_bytes + out.len() >= room {
-                return;
-            }
-            let (identifier, delivery, is_again) = match outbox.next_resend(quota) {
-                Some(Resend::PubRel(identifier)) => {
-                    encode_success(out.bytes_mut(), AckKind::PubRel, identifier);
+    /// As [`Clients::pump`]. `before`: what of the session's queue is counted.
+    fn pump_from(&mut self, before: Waiting, session: u32, now: Moment) {
+        let Some(found) = self.sessions.at_mut(session) else { return };
+        let (number, slot) = (found.number(), found.connection);
+        let Some(outbox) = found.outbox.as_deref_mut() else { return };
+        if let Some(connection) = self.connections.at(slot) {
+            let version = connection.version;
+            let packet_bytes_max = connection.packet_bytes_max as usize;
+            let quota = u32::from(connection.receive_maximum);
+            let room = pump_bytes_max(&self.config);
+            let unsent_bytes = connection.unsent_bytes as usize;
+            let takes_aliases = connection.flags.any(Flags::TAKES_ALIASES);
+            let durable = self.durable.reached(connection.durability);
+            while outbox.may_send(quota) {
+                let Some(out) = self.connections.out_for_delivery(slot, now) else { break };
+                if unsent_bytes + out.len() >= room {
+                    break;
+                }
+                let (identifier, delivery, is_again) = match outbox.next_resend(quota) {
+                    Some(Resend::PubRel(identifier)) => {
+                        encode_success(out.bytes_mut(), AckKind::PubRel, identifier);
+                        continue;
+                    }
+                    Some(Resend::Publish(identifier, delivery)) => (Some(identifier), delivery, true),
+                    None => match outbox.take_next(quota, durable) {
+                        Some((identifier, delivery)) => (identifier, delivery, false),
+                        None => break,
+                    },
+                };
+                // [v5 MQTT-3.3.2-5] It was not begun, so it may go. Once sent it is completed [v5 MQTT-4.3.3-7].
+                let expired = !is_again && delivery.message.envelope.has_expired(now);
+                // [v5 MQTT-3.1.2-24] The client that took the session over may take less than the one before.
+                let is_limited = packet_bytes_max != u32::MAX as usize;
+                let len = if is_limited { delivery_len(version, &delivery, now) } else { 0 };
+                let too_large = len > packet_bytes_max;
+                if !expired && !too_large {
+                    let takes_alias = takes_aliases && len + ALIAS_BYTES_MAX <= packet_bytes_max;
+                    let alias = takes_alias
+                        .then(|| next_alias(&mut self.sent_aliases, slot, delivery.message.topic()))
+                        .flatten();
+                    // [v3 MQTT-3.3.1-1] [v5 MQTT-3.3.1-1] [v5 MQTT-4.3.2-2] [v5 MQTT-4.3.3-2]
+                    write_publish(out, version, identifier, &delivery, is_again, alias, now);
                     continue;
                 }
-                Some(Resend::Publish(identifier, delivery)) => (Some(identifier), delivery, true),
-                None => match outbox.take_next(quota, durable) {
-                    Some((identifier, delivery)) => (identifier, delivery, false),
-                    None => return,
-                },
-            };
-            // [v5 MQTT-3.3.2-5] It was not begun, so it may go. Once sent it is completed [v5 MQTT-4.3.3-7].
-            let expired = !is_again && delivery.message.envelope.has_expired(now);
-            // [v5 MQTT-3.1.2-24] The client that took the session over may take less than the one before.
-            let is_limited = packet_bytes_max != u32::MAX as usize;
-            let len = if is_limited { delivery_len(version, &delivery, now) } else { 0 };
-            let too_large = len > packet_bytes_max;
-            if !expired && !too_large {
-                let takes_alias = takes_aliases && len + ALIAS_BYTES_MAX <= packet_bytes_max;
-                let alias =
-                    takes_alias.then(|| next_alias(&mut self.sent_aliases, slot, delivery.message.topic())).flatten();
-                // [v3 MQTT-3.3.1-1] [v5 MQTT-3.3.1-1] [v5 MQTT-4.3.2-2] [v5 MQTT-4.3.3-2]
-                write_publish(out, version, identifier, &delivery, is_again, alias, now);
-                continue;
+                self.counters.dropped_expired += u64::from(expired);
+                self.counters.dropped_too_large += u64::from(too_large && !expired);
+                if let Some(identifier) = identifier {
+                    outbox.abandon(identifier);
+                    self.durable.end_queued(number, outbox.take_settled());
+                }
             }
-            self.counters.dropped_expired += u64::from(expired);
-            self.counters.dropped_too_large += u64::from(too_large && !expired);
-            if let Some(identifier) = identifier {
-                outbox.abandon(identifier);
-                self.durable.end_queued(number, outbox.take_settled());
-            }
+        }
+        self.queues.note(before, Waiting::of(outbox));
+        if outbox.has_parked() {
+            self.ask_slice(session);
+        }
+    }
+
+    /// Has more of what is parked read, when it is time for that.
+    #[cold]
+    fn ask_slice(&mut self, session: u32) {
+        let Some(found) = self.sessions.at_mut(session) else { return };
+        let (is_online, generation) = (found.is_online(), found.generation);
+        if let (Some(number), Some(outbox)) = (found.number(), found.outbox.as_deref_mut())
+            && let Some(range) = outbox.ask_slice(is_online)
+        {
+            let session = (session, generation);
+            self.durable.reads.push(SliceRequest { number, session, range, batch: 0 });
         }
     }
 }

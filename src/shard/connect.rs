@@ -229,6 +229,7 @@ impl Shard {
         self.scratch = connack;
         // The new connection stands: what a resumed session holds goes on its way.
         self.clients.resume(session, now);
+        self.hold_for_queue(id, session);
         self.note_share_state(session);
         self.effects.connections.push(ConnectionEffect::Receive(id));
         self.publish_connected(id, connect, client_id, &granted_facts(&granted), now);
@@ -373,6 +374,17 @@ impl Shard {
         if (durable.is_asked_for(connection.durability) || is_owed) && !planted(Bug::ConnackBeforeDurable) {
             connection.flags.set(Flags::HELD, true);
             durable.wait(connection.durability, Waiter::Connection(id));
+        }
+    }
+
+    /// What is queued for a client follows its CONNACK, and no answer to what it sends meanwhile comes before it, also when
+    /// it has to be read first.
+    fn hold_for_queue(&mut self, id: ConnectionId, session: u32) {
+        let outbox = self.clients.sessions.at(session).and_then(|session| session.outbox.as_deref());
+        if outbox.is_some_and(|outbox| outbox.is_read())
+            && let Some(connection) = self.clients.connections.open_mut(id)
+        {
+            connection.flags.set(Flags::AWAITS_QUEUE, true);
         }
     }
 

@@ -170,6 +170,10 @@ impl Flags {
     pub const FOLLOWS: Flags = Flags(1 << 13);
     /// Nothing is sent to it until the store has what its CONNACK says.
     pub const HELD: Flags = Flags(1 << 14);
+    /// Nothing is sent to it until the first of what is queued for it has been read.
+    pub const AWAITS_QUEUE: Flags = Flags(1 << 15);
+    /// Every reason to send nothing to it yet.
+    pub const SILENT: Flags = Flags(0b11 << 14);
 
     /// Whether any of `flags` is set.
     #[must_use]
@@ -373,7 +377,7 @@ impl Connections {
         for slot in dirty.drain(..) {
             let Some(connection) = self.at_mut(slot) else { continue };
             connection.flags.set(Flags::DIRTY, false);
-            if connection.flags.any(Flags::HELD) {
+            if connection.flags.any(Flags::SILENT) {
                 continue;
             }
             let generation = connection.generation;

@@ -255,6 +255,21 @@ impl Shard {
             self.on_unreadable_queue(index, &missing);
         }
         self.clients.pump(index, now);
+        if !taken.is_stale {
+            self.end_silence(index);
+        }
+    }
+
+    /// The first of what is queued for a client follows its CONNACK, or cannot be read.
+    fn end_silence(&mut self, session: u32) {
+        let Some(session) = self.clients.sessions.at(session) else { return };
+        let slot = session.connection;
+        if let Some(connection) = self.clients.connections.at_mut(slot)
+            && connection.flags.any(Flags::AWAITS_QUEUE)
+        {
+            connection.flags.set(Flags::AWAITS_QUEUE, false);
+            self.clients.connections.out(slot);
+        }
     }
 
     /// What is queued for a client cannot be given to it. It is told to go: what comes behind would be out of order.
@@ -291,6 +306,11 @@ impl Shard {
         for promise in [Durability::Sync, Durability::Batched, Durability::Memory] {
             self.give_up_waiting(promise);
         }
+        let connections = &self.clients.connections;
+        let is_silent = |id: &ConnectionId| {
+            connections.at(id.slot).is_some_and(|connection| connection.flags.any(Flags::AWAITS_QUEUE))
+        };
+        self.clients.condemned.extend(connections.open_ids().filter(is_silent).map(|id| (id, UNKEPT)));
     }
 
     fn give_up_waiting(&mut self, promise: Durability) {
