@@ -1,0 +1,327 @@
+"""What is measured. A row measures one round of itself into what was found."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from compare_lib.errors import RunFailed
+
+from . import client, disk
+from .brokers import Server
+
+SMALL, PAYLOAD = 64, 100
+MODES = ("sync", "batched")
+SETTLE_S = 1.0
+RESTART_PATIENCE_S = 60.0
+MIB = 1 << 20
+
+
+@dataclass
+class Setup:
+    """What all rows need."""
+
+    processes: object
+    directory: Path
+    ports: range
+    cpu: int
+    ringmq: object
+    peers: list
+    missing: list
+    seconds: float
+    is_quick: bool
+
+    def in_mode(self, durability):
+        return replace(self.ringmq, durability=durability)
+
+
+def _publishers(port, topics_of_each, payload_bytes, window):
+    return [
+        client.Publisher(port, f"publisher-{number}", topics, payload_bytes, window) for number, topics in enumerate(topics_of_each)
+    ]
+
+
+def _close(publishers):
+    for publisher in publishers:
+        publisher.link.close()
+
+
+# --- Into sessions that are away --------------------------------------------------------------------------------------------
+
+OFFLINE_SESSIONS, OFFLINE_WINDOW, WARMUP_S = 10, 64, 0.5
+OFFLINE_CPU_MAX_US = 3.0
+
+
+def offline(setup, found):
+    ours = [(f"RingMQ {mode}", setup.in_mode(mode)) for mode in MODES]
+    for name, broker in [*ours, *((peer.name, peer) for peer in setup.peers)]:
+        topics = [f"offline/{number}" for number in range(OFFLINE_SESSIONS)]
+        with Server(setup, broker) as server:
+            client.make_sessions(server.port, [(f"away-{number}", topic) for number, topic in enumerate(topics)])
+            publishers = _publishers(server.port, [[topic] for topic in topics], SMALL, OFFLINE_WINDOW)
+            began = []
+            count, seconds = client.publish(
+                publishers, seconds=setup.seconds, warmup_s=WARMUP_S, on_warm=lambda: began.append(server.cpu_s())
+            )
+            cpu_s = server.cpu_s() - began[0]
+            _close(publishers)
+            client.drained(server.port, "away-0", topics[0], SMALL, publishers[0].acknowledged)
+        found.add(
+            f"{name}: CPU per acknowledged message", "µs", 1e6 * cpu_s / count, at_most=OFFLINE_CPU_MAX_US if name == "RingMQ sync" else None
+        )
+        found.add(f"{name}: acknowledged", "messages/s", count / seconds)
+        found.add(f"{name}: CPU used", "% of one", 100 * cpu_s / seconds)
+    for name in setup.missing:
+        found.note(f"{name} is not installed and was left out.")
+    found.note(
+        "Payloads of 64 bytes. After each run one of the ten sessions came back and got every message that had been acknowledged. "
+        "mosquitto writes nothing while this runs, and nats-server syncs nothing: RingMQ in `sync` does both."
+    )
+
+
+# --- One message in flight ----------------------------------------------------------------------------------------------------
+
+ACK_SLICES, ACK_SLICE_COUNT, ACK_SLICE_S = 8, 100, 0.5
+ACK_RATIO_MAX = 1.6
+
+
+def ack(setup, found):
+    times = {"bare": [], "bare, written before": [], "sync": [], "memory": []}
+    server = {}
+    with Server(setup, setup.in_mode("sync")) as broker:
+        server["sync"] = broker
+        logs = {
+            "bare": disk.Log(broker.directory / "bare-1"),
+            "bare, written before": disk.Log(broker.directory / "bare-2", MIB),
+        }
+        client.make_sessions(broker.port, [("away", "ack")])
+        link = client.open_connection(broker.port, "publisher")
+        frames = client.Frames(["ack"], PAYLOAD)
+        # In alternation, so that all meet the same disk.
+        for _ in range(ACK_SLICES):
+            for name, log in logs.items():
+                _slice(log.append, times[name])
+            _slice(lambda: _round_trip(link, frames), times["sync"])
+        link.close()
+        for log in logs.values():
+            log.close()
+    with Server(setup, setup.in_mode("memory")) as broker:
+        client.make_sessions(broker.port, [("away", "ack")])
+        link = client.open_connection(broker.port, "publisher")
+        frames = client.Frames(["ack"], PAYLOAD)
+        for _ in range(ACK_SLICES):
+            _slice(lambda: _round_trip(link, frames), times["memory"])
+        link.close()
+    middle = {name: statistics.median(values) for name, values in times.items()}
+    found.add(
+        "acknowledgement p50 ÷ bare append and fdatasync p50", "×", middle["sync"] / middle["bare"], at_most=ACK_RATIO_MAX
+    )
+    found.add("the same ÷ append into blocks written before", "×", middle["sync"] / middle["bare, written before"])
+    for name, title in (
+        ("bare", "bare append and fdatasync, file grows"),
+        ("bare, written before", "bare append and fdatasync, blocks written before"),
+        ("sync", "acknowledgement, RingMQ sync"),
+        ("memory", "acknowledgement, RingMQ memory"),
+    ):
+        found.add(f"{title}: p50", "µs", 1e6 * middle[name])
+        found.add(f"{title}: p99", "µs", 1e6 * sorted(times[name])[len(times[name]) * 99 // 100])
+    found.note(
+        f"Appends of {disk.APPEND_BYTES} bytes, messages of {PAYLOAD}; slices of at most {ACK_SLICE_COUNT} in alternation. What `memory` takes "
+        "is the way there and back with this program at its end, which `sync` has on top of the disk."
+    )
+
+
+def _slice(act, times):
+    until = time.monotonic() + ACK_SLICE_S
+    for _ in range(ACK_SLICE_COUNT):
+        times.append(act())
+        if time.monotonic() > until:
+            return
+
+
+def _round_trip(link, frames):
+    frame = frames.take(1)
+    begin = time.perf_counter()
+    link.sendall(frame)
+    answer = client.read(link, 4)
+    took = time.perf_counter() - begin
+    if answer[0] != client.PUBACK:
+        raise RunFailed("a publisher got what is no PUBACK")
+    return took
+
+
+# --- Subscribers that are there -----------------------------------------------------------------------------------------------
+
+PAIRS, PAIRS_WINDOW = 100, 64
+ONLINE_SHARE_MIN = 50
+
+
+def online(setup, found):
+    rates, cpu = {}, {}
+    for mode in ("memory", *MODES):
+        with Server(setup, setup.in_mode(mode)) as server:
+            topics = [f"online/{number}" for number in range(PAIRS)]
+            subscribers = [client.Subscriber(server.port, f"here-{number}", topic, SMALL) for number, topic in enumerate(topics)]
+            publishers = _publishers(server.port, [[topic] for topic in topics], SMALL, PAIRS_WINDOW)
+            began = []
+            count, seconds = client.exchange(
+                list(zip(publishers, subscribers)), setup.seconds, WARMUP_S, lambda: began.append(server.cpu_s())
+            )
+            cpu_s = server.cpu_s() - began[0]
+            _close([*publishers, *subscribers])
+        rates[mode], cpu[mode] = count / seconds, 1e6 * cpu_s / count
+        found.add(f"{mode}: delivered", "messages/s", rates[mode])
+        found.add(f"{mode}: CPU per message", "µs", cpu[mode])
+        found.add(f"{mode}: CPU used", "% of one", 100 * cpu_s / seconds)
+    for mode in MODES:
+        wanted = ONLINE_SHARE_MIN if mode == "sync" else None
+        found.add(f"messages/s in {mode}, of those in memory", "%", 100 * rates[mode] / rates["memory"], at_least=wanted)
+        found.add(f"CPU per message in memory, of that in {mode}", "%", 100 * cpu["memory"] / cpu[mode])
+    found.note(
+        "Payloads of 64 bytes. Where `memory` leaves the broker much of its CPU, the load was the limit, and its messages a second would "
+        "be more with a faster one: the share by CPU tells what is left then."
+    )
+
+
+# --- One message for many sessions ----------------------------------------------------------------------------------------------
+
+FANOUT_SESSIONS, FANOUT_MESSAGES, FANOUT_MESSAGES_QUICK = 10_000, 50, 10
+REFERENCE_BYTES_MAX, REFERENCE_CPU_MAX_US = 46, 1.3
+
+
+def fanout(setup, found):
+    messages = FANOUT_MESSAGES_QUICK if setup.is_quick else FANOUT_MESSAGES
+    references = FANOUT_SESSIONS * messages
+    for name, broker in [("RingMQ sync", setup.in_mode("sync")), *((peer.name, peer) for peer in setup.peers if peer.name == "mosquitto")]:
+        is_ours = name.startswith("RingMQ")
+        with Server(setup, broker) as server:
+            client.make_sessions(server.port, [(f"away-{number}", "all") for number in range(FANOUT_SESSIONS)])
+            server.terminate()
+            before = disk.taken_bytes(server.directory / "data")
+            server.start_again()
+            client.first_acknowledgement(server.port, "nobody", PAYLOAD, server.process, RESTART_PATIENCE_S)
+            time.sleep(SETTLE_S)
+            began, begin = server.cpu_s(), time.monotonic()
+            publishers = _publishers(server.port, [["all"]], PAYLOAD, 16)
+            client.publish(publishers, each=messages)
+            took = time.monotonic() - begin
+            time.sleep(SETTLE_S)
+            cpu_s = server.cpu_s() - began
+            _close(publishers)
+            server.terminate()
+            after = disk.taken_bytes(server.directory / "data")
+            server.start_again()
+            client.first_acknowledgement(server.port, "nobody", PAYLOAD, server.process, RESTART_PATIENCE_S)
+            client.drained(server.port, "away-7", "all", PAYLOAD, messages)
+        found.add(
+            f"{name}: CPU per reference", "µs", 1e6 * cpu_s / references, at_most=REFERENCE_CPU_MAX_US if is_ours else None
+        )
+        found.add(
+            f"{name}: on disk per reference", "bytes", (after - before) / references, at_most=REFERENCE_BYTES_MAX if is_ours else None
+        )
+        found.add(f"{name}: references stored", "per second", references / took)
+    found.note(
+        f"{messages} messages of {PAYLOAD} bytes for {FANOUT_SESSIONS:,} sessions each, one publisher with 16 in flight. Bytes are the blocks "
+        f"that the data directory takes after SIGTERM, less those with the sessions alone. CPU time is from the first message to "
+        f"{SETTLE_S:g} s after the last PUBACK, so what mosquitto writes at its end is not in it. After a restart one session came back and "
+        "got all."
+    )
+
+
+# --- Restart ----------------------------------------------------------------------------------------------------------------------
+
+QUEUED, QUEUED_QUICK = 1_000_000, 100_000
+RESTART_SESSIONS_PER_QUEUED = 10
+RESTART_MAX_S = 2.0
+RESTARTS = 2
+
+
+def restart(setup, found):
+    queued = QUEUED_QUICK if setup.is_quick else QUEUED
+    sessions = queued // RESTART_SESSIONS_PER_QUEUED
+    with Server(setup, setup.in_mode("batched")) as server:
+        client.make_sessions(server.port, [(f"away-{number}", f"restart/{number:06}") for number in range(sessions)])
+        _fill(server, [f"restart/{number:06}" for number in range(sessions)], queued)
+        data, killed = server.directory / "data", server.directory / "killed"
+        server.kill()
+        shutil.copytree(data, killed)
+        for _ in range(RESTARTS):
+            # Each time what the first kill left.
+            shutil.rmtree(data)
+            shutil.copytree(killed, data)
+            _started(server, setup, found, "after SIGKILL")
+            found.add("SIGTERM, until the process has ended", "s", server.terminate())
+            _started(server, setup, found, "after SIGTERM")
+            client.drained(server.port, "away-1", "restart/000001", PAYLOAD, RESTART_SESSIONS_PER_QUEUED)
+            server.kill()
+        found.add("on disk after SIGKILL", "MiB", disk.taken_bytes(killed) / MIB)
+    found.note(
+        f"{queued:,} messages of {PAYLOAD} bytes in {sessions:,} sessions. Filled in `batched`, started again in `sync` on what the first "
+        "SIGKILL left, which the kernel still had in its cache. The PUBACK is for a message that a durable session keeps. After each "
+        "restart a session came back and got all of its messages."
+    )
+    if setup.is_quick:
+        found.note("A short run: a tenth of the messages and sessions that the target is for.")
+
+
+def _started(server, setup, found, how):
+    begin = time.monotonic()
+    server.start_again(setup.in_mode("sync"))
+    first = client.first_acknowledgement(server.port, "restart/000000", PAYLOAD, server.process, RESTART_PATIENCE_S)
+    found.add(f"{how}: start to the first PUBACK", "s", first - begin, at_most=None if setup.is_quick else RESTART_MAX_S)
+    found.add(f"{how}: CPU until then", "s", server.cpu_s())
+    found.add(f"{how}: resident memory then", "MiB", server.resident_bytes() / MIB)
+
+
+def _fill(server, topics, queued, publishers=10, window=640):
+    """Publishes so many messages to the topics in turn."""
+    parts = [topics[number::publishers] for number in range(publishers)]
+    ends = _publishers(server.port, parts, PAYLOAD, window)
+    client.publish(ends, each=queued // publishers)
+    _close(ends)
+
+
+# --- Memory -----------------------------------------------------------------------------------------------------------------------
+
+MEMORY_SESSIONS = 100
+MEMORY_STEPS = 4
+RESIDENT_MAX_MB = 150
+GROWTH_MAX_PERCENT = 10
+
+
+def memory(setup, found):
+    queued = QUEUED_QUICK if setup.is_quick else QUEUED
+    topics = [f"memory/{number:02}" for number in range(MEMORY_SESSIONS)]
+    with Server(setup, setup.in_mode("batched")) as server:
+        client.make_sessions(server.port, [(f"away-{number}", topic) for number, topic in enumerate(topics)])
+        found.add("resident, nothing queued", "MB", server.resident_bytes() / 1e6)
+        resident = {}
+        done = 0
+        for part in (1, 2, 4):
+            wanted = queued * part // MEMORY_STEPS
+            _fill(server, topics, wanted - done)
+            done = wanted
+            time.sleep(SETTLE_S)
+            resident[part] = server.resident_bytes()
+            is_judged = part == MEMORY_STEPS and not setup.is_quick
+            found.add(f"resident, {wanted:,} queued", "MB", resident[part] / 1e6, at_most=RESIDENT_MAX_MB if is_judged else None)
+        growth = 100 * (resident[4] / resident[1] - 1)
+        found.add("growth from a quarter of that to all", "%", growth, at_most=None if setup.is_quick else GROWTH_MAX_PERCENT)
+        client.drained(server.port, "away-1", topics[1], PAYLOAD, queued // MEMORY_SESSIONS)
+    found.note(f"Messages of {PAYLOAD} bytes in {MEMORY_SESSIONS} sessions, in `batched`, {SETTLE_S:g} s after the last PUBACK.")
+    if setup.is_quick:
+        found.note("A short run: a tenth of the messages that the target is for.")
+
+
+# Name, title, function, whether each round is one of its own (else it is measured once).
+ROWS = (
+    ("offline", "QoS 1 into 10 durable sessions that are away, 10 publishers, window 64", offline, True),
+    ("ack", "One publisher, one message in flight", ack, True),
+    ("online", "100 pairs at QoS 1 with durable subscribers that are there, window 64", online, True),
+    ("fanout", f"A message to {FANOUT_SESSIONS:,} sessions that are away", fanout, True),
+    ("restart", "Restart with queued messages", restart, False),
+    ("memory", "Memory with queued messages", memory, False),
+)
