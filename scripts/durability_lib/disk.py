@@ -30,6 +30,12 @@ class Log:
         os.unlink(self._path)
 
 
+def sync(path):
+    """Waits until a file is on the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def taken_bytes(directory):
     """What the files of a directory take up: blocks, because some are made larger than what is in them."""
     taken = 0

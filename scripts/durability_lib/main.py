@@ -59,7 +59,8 @@ def parse(description, arguments=None):
     parser.add_argument("--quick", action="store_true", help="one round of short runs with fewer messages")
     parser.add_argument("--rounds", type=_bounded(int, 1, 100), metavar="N", help=f"rounds ({ROUNDS}; quick: {QUICK_ROUNDS})")
     parser.add_argument(
-        "--seconds", type=_bounded(float, 0.1, 600), metavar="N", help=f"how long messages are measured ({SECONDS:g}; quick: {QUICK_SECONDS:g})"
+        "--seconds", type=_bounded(float, 0.1, 600), metavar="N",
+        help=f"how long messages are measured ({SECONDS:g}; quick: {QUICK_SECONDS:g})"
     )
     parser.add_argument("--rows", type=_rows, default=[row[0] for row in ROWS], metavar="A,B", help="these rows only")
     parser.add_argument("--broker", type=Path, metavar="PATH", help="another build of RingMQ")
@@ -90,7 +91,7 @@ def _rows(text):
 
 
 def _measure(options, processes):
-    about = machine.describe()
+    about, commit = machine.describe(), _commit(processes)
     cpu, _ = machine.choose_cpus(None)
     machine.raise_descriptor_limit()
     program = _program(options, processes)
@@ -118,7 +119,7 @@ def _measure(options, processes):
         "rounds": options.rounds,
         "seconds": options.seconds,
         "command": _command(),
-        "commit": _commit(processes),
+        "commit": commit,
         "is_given": options.broker is not None,
         "file_system": kind,
         "machine": about,

@@ -77,11 +77,12 @@ class Found:
 def render(report, rows):
     """The report for people."""
     machine = report["machine"]
+    built = ", the broker a build of its own" if report["is_given"] else ""
     parts = [
         "# What durability costs",
         f"Measured on {report['started']} in {report['took_s'] / 60:.0f} minutes ({report['mode']} mode, {_rounds(report['rounds'])}) on "
         f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_gib']:g} GiB, Linux {machine['kernel']}, "
-        f"data on {report['file_system']}, over loopback; source {report['commit']}{', the broker a build of its own' if report['is_given'] else ''}. "
+        f"data on {report['file_system']}, over loopback; source {report['commit']}{built}. "
         f"The load was {machine['load_at_start']:.1f} at the start and {machine['load_at_end']:.1f} at the end"
         f"{', in a virtual machine' if machine['virtual_machine'] else ''}; a hypervisor took {machine['stolen_percent']:.1f} %. "
         "Medians, smallest–largest in brackets. CPU time is that of all threads of the broker. The load comes from one process in "
