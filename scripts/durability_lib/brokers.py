@@ -49,7 +49,7 @@ class MosquittoKept(Mosquitto):
 
 
 class NatsKept(Nats):
-    note = "JetStream on files as it is by default: they are synced every two minutes, so a power cut loses what came since."
+    note = "JetStream on files as it is by default: they are synced at intervals and not for each message, so a power cut loses what came since."
 
 
 def peers(repository):

@@ -146,6 +146,9 @@ def _row(row, options, setup):
 
 def _write(found, rows, directory, name):
     directory.mkdir(parents=True, exist_ok=True)
+    # Beside those of the same day.
+    names = [name, *(f"{name}-{number}" for number in range(2, 1000))]
+    name = next(free for free in names if not (directory / f"{free}.md").exists())
     (directory / f"{name}.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     path = directory / f"{name}.md"
     path.write_text(report.render(found, rows))

@@ -78,7 +78,8 @@ def offline(setup, found):
         found.note(f"{name} is not installed and was left out.")
     found.note(
         "Payloads of 64 bytes. After each run one of the ten sessions came back and got every message that had been acknowledged. "
-        "mosquitto writes nothing while this runs, and nats-server syncs nothing: RingMQ in `sync` does both."
+        "mosquitto writes its snapshot later, and nats-server syncs at intervals: only RingMQ in `sync` has each message on the disk when "
+        "it acknowledges it."
     )
 
 
@@ -130,7 +131,8 @@ def ack(setup, found):
         found.add(f"{title}: p99", "µs", 1e6 * sorted(times[name])[len(times[name]) * 99 // 100])
     found.note(
         f"Appends of {disk.APPEND_BYTES} bytes, messages of {PAYLOAD}; slices of at most {ACK_SLICE_COUNT} in alternation. What `memory` takes "
-        "is the way there and back with this program at its end, which `sync` has on top of the disk."
+        "is the way there and back with this program at its end, which `sync` has on top of the disk. Where the bare append takes "
+        "milliseconds, the wait that both share hides what RingMQ adds: the ratio is to be read where it is fast."
     )
 
 
