@@ -10,20 +10,18 @@ import argparse
 import json
 import re
 import shutil
-import signal
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import machine, options as command_line
+from . import machine, options as command_line, program
 from .errors import CompareError, RunFailed
 from .install import Installer
-from .processes import Processes, pinned_command
+from .processes import pinned_command
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-EXIT_DIFFERS, EXIT_FAILED, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_DIFFERS = 1
 PATIENCE_S = 20.0
 # mqttwrk counts its interval in whole milliseconds.
 RATES = tuple(rate for rate in range(1, 1001) if 1000 % rate == 0)
@@ -64,21 +62,7 @@ class Seen:
 
 def main(description):
     given = _parse(description)
-    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
-    processes = Processes()
-    try:
-        return _crosscheck(given, processes)
-    except (CompareError, RunFailed) as error:
-        print(f"scripts/crosscheck: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    finally:
-        processes.stop_all()
-
-
-def _interrupt():
-    raise KeyboardInterrupt
+    return program.run("scripts/crosscheck", lambda processes: _crosscheck(given, processes))
 
 
 def _parse(description):

@@ -4,23 +4,20 @@ import datetime
 import json
 import os
 import shlex
-import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from . import machine, markdown, options as command_line, own, plot, rows, summary
+from . import machine, markdown, options as command_line, own, plot, program, rows, summary
 from .errors import CompareError
 from .generator import Generator
 from .install import Installer, tell
-from .processes import Processes
 from .schedule import Schedule
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # A load above this when nothing has begun means that others use the machine.
 LOAD_QUIET = 0.7
-EXIT_FAILED, EXIT_INTERRUPTED = 2, 130
 
 PICTURES = (
     ("cpu.svg", "CPU time of the broker per delivery", ("messages",)),
@@ -34,22 +31,7 @@ def main(description):
         settings = [row for experiment in own.EXPERIMENTS for row in experiment.rows]
         print("\n".join(f"{row.name:<22}{row.title}, {row.unit}" for row in (*rows.ROWS, *settings)))
         return 0
-    # Whoever ends this program ends it as Ctrl-C does: with its children.
-    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
-    processes = Processes()
-    try:
-        return _compare(options, processes)
-    except CompareError as error:
-        print(f"scripts/compare: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    finally:
-        processes.stop_all()
-
-
-def _interrupt():
-    raise KeyboardInterrupt
+    return program.run("scripts/compare", lambda processes: _compare(options, processes))
 
 
 def _compare(options, processes):
@@ -97,7 +79,7 @@ def _compare(options, processes):
     directory = options.output or _directory(f"{started:%Y-%m-%d}-{machine.name(about)}")
     _write(report, directory, ours=["ringmq", *options.builds])
     tell(f"the report is {directory / 'report.md'}")
-    return EXIT_INTERRUPTED if interrupted else 0
+    return program.EXIT_INTERRUPTED if interrupted else 0
 
 
 def _measure(parts, measured, options, generator, processes, broker_cpu, directory):

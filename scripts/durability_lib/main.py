@@ -8,16 +8,14 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
 
-from compare_lib import machine
+from compare_lib import machine, program
 from compare_lib.brokers import version_of
 from compare_lib.errors import CompareError, RunFailed
 from compare_lib.install import tell
-from compare_lib.processes import Processes
 
 from . import disk, report
 from .brokers import Durable, peers
@@ -28,28 +26,11 @@ BUILD_PATIENCE_S = 1800
 PORTS = range(26000, 27000)
 ROUNDS, SECONDS = 3, 3.0
 QUICK_ROUNDS, QUICK_SECONDS = 1, 1.0
-EXIT_FAILED, EXIT_INTERRUPTED = 2, 130
 
 
 def main(description):
     options = parse(description)
-    # Whoever ends this program ends it as Ctrl-C does: with its children.
-    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
-    processes = Processes()
-    try:
-        _measure(options, processes)
-        return 0
-    except CompareError as error:
-        print(f"scripts/durability: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    finally:
-        processes.stop_all()
-
-
-def _interrupt():
-    raise KeyboardInterrupt
+    return program.run("scripts/durability", lambda processes: _measure(options, processes))
 
 
 def parse(description, arguments=None):
