@@ -91,9 +91,9 @@ impl Queued {
         self.delivery.message.charged_bytes() as u64
     }
 
-    /// Whether the store has it, with everything that there is to know.
+    /// Whether the store has it, with everything that there is to know: it knows no group that gave it.
     fn may_be_parked(&self) -> bool {
-        may_be_parked(&self.delivery)
+        self.delivery.stored.is_some() && self.delivery.share.is_none()
     }
 }
 
@@ -128,11 +128,6 @@ pub enum Dropped {
     Parked,
     /// There was none.
     Nothing,
-}
-
-fn may_be_parked(delivery: &Delivery) -> bool {
-    // The store does not know the group that gave it.
-    delivery.stored.is_some() && delivery.share.is_none()
 }
 
 /// A delivery that was sent.
@@ -316,7 +311,7 @@ impl Outbox {
 
     /// Whether a slice of them is on its way.
     #[must_use]
-    pub fn is_read(&self) -> bool {
+    pub fn is_reading(&self) -> bool {
         self.rest.as_ref().is_some_and(|rest| rest.is_asked)
     }
 

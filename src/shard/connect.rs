@@ -381,7 +381,7 @@ impl Shard {
     /// it has to be read first.
     fn hold_for_queue(&mut self, id: ConnectionId, session: u32) {
         let outbox = self.clients.sessions.at(session).and_then(|session| session.outbox.as_deref());
-        if outbox.is_some_and(|outbox| outbox.is_read())
+        if outbox.is_some_and(|outbox| outbox.is_reading())
             && let Some(connection) = self.clients.connections.open_mut(id)
         {
             connection.flags.set(Flags::AWAITS_QUEUE, true);

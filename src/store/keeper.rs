@@ -324,7 +324,7 @@ impl Keeper {
     }
 
     fn has_read_to_serve(&self) -> bool {
-        self.reads.iter().take(READS_PER_COMMIT).any(|(shard, request)| request.batch <= self.joiner.durable(*shard))
+        self.reads.iter().any(|(shard, request)| request.batch <= self.joiner.durable(*shard))
     }
 
     /// Reads parts of queues for shards, of which the store has everything that they asked for before.
