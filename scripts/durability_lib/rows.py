@@ -268,7 +268,7 @@ def restart(setup, found):
     found.note(
         f"{queued:,} messages of {PAYLOAD} bytes in {sessions:,} sessions. Filled in `batched`, started again in `sync` on what the first "
         "SIGKILL left: a copy that is on the disk, and in the kernel's cache as well, having been written just before. The PUBACK is for a message that a durable session keeps. After each "
-        "restart a session came back and got all of its messages."
+        "restart that followed a SIGTERM a session came back and got all of its messages."
     )
     if setup.is_quick:
         found.note("A short run: a tenth of the messages and sessions that the target is for.")
