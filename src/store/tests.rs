@@ -357,7 +357,9 @@ fn a_queue_is_read_in_parts_when_everything_before_is_durable() {
         wakes.recv_timeout(Duration::from_secs(20)).expect("a failure");
     }
     port.read(SliceRequest { number: 1, session: (3, 4), range: range(70, 75, 6), batch: 2 });
-    assert!(wakes.recv_timeout(Duration::from_millis(50)).is_err() && port.take_slice().is_none());
+    // A wake may still come for the failure itself; an answer may not.
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(port.take_slice().is_none());
     memory.set_fault(None);
     let (entries, _) = loop {
         if let Some(slice) = port.take_slice() {
