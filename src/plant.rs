@@ -81,12 +81,14 @@ pub enum Bug {
     SequenceNotKept,
     /// What a shard asks for behind a part of a group that is held is committed before it.
     HeldGroupOvertaken,
-    /// A QoS 2 delivery lets go of its body when it has arrived and when it ends.
+    /// A QoS 2 delivery that has arrived counts twice as a reference less to its chunk.
     BodyReleasedTwice,
+    /// Which places of a queue are done with is not written.
+    HeadForgotten,
+    /// A chunk of which little is left is removed instead of being written anew.
+    ThinnedChunkLost,
     /// A store that is opened again after a failure lacks the commit that failed.
     FailedCommitForgotten,
-    /// What was written in a commit that failed and removed since is taken for never written.
-    FailedCommitNotDoubted,
     /// A shard does not say that the store has failed before what it took was durable.
     UndoneReportedAsDone,
 }
@@ -132,8 +134,9 @@ impl Bug {
         Bug::SequenceNotKept,
         Bug::HeldGroupOvertaken,
         Bug::BodyReleasedTwice,
+        Bug::HeadForgotten,
+        Bug::ThinnedChunkLost,
         Bug::FailedCommitForgotten,
-        Bug::FailedCommitNotDoubted,
         Bug::UndoneReportedAsDone,
     ];
 }

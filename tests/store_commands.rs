@@ -72,7 +72,7 @@ fn stats_count_each_kind() {
     };
     let names = ["sessions", "subscriptions", "QoS 2 identifiers", "Wills", "retained messages", "queued messages"];
     assert_eq!(names.map(of), ["2", "1", "1", "1", "1", "4"]);
-    assert_eq!((of("shared bodies"), of("first")), ("1".into(), "3".into()), "{text}");
+    assert_eq!((of("distinct messages"), of("first")), ("2".into(), "3".into()), "{text}");
     assert!(!text.contains("second"), "one queue was asked for: {text}");
 }
 

@@ -146,8 +146,8 @@ pub fn open(
     let (sessions, retained) = (recovered.sessions.len(), recovered.retained.len());
     let queues = recovered.sessions.iter().filter_map(|session| session.queue);
     let queued = queues.map(|queue| (queue.sent + queue.count) as usize).sum();
-    let (bodies, ended) = (std::mem::take(&mut recovered.bodies), std::mem::take(&mut recovered.ended));
-    let joiner = Joiner::new(shards as u16, recovered.commit_number, bodies, ended);
+    let (queues, ended) = (std::mem::take(&mut recovered.queues), std::mem::take(&mut recovered.ended));
+    let joiner = Joiner::new(shards as u16, recovered.commit_number, queues, ended);
     let wakes = wakes.into_iter().map(|wake| Box::new(move || wake.wake()) as Box<dyn Fn() + Send>).collect();
     let says_written = config.listeners.iter().any(|listener| config.durability_of(listener) == Durability::Batched);
     let free_bytes_min = config.store.disk_free_bytes_min;

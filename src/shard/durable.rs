@@ -165,7 +165,7 @@ impl Durable {
     /// A delivery is done with.
     pub fn end_queued(&mut self, number: Option<u64>, settled: Option<Settled>) {
         if let (Some(session), Some(Settled { sequence, number, is_released })) = (number, settled) {
-            let number = (!is_released || planted(Bug::BodyReleasedTwice)).then_some(number);
+            let number = (!is_released).then_some(number);
             self.journal.ask_lazily(Operation::QueueEnd { session, sequence, number });
         }
     }
@@ -462,7 +462,8 @@ impl Shard {
 
     /// Takes over what the store held of a session whose client is at home here, before anything is served.
     pub fn restore_session(&mut self, recovered: RecoveredSession, now: Moment) {
-        let RecoveredSession { number, record, subscriptions, queue, received, will, is_doubtful } = recovered;
+        let RecoveredSession { number, record, subscriptions, queue, used_below, received, will, is_doubtful } =
+            recovered;
         let index = self.clients.create(&record.client_id);
         self.shared.sessions.add(1);
         if let Some(session) = self.clients.sessions.at_mut(index) {
@@ -470,7 +471,7 @@ impl Shard {
             session.offline_since = record.offline_since_us.map_or(now, |micros| Moment::from_micros(micros).min(now));
             session.expiry_interval_s = record.expiry_interval_s;
             let is_known = record.offline_since_us.is_some() && !planted(Bug::SequenceNotKept);
-            let next_sequence = if is_known { record.sent_below } else { 0 };
+            let next_sequence = if is_known { record.sent_below } else { 0 }.max(used_below);
             session.kept = Some(Box::new(Kept { number, next_sequence }));
             self.shared.kept_sessions.add(1);
             for identifier in received {

@@ -3,11 +3,12 @@
 //! Owns: the rules by which records belong together.
 //! Always: every record is looked at, and a bad one does not hide the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     SessionRecord, Space, Store, StoreError,
-    record::{self, Body, tag},
+    chunk::{REFERENCE_BYTES, Reference, for_each_message},
+    record::{self, Head, tag},
 };
 
 /// Kinds of records, in the order in which they are told of.
@@ -25,7 +26,7 @@ pub enum Kind {
     Retained,
     /// Messages in queues.
     Queued,
-    /// Messages that several queues share.
+    /// What those are: each once, however many queues have it.
     Body,
 }
 
@@ -44,7 +45,7 @@ impl Kind {
             Kind::Will => "Wills",
             Kind::Retained => "retained messages",
             Kind::Queued => "queued messages",
-            Kind::Body => "shared bodies",
+            Kind::Body => "distinct messages",
         }
     }
 }
@@ -60,21 +61,19 @@ pub(super) enum Meaning {
     Part(Kind, u64),
     /// A retained message.
     Retained,
-    /// A message that queues share.
-    Body(u64),
-    /// A message in a session's queue, and its number when its body is shared.
-    Queued { session: u64, shared: Option<u64> },
+    /// How far a session is through its queue.
+    Head(u64, Head),
+    /// Queued messages.
+    Chunk,
 }
 
 impl Meaning {
     pub(super) fn kind(&self) -> Option<Kind> {
         match self {
-            Meaning::Commit => None,
+            Meaning::Commit | Meaning::Head(..) | Meaning::Chunk => None,
             Meaning::Session(..) => Some(Kind::Session),
             Meaning::Part(kind, _) => Some(*kind),
             Meaning::Retained => Some(Kind::Retained),
-            Meaning::Body(_) => Some(Kind::Body),
-            Meaning::Queued { .. } => Some(Kind::Queued),
         }
     }
 }
@@ -83,13 +82,14 @@ impl Meaning {
 pub(super) fn meaning(space: Space, key: &[u8], value: &[u8]) -> Option<Meaning> {
     let number = |bytes: &[u8]| Some(u64::from_be_bytes(bytes.try_into().ok()?));
     match space {
-        Space::Bodies => record::read_message(value).and_then(|_| number(key)).map(Meaning::Body),
         Space::Queue => {
-            let (session, sequence) = key.split_at_checked(8)?;
-            let entry = record::read_entry(value)?;
-            let shared = matches!(entry.body, Body::Shared).then_some(entry.number);
-            number(sequence)?;
-            Some(Meaning::Queued { session: number(session)?, shared })
+            let is_whole = for_each_message(value, |message| {
+                for (at, reference) in message.references()?.enumerate() {
+                    message.identifiers_at(at, reference)?;
+                }
+                message.message().map(drop)
+            });
+            is_whole.and_then(|()| number(key)).map(|_| Meaning::Chunk)
         }
         Space::State => {
             let (&first, rest) = key.split_first()?;
@@ -109,6 +109,7 @@ pub(super) fn meaning(space: Space, key: &[u8], value: &[u8]) -> Option<Meaning>
                     record::read_subscription(value).map(|_| Meaning::Part(Kind::Subscription, session))
                 }
                 tag::RECEIVED => (rest.len() == 2).then_some(Meaning::Part(Kind::Received, session)),
+                tag::HEAD if rest.is_empty() => Some(Meaning::Head(session, record::read_head(value)?)),
                 tag::WILL if rest.is_empty() => record::read_will(value).map(|_| Meaning::Part(Kind::Will, session)),
                 _ => None,
             }
@@ -123,14 +124,14 @@ pub(super) fn name_of(space: Space, key: &[u8]) -> String {
         bytes.map_or_else(|| "?".into(), |bytes| u64::from_be_bytes(bytes).to_string())
     };
     match (space, key.split_first()) {
-        (Space::Bodies, _) => format!("shared body {}", number(0)),
-        (Space::Queue, _) => format!("message {} in the queue of session {}", number(8), number(0)),
+        (Space::Queue, _) => format!("chunk {} of queued messages", number(0)),
         (Space::State, Some((&tag::RETAINED, topic))) => format!("retained message {}", topic.escape_ascii()),
         (Space::State, Some((&tag::SESSION, _))) => format!("session {}", number(1)),
         (Space::State, Some((&tag::SUBSCRIPTION, _))) => {
             format!("subscription {} of session {}", key.get(9..).unwrap_or_default().escape_ascii(), number(1))
         }
         (Space::State, Some((&tag::RECEIVED, _))) => format!("a QoS 2 identifier of session {}", number(1)),
+        (Space::State, Some((&tag::HEAD, _))) => format!("how far session {} is through its queue", number(1)),
         (Space::State, Some((&tag::WILL, _))) => format!("the Will of session {}", number(1)),
         _ => format!("record {}", key.escape_ascii()),
     }
@@ -141,14 +142,14 @@ pub(super) fn name_of(space: Space, key: &[u8]) -> String {
 pub struct Tally {
     /// How many.
     pub count: u64,
-    /// Keys and values.
+    /// Keys and values, or what of them belongs to one.
     pub bytes: u64,
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, key: &[u8], value: &[u8]) {
+    pub(super) fn add(&mut self, bytes: usize) {
         self.count += 1;
-        self.bytes += (key.len() + value.len()) as u64;
+        self.bytes += bytes as u64;
     }
 }
 
@@ -159,7 +160,8 @@ pub struct Census {
     pub kinds: BTreeMap<Kind, Tally>,
     /// The queue of each session that has one, by its client.
     pub queues: Vec<(Box<str>, Tally)>,
-    /// Records of sessions that are over, which are yet to be removed.
+    /// Records of sessions that are over, which are yet to be removed, and messages that no queue has any more in chunks with
+    /// others.
     pub left_behind: Tally,
     /// What is wrong with single records.
     pub problems: Vec<String>,
@@ -173,8 +175,8 @@ pub fn census(store: &dyn Store, progress: &mut dyn FnMut(u64)) -> Result<Census
     let mut census = Census::default();
     let mut clients: BTreeMap<u64, Box<str>> = BTreeMap::new();
     let mut parts: BTreeMap<(u64, Kind), Tally> = BTreeMap::new();
-    let (mut bodies, mut used) = (BTreeSet::new(), BTreeSet::new());
-    for space in [Space::State, Space::Bodies, Space::Queue] {
+    let mut heads: BTreeMap<u64, Head> = BTreeMap::new();
+    for space in Space::ALL {
         for_each(store, space, progress, &mut |key, value| {
             let Some(meaning) = meaning(space, key, value) else {
                 census.problems.push(format!("{} cannot be read", name_of(space, key)));
@@ -185,26 +187,22 @@ pub fn census(store: &dyn Store, progress: &mut dyn FnMut(u64)) -> Result<Census
                     clients.insert(number, record.client_id.clone());
                 }
                 Meaning::Part(kind, session) => {
-                    parts.entry((session, kind)).or_default().add(key, value);
+                    parts.entry((session, kind)).or_default().add(key.len() + value.len());
                     return;
                 }
-                Meaning::Body(number) => {
-                    bodies.insert(number);
-                }
-                Meaning::Queued { session, shared, .. } => {
-                    parts.entry((session, Kind::Queued)).or_default().add(key, value);
-                    if let Some(number) = shared {
-                        used.insert(number);
-                        if !bodies.contains(&number) {
-                            census.problems.push(format!("{} has no body", name_of(space, key)));
-                        }
+                Meaning::Head(session, head) => {
+                    // What has arrived has no content any more.
+                    if let 1.. = head.released.len() {
+                        parts.entry((session, Kind::Queued)).or_default().count += head.released.len() as u64;
                     }
+                    heads.insert(session, head);
                     return;
                 }
+                Meaning::Chunk => return count_chunk(&mut census, &mut parts, &clients, &heads, value),
                 Meaning::Commit | Meaning::Retained => {}
             }
             if let Some(kind) = meaning.kind() {
-                census.kinds.entry(kind).or_default().add(key, value);
+                census.kinds.entry(kind).or_default().add(key.len() + value.len());
             }
         })?;
     }
@@ -221,9 +219,30 @@ pub fn census(store: &dyn Store, progress: &mut dyn FnMut(u64)) -> Result<Census
             census.queues.push((client.clone(), tally));
         }
     }
-    let unused = bodies.difference(&used);
-    census.problems.extend(unused.map(|number| format!("shared body {number} is in no queue")));
     Ok(census)
+}
+
+/// Counts what a chunk has that is not done with.
+fn count_chunk(
+    census: &mut Census,
+    parts: &mut BTreeMap<(u64, Kind), Tally>,
+    clients: &BTreeMap<u64, Box<str>>,
+    heads: &BTreeMap<u64, Head>,
+    chunk: &[u8],
+) {
+    for_each_message(chunk, |message| {
+        let mut is_left_behind = true;
+        for Reference { session, sequence, .. } in message.references()? {
+            if clients.contains_key(&session) && heads.get(&session).is_none_or(|head| !head.is_done(sequence)) {
+                parts.entry((session, Kind::Queued)).or_default().add(REFERENCE_BYTES);
+                is_left_behind = false;
+            }
+        }
+        let bodies = census.kinds.entry(Kind::Body).or_default();
+        let tally = if is_left_behind { &mut census.left_behind } else { bodies };
+        tally.add(message.content_bytes() as usize);
+        Some(())
+    });
 }
 
 /// Calls `see` with every record of a space, in order.

@@ -91,9 +91,19 @@ pub enum OpenError {
     Locked(PathBuf),
     /// A newer program wrote it.
     #[error(
-        "{}: written in format {found} by a newer RingMQ; this one reads up to {FORMAT_VERSION}. Start that version, or export with it", .directory.display()
+        "{}: written in format {found} by a newer RingMQ; this one reads format {FORMAT_VERSION}. Start that version, or export with it", .directory.display()
     )]
     Newer {
+        /// The directory.
+        directory: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// An older program wrote it.
+    #[error(
+        "{}: written in format {found} by an older RingMQ; this one reads format {FORMAT_VERSION} only. Export it with that version (`ringmq store export`), and import it with this one", .directory.display()
+    )]
+    Older {
         /// The directory.
         directory: PathBuf,
         /// Its format.
@@ -162,14 +172,14 @@ struct CommitRecord {
     /// The last commit before it that was known to be synced.
     synced: u64,
     /// By space, the least sequence number of the last commit that wrote to it, this one counted in; 0: there was none.
-    written: [u64; 3],
+    written: [u64; 2],
     /// The same before this commit.
-    written_before: [u64; 3],
+    written_before: [u64; 2],
 }
 
 impl CommitRecord {
     fn read(value: &[u8]) -> Option<Self> {
-        let value: &[u8; 72] = value.try_into().ok()?;
+        let value: &[u8; 56] = value.try_into().ok()?;
         let (numbers, _) = value.as_chunks::<8>();
         let mut numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
         let mut next = || numbers.next().unwrap_or_default();
@@ -177,8 +187,8 @@ impl CommitRecord {
             number: next(),
             sequence_least: next(),
             synced: next(),
-            written: [next(), next(), next()],
-            written_before: [next(), next(), next()],
+            written: [next(), next()],
+            written_before: [next(), next()],
         })
     }
 
@@ -233,7 +243,7 @@ pub fn lock_to_read(directory: &Path) -> Result<Option<File>, OpenError> {
 /// The store on disk. See the module's header.
 pub struct DiskStore {
     database: Database,
-    spaces: [Keyspace; 3],
+    spaces: [Keyspace; 2],
     watermark: Watermark,
     last: CommitRecord,
     lacking: Option<Lacking>,
@@ -408,7 +418,7 @@ fn damaged(directory: &Path, problem: Problem) -> OpenError {
 }
 
 /// Opens the database in `data`, or makes one.
-fn open_database(data: &Path, memtable_bytes: u64) -> Result<(Database, [Keyspace; 3]), Problem> {
+fn open_database(data: &Path, memtable_bytes: u64) -> Result<(Database, [Keyspace; 2]), Problem> {
     let failed = |error: fjall::Error| Problem::new(data, format!("cannot be opened: {error}"));
     let open = || {
         let database = Database::builder(data)
@@ -422,7 +432,7 @@ fn open_database(data: &Path, memtable_bytes: u64) -> Result<(Database, [Keyspac
             let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
             database.keyspace(name, options).map_err(failed)
         };
-        let spaces = [keyspace("state")?, keyspace("queue")?, keyspace("bodies")?];
+        let spaces = [keyspace("state")?, keyspace("queue")?];
         Ok((database, spaces))
     };
     // The library panics at some of what it cannot read. That it was looked at before leaves little of it, and nothing of
@@ -431,7 +441,7 @@ fn open_database(data: &Path, memtable_bytes: u64) -> Result<(Database, [Keyspac
 }
 
 /// The last commit; an error when a space lacks what was committed to it.
-fn last_commit(data: &Path, spaces: &[Keyspace; 3]) -> Result<CommitRecord, Problem> {
+fn last_commit(data: &Path, spaces: &[Keyspace; 2]) -> Result<CommitRecord, Problem> {
     let unreadable = |error: fjall::Error| Problem::new(data, format!("cannot be read: {error}"));
     let value = spaces[Space::State as usize].get(record::COMMIT_KEY).map_err(unreadable)?;
     let last = match value {
@@ -439,12 +449,10 @@ fn last_commit(data: &Path, spaces: &[Keyspace; 3]) -> Result<CommitRecord, Prob
         Some(value) => CommitRecord::read(&value)
             .ok_or_else(|| Problem::new(data, "the number of the last commit cannot be read"))?,
     };
-    for space in [Space::Queue, Space::Bodies] {
-        let value = spaces[space as usize].get(MARKER_KEY).map_err(unreadable)?;
-        let found = value.map_or(Some(0), |value| record::read_number(&value));
-        if found != Some(last.written[space as usize]) {
-            return Err(lacks_commits(data, space));
-        }
+    let marker = spaces[Space::Queue as usize].get(MARKER_KEY).map_err(unreadable)?;
+    let found = marker.map_or(Some(0), |value| record::read_number(&value));
+    if found != Some(last.written[Space::Queue as usize]) {
+        return Err(lacks_commits(data, Space::Queue));
     }
     Ok(last)
 }
@@ -486,10 +494,8 @@ impl Store for DiskStore {
                 None => batch.remove(self.keyspace(space), key),
             }
         }
-        for space in [Space::Queue, Space::Bodies] {
-            if last.written[space as usize] == last.sequence_least {
-                batch.insert(self.keyspace(space), MARKER_KEY, last.sequence_least.to_le_bytes());
-            }
+        if last.written[Space::Queue as usize] == last.sequence_least {
+            batch.insert(self.keyspace(Space::Queue), MARKER_KEY, last.sequence_least.to_le_bytes());
         }
         batch.insert(self.keyspace(Space::State), record::COMMIT_KEY, last.write());
         batch.commit().map_err(|error| StoreError::Failed(error.to_string()))?;
@@ -623,7 +629,8 @@ fn check_format(directory: &Path) -> Result<(), OpenError> {
     let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<u32>().ok());
     match number {
         Some(found) if found > FORMAT_VERSION => Err(OpenError::Newer { directory: directory.to_owned(), found }),
-        Some(1..) => Ok(()),
+        Some(FORMAT_VERSION) => Ok(()),
+        Some(found @ 1..) => Err(OpenError::Older { directory: directory.to_owned(), found }),
         _ => Err(damaged(directory, Problem::new(&path, "the version of the format is damaged"))),
     }
 }

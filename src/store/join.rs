@@ -1,6 +1,6 @@
 //! From the batches of all shards to what is committed, in order.
 //!
-//! Owns: groups that wait for their parts, what waits behind them, and how many queues share each body.
+//! Owns: groups that wait for their parts, what waits behind them, and all queues.
 //! Always: what a shard asks for is applied in its order. A group is applied when every shard has added its last part and
 //! what stands before those parts can be applied as well: together with it when that is parts of other groups, so nothing
 //! waits in a circle. What is applied is committed whole. A batch counts as durable when everything in it has been
@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use ahash::{AHashMap, AHashSet};
 
-use super::{Batch, Group, Operation, Space, Store, StoreError, WriteSet, record, record::tag};
+use super::{Batch, Group, Operation, Queues, Space, Store, StoreError, WriteSet, record, record::tag};
 use crate::plant::{Bug, planted};
 
 /// What a shard asked for, in its order.
@@ -55,8 +55,7 @@ struct Line {
 pub struct Joiner {
     lines: Vec<Line>,
     groups: AHashMap<Group, OpenGroup>,
-    /// How many queues share each body; one that only one queue holds stands in its entry.
-    bodies: AHashMap<u64, u32>,
+    queues: Queues,
     /// Sessions whose records are yet to be removed.
     ended: VecDeque<u64>,
     writes: WriteSet,
@@ -64,14 +63,14 @@ pub struct Joiner {
 }
 
 impl Joiner {
-    /// A joiner for `shards` shards, which goes on after commit `commit_number` of a store in which queues share `bodies`
-    /// and sessions `ended` have left records behind.
+    /// A joiner for `shards` shards, which goes on after commit `commit_number` of a store that holds `queues`, and in which
+    /// sessions `ended` have left records behind.
     #[must_use]
-    pub fn new(shards: u16, commit_number: u64, bodies: AHashMap<u64, u32>, ended: Vec<u64>) -> Self {
+    pub fn new(shards: u16, commit_number: u64, queues: Queues, ended: Vec<u64>) -> Self {
         Self {
             lines: (0..shards).map(|_| Line::default()).collect(),
             groups: AHashMap::new(),
-            bodies,
+            queues,
             ended: ended.into(),
             writes: WriteSet::default(),
             commit_number,
@@ -179,6 +178,7 @@ impl Joiner {
             }
             Operation::SessionEnd(number) => {
                 writes.remove(Space::State, &record::session_key(tag::SESSION, number));
+                self.queues.end_session(number);
                 self.ended.push_back(number);
             }
             Operation::Subscription(session, filter, subscription) => {
@@ -188,36 +188,10 @@ impl Joiner {
             Operation::SubscriptionEnd(session, filter) => {
                 writes.remove(Space::State, &record::subscription_key(session, &filter));
             }
-            Operation::Queue { number, message, entries } => {
-                let is_shared = entries.len() > 1;
-                if is_shared {
-                    let mut body = Vec::with_capacity(message.charged_bytes());
-                    record::write_message(&mut body, &message);
-                    writes.put(Space::Bodies, &record::body_key(number), body);
-                    self.bodies.insert(number, entries.len() as u32);
-                }
-                for entry in &entries {
-                    let inline = (!is_shared).then_some(&message);
-                    let value = record::write_entry(entry, number, inline);
-                    writes.put(Space::Queue, &record::queue_key(entry.session, entry.sequence), value);
-                }
-            }
-            Operation::QueueEnd { session, sequence, number } => {
-                let key = record::queue_key(session, sequence);
-                match number {
-                    Some(number) => {
-                        writes.remove_single(Space::Queue, &key);
-                        release_body(writes, &mut self.bodies, number);
-                    }
-                    // It was written a second time when it arrived, and let go of its body then.
-                    None => writes.remove(Space::Queue, &key),
-                }
-            }
-            Operation::QueueReleased { session, sequence, number } => {
-                let key = record::queue_key(session, sequence);
-                writes.put(Space::Queue, &key, record::write_released(number));
-                release_body(writes, &mut self.bodies, number);
-            }
+            Operation::Queue { number, message, entries } => self.queues.push(number, message, entries),
+            Operation::QueueEnd { session, sequence, number: Some(_) } => self.queues.end(session, sequence),
+            Operation::QueueEnd { session, sequence, number: None } => self.queues.end_released(session, sequence),
+            Operation::QueueReleased { session, sequence, .. } => self.queues.release(session, sequence),
             Operation::Received(session, identifier) => {
                 writes.put(Space::State, &record::received_key(session, identifier), Vec::new());
             }
@@ -238,14 +212,16 @@ impl Joiner {
         }
     }
 
-    /// Removes some of the records that ended sessions left behind. Returns whether there is more to remove.
+    /// Removes some of the records that ended sessions left behind, or writes a chunk of messages anew of which little is
+    /// left. Returns whether there is more to do.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn collect(&mut self, store: &dyn Store, max: usize) -> Result<bool, StoreError> {
-        let Some(&session) = self.ended.front() else { return Ok(false) };
+        self.queues.thin(store, &mut self.writes)?;
+        let Some(&session) = self.ended.front() else { return Ok(self.has_garbage()) };
         let mut room = max;
-        for tag in [tag::SUBSCRIPTION, tag::RECEIVED, tag::WILL] {
+        for tag in [tag::SUBSCRIPTION, tag::RECEIVED, tag::WILL, tag::HEAD] {
             let prefix = record::session_key(tag, session);
             let found = store.scan(Space::State, &prefix, room)?;
             for (key, _) in found.into_iter().take_while(|(key, _)| key.starts_with(&prefix)) {
@@ -253,29 +229,27 @@ impl Joiner {
                 room -= 1;
             }
         }
-        let prefix = session.to_be_bytes();
-        let found = store.scan(Space::Queue, &prefix, room)?;
-        for (key, value) in found.into_iter().take_while(|(key, _)| key.starts_with(&prefix)) {
-            // One that is removed in this commit has let go of its body already.
-            if self.writes.get(Space::Queue, &key) != Some(None) {
-                let entry = record::read_entry(&value).ok_or_else(|| record::damaged("queue entry", &key))?;
-                if !matches!(entry.body, record::Body::Released) {
-                    release_body(&mut self.writes, &mut self.bodies, entry.number);
-                }
-            }
-            self.writes.remove(Space::Queue, &key);
-            room -= 1;
-        }
         if room == max {
             self.ended.pop_front();
         }
-        Ok(!self.ended.is_empty())
+        Ok(self.has_garbage())
+    }
+
+    /// The queues of all sessions.
+    #[must_use]
+    pub fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// Chunks of messages of which little is left are written anew when they have come to this many bytes.
+    pub fn set_sparse_bytes_max(&mut self, bytes: usize) {
+        self.queues.set_sparse_bytes_max(bytes);
     }
 
     /// Whether a commit has nothing to write, nor anyone to tell.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.writes.is_empty() && self.lines.iter().all(|line| line.applied == line.durable)
+        self.writes.is_empty() && self.queues.is_idle() && self.lines.iter().all(|line| line.applied == line.durable)
     }
 
     /// The last batch of a shard that is durable.
@@ -284,23 +258,17 @@ impl Joiner {
         self.lines.get(usize::from(shard)).map_or(0, |line| line.durable)
     }
 
-    /// Whether ended sessions have left records behind.
+    /// Whether there is something for [`Joiner::collect`] to do.
     #[must_use]
     pub fn has_garbage(&self) -> bool {
-        !self.ended.is_empty()
+        !self.ended.is_empty() || self.queues.is_sparse()
     }
 
-    /// Records that the next commit writes.
+    /// Records that the next commit writes, queued messages counted one by one, and about as many bytes.
     #[must_use]
     pub fn pending(&self) -> (usize, usize) {
-        (self.writes.len(), self.writes.bytes())
-    }
-
-    /// A commit has failed: what was in it may have been written or not.
-    pub fn doubt(&mut self) {
-        if !planted(Bug::FailedCommitNotDoubted) {
-            self.writes.doubt();
-        }
+        let (references, bytes) = self.queues.pending();
+        (self.writes.len() + references, self.writes.bytes() + bytes)
     }
 
     /// Goes on after commit `commit_number` of the store, which was opened anew.
@@ -315,13 +283,14 @@ impl Joiner {
     /// on, and its number.
     ///
     /// # Errors
-    /// When the store could not; nothing is said then, and nothing may be committed to it afterwards. See [`Joiner::doubt`].
+    /// When the store could not; nothing is said then, and nothing may be committed to it afterwards.
     pub fn commit(
         &mut self,
         store: &mut dyn Store,
         sync: bool,
         mut say: impl FnMut(u16, u64),
     ) -> Result<(), StoreError> {
+        self.queues.write(&mut self.writes);
         if !self.writes.is_empty() {
             self.commit_number += 1;
             self.writes.put(Space::State, record::COMMIT_KEY, self.commit_number.to_le_bytes().to_vec());
@@ -335,17 +304,6 @@ impl Joiner {
             }
         }
         Ok(())
-    }
-}
-
-/// One queue less holds a body that may be shared.
-fn release_body(writes: &mut WriteSet, bodies: &mut AHashMap<u64, u32>, number: u64) {
-    if let Some(count) = bodies.get_mut(&number) {
-        *count -= 1;
-        if *count == 0 {
-            bodies.remove(&number);
-            writes.remove_single(Space::Bodies, &record::body_key(number));
-        }
     }
 }
 
@@ -378,7 +336,7 @@ mod tests {
     #[test]
     fn a_group_is_committed_whole() {
         let mut store = MemoryStore::new(SharedMemory::default());
-        let mut joiner = Joiner::new(2, 0, AHashMap::new(), Vec::new());
+        let mut joiner = Joiner::new(2, 0, Queues::default(), Vec::new());
         joiner.take(Batch { shard: 0, number: 1, operations: received(&[1, 2, 3]), parts: vec![part(FIRST, 1, 2, 1)] });
         assert_eq!(commit(&mut joiner, &mut store), (vec![], vec![1]), "what stands before it waits for nothing");
         joiner.take(Batch { shard: 1, number: 1, operations: received(&[4]), parts: vec![part(FIRST, 0, 1, 0)] });
@@ -389,7 +347,7 @@ mod tests {
     #[test]
     fn a_complete_group_waits_for_what_its_shards_asked_for_before() {
         let mut store = MemoryStore::new(SharedMemory::default());
-        let mut joiner = Joiner::new(3, 0, AHashMap::new(), Vec::new());
+        let mut joiner = Joiner::new(3, 0, Queues::default(), Vec::new());
         let parts = vec![part(SECOND, 0, 1, 0), part(FIRST, 2, 3, 1)];
         joiner.take(Batch { shard: 0, number: 1, operations: received(&[1, 2, 3]), parts });
         joiner.take(Batch { shard: 2, number: 1, operations: received(&[4]), parts: vec![part(FIRST, 0, 1, 0)] });
@@ -401,7 +359,7 @@ mod tests {
     #[test]
     fn groups_that_stand_before_each_other_are_committed_together() {
         let mut store = MemoryStore::new(SharedMemory::default());
-        let mut joiner = Joiner::new(2, 0, AHashMap::new(), Vec::new());
+        let mut joiner = Joiner::new(2, 0, Queues::default(), Vec::new());
         let parts = vec![part(FIRST, 0, 1, 1), part(SECOND, 1, 2, 0)];
         joiner.take(Batch { shard: 0, number: 1, operations: received(&[1, 2]), parts });
         assert_eq!(commit(&mut joiner, &mut store), (vec![], vec![]));
@@ -413,7 +371,7 @@ mod tests {
     #[test]
     fn the_publishers_shard_may_add_what_another_was_to() {
         let mut store = MemoryStore::new(SharedMemory::default());
-        let mut joiner = Joiner::new(2, 0, AHashMap::new(), Vec::new());
+        let mut joiner = Joiner::new(2, 0, Queues::default(), Vec::new());
         let parts = vec![part(FIRST, 0, 1, 1)];
         joiner.take(Batch { shard: 0, number: 1, operations: received(&[1]), parts });
         joiner.take(Batch { shard: 0, number: 2, operations: received(&[2]), parts: Vec::new() });

@@ -26,8 +26,7 @@
 //!   found ends before the watermark, the store is refused, and durability stays down until somebody has salvaged it.
 //! - The joiner still has the write set of n, and goes on taking in what shards ask for. A write set says of each key what
 //!   its last value is, or that it has none. So the set of n with all that came since, committed to what was found, has the
-//!   same outcome whether n was there or not: each key of n gets its last value. That holds if no key of n leaves the set, and
-//!   `WriteSet::doubt` keeps a key there that was written in n and removed since.
+//!   same outcome whether n was there or not: each key of n gets its last value, since no key of n leaves the set before.
 //! - Whether a group of several shards is complete is the joiner's to know, before and after alike; no part of one is in the
 //!   set that would not have been committed anyway.
 //!
@@ -338,7 +337,7 @@ impl Keeper {
                 reads.push_back((shard, request));
                 continue;
             }
-            let slice = QueueSlice::read(store, request);
+            let slice = QueueSlice::read(store, joiner.queues(), request);
             if let (Some(slices), Some(is_woken)) =
                 (slices.get(usize::from(shard)), is_woken.get_mut(usize::from(shard)))
             {
@@ -396,7 +395,6 @@ impl Keeper {
             %error,
             "the store has failed: nothing is durable, and what needs that is refused, until it is open again"
         );
-        self.joiner.doubt();
         self.say(Condition::Failed);
         let failed_at = Instant::now();
         // What its buffers still hold is written now or never, before anyone looks at its files again.
@@ -424,8 +422,6 @@ impl Keeper {
             match caught(|| self.reopen()) {
                 Ok(()) => break,
                 Err(error) => {
-                    // It was closed without having been told of: what it was given may be there.
-                    self.joiner.doubt();
                     self.store = None;
                     let told = error.to_string();
                     if told != complaint {

@@ -16,6 +16,7 @@
 //! ```
 
 mod census;
+mod chunk;
 mod condition;
 mod disk;
 mod join;
@@ -23,8 +24,10 @@ mod journal;
 mod keeper;
 mod memory;
 mod operation;
+mod queues;
 mod record;
 mod recover;
+mod runs;
 mod salvage;
 mod slice;
 #[cfg(test)]
@@ -42,9 +45,10 @@ pub use journal::Journal;
 pub use keeper::{Keeper, KeeperHandle, KeeperPort, Pace, StorePort};
 pub use memory::{Fault, MemoryStore, SharedMemory};
 pub use operation::{Batch, Entry, Group, Operation, Part, SessionRecord, SubscriptionRecord};
+pub use queues::Queues;
 pub use recover::{RecordsRead, Recovered, RecoveredSession, recover, recover_watched};
 pub use salvage::{Salvaged, salvage};
-pub use slice::{QueueEntry, QueueSlice, SliceRequest, for_each_queued, read_body};
+pub use slice::{QueueEntry, QueueSlice, SliceRequest, for_each_shared};
 pub use writes::{Space, WriteSet};
 
 /// Why the store cannot do what was asked.

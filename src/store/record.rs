@@ -6,16 +6,16 @@
 
 use std::num::NonZeroU32;
 
-use super::{Entry, SessionRecord, StoreError, SubscriptionRecord};
+use super::{SessionRecord, StoreError, SubscriptionRecord};
 use crate::{
-    message::{ApplicationMessage, Envelope, Origin, Stamp, SubscriptionIdentifiers},
+    message::{ApplicationMessage, Envelope, Origin, Stamp},
     mqtt::QoS,
     session::Will,
     time::Moment,
 };
 
 /// The version of the format that this program writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The first byte of a key of the state.
 pub mod tag {
@@ -29,6 +29,8 @@ pub mod tag {
     pub const WILL: u8 = b'w';
     /// A retained message.
     pub const RETAINED: u8 = b'r';
+    /// How far a session is through its queue.
+    pub const HEAD: u8 = b'h';
     /// What concerns the store itself.
     pub const META: u8 = b'm';
 }
@@ -58,160 +60,81 @@ pub fn retained_key(topic: &str) -> Vec<u8> {
     [&[tag::RETAINED], topic.as_bytes()].concat()
 }
 
-/// The key of an entry of a queue.
-pub fn queue_key(session: u64, sequence: u64) -> [u8; 16] {
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&session.to_be_bytes());
-    key[8..].copy_from_slice(&sequence.to_be_bytes());
-    key
+/// The key of a chunk.
+pub fn chunk_key(chunk: u64) -> [u8; 8] {
+    chunk.to_be_bytes()
 }
 
-/// The session and the place that the key of an entry of a queue names.
-pub fn queue_place(key: &[u8]) -> Option<(u64, u64)> {
-    let (session, sequence) = key.split_first_chunk::<8>()?;
-    Some((u64::from_be_bytes(*session), u64::from_be_bytes(sequence.try_into().ok()?)))
+/// How far a session is through its queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Everything before this place is done with.
+    pub floor: u64,
+    /// And what is in these ranges: the first place, and the first one behind them. In order, with something between them.
+    pub gone: Vec<(u64, u64)>,
+    /// QoS 2 messages that have arrived: only their PUBREL is still to be answered. In order.
+    pub released: Vec<u64>,
 }
 
-/// The key of a shared body.
-pub fn body_key(number: u64) -> [u8; 8] {
-    number.to_be_bytes()
+impl Head {
+    /// Whether the message at a place is done with, or has arrived.
+    pub fn is_done(&self, sequence: u64) -> bool {
+        sequence < self.floor || is_in(&self.gone, sequence)
+    }
 }
 
-/// An entry of a queue as it is read.
-#[derive(Debug)]
-pub struct QueueValue {
-    /// The number of its message.
-    pub number: u64,
-    /// Delivered with this QoS.
-    pub qos: QoS,
-    /// Delivered with this RETAIN flag.
-    pub retain: bool,
-    /// Delivered with these Subscription Identifiers.
-    pub identifiers: SubscriptionIdentifiers,
-    /// What is delivered.
-    pub body: Body,
+/// Whether a number is in one of the ranges, which are in order.
+pub fn is_in(ranges: &[(u64, u64)], number: u64) -> bool {
+    let behind = ranges.partition_point(|&(from, _)| from <= number);
+    behind.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|&(_, below)| number < below)
 }
 
-/// Where the message of an entry is.
-#[derive(Debug)]
-pub enum Body {
-    /// Here.
-    Inline(ApplicationMessage),
-    /// Among the shared bodies.
-    Shared,
-    /// Not needed any more: the QoS 2 message has arrived.
-    Released,
+/// How far a session is.
+pub fn write_head(head: &Head) -> Vec<u8> {
+    let mut out = Vec::with_capacity(12 + 4 * (head.gone.len() + head.released.len()));
+    write_length(&mut out, head.floor);
+    write_length(&mut out, head.gone.len() as u64);
+    let mut last = 0;
+    for &(from, below) in &head.gone {
+        write_length(&mut out, from.wrapping_sub(last));
+        write_length(&mut out, below.wrapping_sub(from));
+        last = below;
+    }
+    last = 0;
+    for &sequence in &head.released {
+        write_length(&mut out, sequence.wrapping_sub(last));
+        last = sequence;
+    }
+    out
 }
 
-const ENTRY_RETAIN: u8 = 4;
-const ENTRY_RELEASED: u8 = 8;
-const ENTRY_INLINE: u8 = 16;
-const ENTRY_IDENTIFIERS: u8 = 32;
+/// See [`write_head`].
+pub fn read_head(value: &[u8]) -> Option<Head> {
+    let mut reader = Reader(value);
+    let floor = reader.length()?;
+    let count = reader.length()?.min(value.len() as u64);
+    let mut head = Head { floor, ..Head::default() };
+    let mut last = 0_u64;
+    for _ in 0..count {
+        let from = last.checked_add(reader.length()?)?;
+        last = from.checked_add(reader.length()?).filter(|&below| below > from)?;
+        head.gone.push((from, last));
+    }
+    last = 0;
+    while !reader.0.is_empty() {
+        let step = reader.length()?;
+        if step == 0 && !head.released.is_empty() {
+            return None;
+        }
+        last = last.checked_add(step)?;
+        head.released.push(last);
+    }
+    Some(head)
+}
+
 const MESSAGE_RETAIN: u8 = 4;
 const MESSAGE_EXPIRES: u8 = 8;
 const MESSAGE_STAMP: u8 = 16;
-
-/// An entry of a queue; its message inline, when nobody shares it.
-pub fn write_entry(entry: &Entry, number: u64, inline: Option<&ApplicationMessage>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(16 + inline.map_or(0, |message| message.charged_bytes()));
-    let has_identifiers = entry.identifiers != SubscriptionIdentifiers::None;
-    out.push(
-        entry.qos.value()
-            | if entry.retain { ENTRY_RETAIN } else { 0 }
-            | if inline.is_some() { ENTRY_INLINE } else { 0 }
-            | if has_identifiers { ENTRY_IDENTIFIERS } else { 0 },
-    );
-    out.extend_from_slice(&number.to_le_bytes());
-    if has_identifiers {
-        entry.identifiers.with(|identifiers| {
-            write_length(&mut out, identifiers.len() as u64);
-            identifiers.iter().for_each(|&identifier| write_length(&mut out, identifier.into()));
-        });
-    }
-    if let Some(message) = inline {
-        write_message(&mut out, message);
-    }
-    out
-}
-
-/// An entry whose QoS 2 message has arrived.
-pub fn write_released(number: u64) -> Vec<u8> {
-    let mut out = vec![QoS::ExactlyOnce.value() | ENTRY_RELEASED];
-    out.extend_from_slice(&number.to_le_bytes());
-    out
-}
-
-/// See [`write_entry`].
-pub fn read_entry(value: &[u8]) -> Option<QueueValue> {
-    let mut reader = Reader(value);
-    let flags = reader.byte()?;
-    let number = reader.u64()?;
-    let identifiers = if flags & ENTRY_IDENTIFIERS != 0 {
-        let count = reader.length()?;
-        let all: Option<Vec<u32>> = (0..count.min(value.len() as u64)).map(|_| reader.u32_length()).collect();
-        SubscriptionIdentifiers::of(&all?)
-    } else {
-        SubscriptionIdentifiers::None
-    };
-    let body = match flags & (ENTRY_INLINE | ENTRY_RELEASED) {
-        ENTRY_INLINE => Body::Inline(reader.message()?),
-        ENTRY_RELEASED => Body::Released,
-        0 => Body::Shared,
-        _ => return None,
-    };
-    reader.end()?;
-    Some(QueueValue { number, qos: QoS::from_bits(flags & 3)?, retain: flags & ENTRY_RETAIN != 0, identifiers, body })
-}
-
-/// What has to be known of an entry of a queue to count it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryGist {
-    /// The number of its message.
-    pub number: u64,
-    /// Where that is.
-    pub body: GistBody,
-}
-
-/// As [`Body`], with the bytes that the message is charged with instead of the message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GistBody {
-    /// Here.
-    Inline(u64),
-    /// Among the shared bodies.
-    Shared,
-    /// Not needed any more.
-    Released,
-}
-
-/// As [`read_entry`], with no memory for the message.
-pub fn read_entry_gist(value: &[u8]) -> Option<EntryGist> {
-    let mut reader = Reader(value);
-    let flags = reader.byte()?;
-    QoS::from_bits(flags & 3)?;
-    let number = reader.u64()?;
-    if flags & ENTRY_IDENTIFIERS != 0 {
-        let count = reader.length()?;
-        for _ in 0..count {
-            reader.u32_length()?;
-        }
-    }
-    let body = match flags & (ENTRY_INLINE | ENTRY_RELEASED) {
-        ENTRY_INLINE => GistBody::Inline(reader.message_bytes()?),
-        ENTRY_RELEASED => GistBody::Released,
-        0 => GistBody::Shared,
-        _ => return None,
-    };
-    reader.end()?;
-    Some(EntryGist { number, body })
-}
-
-/// Bytes that a message is charged with.
-pub fn read_message_bytes(value: &[u8]) -> Option<u64> {
-    let mut reader = Reader(value);
-    let bytes = reader.message_bytes()?;
-    reader.end()?;
-    Some(bytes)
-}
 
 /// A message.
 pub fn write_message(out: &mut Vec<u8>, message: &ApplicationMessage) {
@@ -314,7 +237,8 @@ pub fn damaged(what: &str, key: &[u8]) -> StoreError {
     StoreError::Damaged(format!("{what} {}", key.escape_ascii()))
 }
 
-fn write_length(out: &mut Vec<u8>, mut value: u64) {
+/// A number in as few bytes as it needs.
+pub fn write_length(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -322,16 +246,17 @@ fn write_length(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads what was written.
+pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+    pub fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    pub fn byte(&mut self) -> Option<u8> {
         self.take(1)?.first().copied()
     }
 
@@ -343,11 +268,11 @@ impl<'a> Reader<'a> {
         Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub fn u64(&mut self) -> Option<u64> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
-    fn length(&mut self) -> Option<u64> {
+    pub fn length(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -359,7 +284,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    fn u32_length(&mut self) -> Option<u32> {
+    pub fn u32_length(&mut self) -> Option<u32> {
         NonZeroU32::new(u32::try_from(self.length()?).ok()?).map(NonZeroU32::get)
     }
 
@@ -386,20 +311,7 @@ impl<'a> Reader<'a> {
         Some(ApplicationMessage::new(topic, properties, payload, envelope))
     }
 
-    /// As [`Reader::message`], of which only the bytes that it is charged with are returned.
-    fn message_bytes(&mut self) -> Option<u64> {
-        let flags = self.byte()?;
-        QoS::from_bits(flags & 3)?;
-        self.take(if flags & MESSAGE_EXPIRES != 0 { 8 } else { 0 })?;
-        self.take(if flags & MESSAGE_STAMP != 0 { 14 } else { 0 })?;
-        let [topic, properties, payload] = [self.length()?, self.length()?, self.length()?];
-        std::str::from_utf8(self.take(usize::try_from(topic).ok()?)?).ok()?;
-        self.take(usize::try_from(properties).ok()?)?;
-        self.take(usize::try_from(payload).ok()?)?;
-        Some(ApplicationMessage::charged_for(usize::try_from(topic + properties + payload).ok()?) as u64)
-    }
-
-    fn end(&self) -> Option<()> {
+    pub fn end(&self) -> Option<()> {
         self.0.is_empty().then_some(())
     }
 }
@@ -424,37 +336,39 @@ mod tests {
 
     proptest! {
         #[test]
-        fn entries_are_read_back_as_written(
-            topic in "[a-z/]{1,40}", payload in prop::collection::vec(any::<u8>(), 0..300), number: u64,
-            identifiers in prop::collection::vec(1u32..268_435_455, 0..4), expires_at: u64, stamp: u64, inline: bool,
+        fn messages_are_read_back_as_written(
+            topic in "[a-z/]{1,40}", payload in prop::collection::vec(any::<u8>(), 0..300), expires_at: u64, stamp: u64,
         ) {
             let message = message(&topic, &payload, expires_at, stamp);
-            let identifiers = SubscriptionIdentifiers::of(&identifiers);
-            let entry = Entry { session: 1, sequence: 2, qos: QoS::AtLeastOnce, retain: true, identifiers };
-            let value = write_entry(&entry, number, inline.then_some(&message));
-            let read = read_entry(&value).unwrap();
-            prop_assert_eq!((read.number, read.qos, read.retain), (number, entry.qos, entry.retain));
-            prop_assert_eq!(read.identifiers, entry.identifiers);
-            match read.body {
-                Body::Inline(read) => {
-                    prop_assert!(inline);
-                    prop_assert_eq!((read.topic(), read.payload()), (message.topic(), message.payload()));
-                    prop_assert_eq!((read.properties(), read.envelope), (message.properties(), message.envelope));
-                }
-                body => prop_assert!(!inline && matches!(body, Body::Shared)),
+            let mut value = Vec::new();
+            write_message(&mut value, &message);
+            let read = read_message(&value).unwrap();
+            prop_assert_eq!((read.topic(), read.payload()), (message.topic(), message.payload()));
+            prop_assert_eq!((read.properties(), read.envelope), (message.properties(), message.envelope));
+            prop_assert!((0..value.len()).all(|len| read_message(&value[..len]).is_none()));
+        }
+
+        #[test]
+        fn heads_are_read_back_as_written(
+            floor: u64, steps in prop::collection::vec((1u64..1 << 40, 1u64..1 << 40), 0..6),
+            released in prop::collection::btree_set(any::<u64>(), 0..6),
+        ) {
+            let mut last = 0;
+            let gone: Vec<(u64, u64)> = steps.into_iter().map(|(gap, len)| {
+                let from = last + gap;
+                last = from + len;
+                (from, last)
+            }).collect();
+            for &(from, below) in &gone {
+                prop_assert!(is_in(&gone, from) && is_in(&gone, below - 1) && !is_in(&gone, below) && !is_in(&gone, from - 1));
             }
-            let gist = read_entry_gist(&value).unwrap();
-            let bytes = message.charged_bytes() as u64;
-            prop_assert_eq!(gist.body, if inline { GistBody::Inline(bytes) } else { GistBody::Shared });
-            prop_assert_eq!(gist.number, number);
-            prop_assert!(value.iter().enumerate().all(|(len, _)| read_entry(&value[..len]).is_none() || !inline));
+            let head = Head { floor, gone, released: released.into_iter().collect() };
+            prop_assert_eq!(read_head(&write_head(&head)), Some(head));
         }
 
         #[test]
         fn damaged_records_are_no_records_and_no_panics(value in prop::collection::vec(any::<u8>(), 0..80)) {
-            prop_assert_eq!(read_entry(&value).is_some(), read_entry_gist(&value).is_some());
-            prop_assert_eq!(read_message(&value).is_some(), read_message_bytes(&value).is_some());
-            let _ = read_session(&value);
+            let _ = (read_message(&value), read_session(&value), read_head(&value));
             let _ = (read_will(&value), read_subscription(&value), read_number(&value));
         }
     }

@@ -1,7 +1,7 @@
 //! From records back to sessions and retained messages.
 //!
-//! Owns: the reading of a whole store at start, before anything listens. Of queues only what they hold is looked at, and
-//! nothing of it is kept: messages are read when their clients are back.
+//! Owns: the reading of a whole store at start, before anything listens. Of messages only who has them is looked at; they are
+//! read when their clients are back.
 //! Always: a record of a session that is not there any more is left to be removed; one that cannot be read is an error that
 //! names it. Nothing is guessed and nothing is left out in silence.
 
@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use ahash::{AHashMap, AHashSet};
 
 use super::{
-    Record, SessionRecord, Space, Store, StoreError, SubscriptionRecord,
-    record::{self, GistBody, damaged, tag},
+    Queues, Record, SessionRecord, Space, Store, StoreError, SubscriptionRecord,
+    chunk::{ChunkMessage, Reference, for_each_message},
+    record::{self, Head, damaged, tag},
 };
 use crate::{
     message::ApplicationMessage,
@@ -29,6 +30,8 @@ pub struct RecoveredSession {
     pub subscriptions: Vec<(Box<str>, SubscriptionRecord)>,
     /// What is in its queue, if anything is.
     pub queue: Option<QueueSummary>,
+    /// Places of its queue before this one were in use.
+    pub used_below: u64,
     /// QoS 2 identifiers received and not released.
     pub received: Vec<u16>,
     /// Its Will.
@@ -48,8 +51,8 @@ pub struct Recovered {
     pub last_number: u64,
     /// The number of the last commit.
     pub commit_number: u64,
-    /// How many queues share each body.
-    pub bodies: AHashMap<u64, u32>,
+    /// Where the messages are that are queued.
+    pub queues: Queues,
     /// Sessions that are gone and have left records behind.
     pub ended: Vec<u64>,
 }
@@ -103,6 +106,7 @@ pub fn recover_watched(
                     record,
                     subscriptions: Vec::new(),
                     queue: None,
+                    used_below: 0,
                     received: Vec::new(),
                     will: None,
                     is_doubtful: false,
@@ -113,12 +117,13 @@ pub fn recover_watched(
                 recovered.retained.push(record::read_message(value).ok_or_else(|| damaged("retained message", key))?);
             }
             // Sessions come last in order of tags or not: what belongs to them is looked at when all are known.
-            tag::SUBSCRIPTION | tag::RECEIVED | tag::WILL => parts.push((key.to_vec(), value.to_vec())),
+            tag::SUBSCRIPTION | tag::RECEIVED | tag::WILL | tag::HEAD => parts.push((key.to_vec(), value.to_vec())),
             _ => return Err(damaged("record", key)),
         }
         Ok(())
     })?;
     let mut ended = AHashSet::new();
+    let mut heads: AHashMap<u64, Head> = AHashMap::new();
     for (key, value) in parts {
         let what = || damaged("record of a session", &key);
         let number = number_of(&key[1..]).ok_or_else(what)?;
@@ -137,61 +142,156 @@ pub fn recover_watched(
                 let identifier = rest.try_into().map(u16::from_be_bytes).map_err(|_| what())?;
                 session.received.push(identifier);
             }
+            Some(&tag::HEAD) => {
+                let head = record::read_head(&value).ok_or_else(what)?;
+                let used = [head.floor, head.gone.last().map_or(0, |gone| gone.1)];
+                session.used_below = head.released.last().map_or(0, |last| last + 1).max(used[0]).max(used[1]);
+                heads.insert(number, head);
+            }
             _ => session.will = Some(record::read_will(&value).ok_or_else(what)?),
         }
     }
-    let mut bodies = AHashMap::new();
-    reader.for_each(Space::Bodies, |key, value| {
-        let number = number_of(key).ok_or_else(|| damaged("message", key))?;
-        let bytes = record::read_message_bytes(value).ok_or_else(|| damaged("message", key))?;
-        recovered.last_number = recovered.last_number.max(number);
-        bodies.insert(number, bytes);
-        Ok(())
-    })?;
-    // Queues lie one behind the other.
-    let mut queue: Option<(u64, Tally)> = None;
+    let mut found =
+        Found { sessions: &sessions, heads: &heads, window, tallies: AHashMap::new(), disordered: Vec::new() };
+    for (&session, head) in &heads {
+        recovered.queues.restore_head(session, head.clone());
+        if !head.released.is_empty() {
+            found.tally(session);
+        }
+    }
     reader.for_each(Space::Queue, |key, value| {
-        let what = || damaged("queue entry", key);
-        let (number, sequence) = record::queue_place(key).ok_or_else(what)?;
-        let entry = record::read_entry_gist(value).ok_or_else(what)?;
-        recovered.last_number = recovered.last_number.max(entry.number);
-        let bytes = match entry.body {
-            GistBody::Released => None,
-            GistBody::Inline(bytes) => Some(bytes),
-            GistBody::Shared => {
-                let bytes = bodies.get(&entry.number);
-                let bytes = bytes.ok_or_else(|| damaged("queue entry without its message", key))?;
-                *recovered.bodies.entry(entry.number).or_default() += 1;
-                Some(*bytes)
+        let what = || damaged("queued messages", key);
+        let chunk = number_of(key).filter(|_| key.len() == 8).ok_or_else(what)?;
+        let (mut live, mut total) = (Vec::new(), 0);
+        for_each_message(value, |message| {
+            recovered.last_number = recovered.last_number.max(message.number);
+            for reference in message.references()? {
+                total += 1;
+                // A number is not given twice while something bears it.
+                recovered.last_number = recovered.last_number.max(reference.session);
+                if found.add(&message, &reference) {
+                    live.push((reference.session, reference.sequence));
+                }
             }
-        };
-        let is_next = queue.as_ref().is_none_or(|(session, _)| *session != number);
-        if is_next {
-            close_queue(&mut sessions, &mut ended, queue.take());
-            let offline = sessions.get(&number).and_then(|session| session.record.offline_since_us);
-            let sent_below =
-                sessions.get(&number).filter(|_| offline.is_some()).map(|session| session.record.sent_below);
-            queue = Some((number, Tally::new(sent_below, window)));
-        }
-        if let Some((_, tally)) = &mut queue {
-            tally.add(sequence, bytes);
-        }
+            Some(())
+        })
+        .ok_or_else(what)?;
+        recovered.queues.restore_chunk(chunk, value.len(), total, live.into_iter());
         Ok(())
     })?;
-    close_queue(&mut sessions, &mut ended, queue);
+    recovered.queues.finish_restoring();
+    let summaries = found.summaries(store)?;
+    for (number, summary) in summaries {
+        if let Some(session) = sessions.get_mut(&number) {
+            session.queue = Some(summary);
+        }
+    }
     recovered.last_number = sessions.keys().chain(&ended).copied().fold(recovered.last_number, u64::max);
     recovered.ended = ended.into_iter().collect();
     recovered.sessions = sessions.into_values().collect();
     Ok(recovered)
 }
 
-fn close_queue(sessions: &mut BTreeMap<u64, RecoveredSession>, ended: &mut AHashSet<u64>, queue: Option<(u64, Tally)>) {
-    let Some((number, tally)) = queue else { return };
-    match sessions.get_mut(&number) {
-        Some(session) => session.queue = Some(tally.summary),
-        None => {
-            ended.insert(number);
+/// What was found of queues.
+struct Found<'a> {
+    sessions: &'a BTreeMap<u64, RecoveredSession>,
+    heads: &'a AHashMap<u64, Head>,
+    window: u64,
+    tallies: AHashMap<u64, OpenTally>,
+    /// Sessions whose places were not found in order.
+    disordered: Vec<u64>,
+}
+
+/// A queue that is being counted.
+struct OpenTally {
+    tally: Tally,
+    /// The place behind the last one that was found.
+    below: u64,
+    /// Of those that have arrived so many are counted.
+    released: usize,
+    is_disordered: bool,
+}
+
+impl Found<'_> {
+    fn tally(&mut self, session: u64) -> &mut OpenTally {
+        let Self { sessions, window, tallies, .. } = self;
+        tallies.entry(session).or_insert_with(|| {
+            let record = sessions.get(&session).map(|session| &session.record);
+            let sent_below = record.filter(|record| record.offline_since_us.is_some()).map(|record| record.sent_below);
+            OpenTally { tally: Tally::new(sent_below, *window), below: 0, released: 0, is_disordered: false }
+        })
+    }
+
+    /// A message was found in a queue. Returns whether it is not done with.
+    fn add(&mut self, message: &ChunkMessage<'_>, reference: &Reference) -> bool {
+        let &Reference { session, sequence, .. } = reference;
+        let head = self.heads.get(&session);
+        if !self.sessions.contains_key(&session) || head.is_some_and(|head| head.is_done(sequence)) {
+            return false;
         }
+        let open = self.tally(session);
+        let was_disordered = open.is_disordered;
+        open.add(head.map_or(&[], |head| &head.released), sequence, message.charged_bytes);
+        if open.is_disordered && !was_disordered {
+            self.disordered.push(session);
+        }
+        true
+    }
+
+    fn summaries(mut self, store: &dyn Store) -> Result<Vec<(u64, QueueSummary)>, StoreError> {
+        self.count_in_order(store)?;
+        let heads = self.heads;
+        let finished = self.tallies.into_iter().map(|(session, mut open)| {
+            open.finish(heads.get(&session).map_or(&[], |head| &head.released));
+            (session, open.tally.summary)
+        });
+        Ok(finished.collect())
+    }
+
+    /// Counts the queues again that were not found in order, as after an import.
+    fn count_in_order(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        let mut places: AHashMap<u64, BTreeMap<u64, u64>> =
+            self.disordered.drain(..).map(|session| (session, BTreeMap::new())).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let mut reader = Reader { store, read: RecordsRead::default(), progress: &mut |_| {} };
+        reader.for_each(Space::Queue, |key, value| {
+            let read = for_each_message(value, |message| {
+                for Reference { session, sequence, .. } in message.references()? {
+                    let is_done = self.heads.get(&session).is_some_and(|head| head.is_done(sequence));
+                    if let (Some(places), false) = (places.get_mut(&session), is_done) {
+                        places.insert(sequence, message.charged_bytes);
+                    }
+                }
+                Some(())
+            });
+            read.ok_or_else(|| damaged("queued messages", key))
+        })?;
+        for (session, places) in places {
+            self.tallies.remove(&session);
+            let released = self.heads.get(&session).map_or(&[][..], |head| &head.released);
+            let open = self.tally(session);
+            places.into_iter().for_each(|(place, bytes)| open.add(released, place, bytes));
+        }
+        Ok(())
+    }
+}
+
+impl OpenTally {
+    /// A message is there, after all before it; `released`: what has arrived.
+    fn add(&mut self, released: &[u64], place: u64, bytes: u64) {
+        self.is_disordered = self.is_disordered || place < self.below;
+        self.below = place + 1;
+        while let Some(&arrived) = released.get(self.released).filter(|&&arrived| arrived < place) {
+            self.released += 1;
+            self.tally.add(arrived, None);
+        }
+        self.tally.add(place, Some(bytes));
+    }
+
+    fn finish(&mut self, released: &[u64]) {
+        released.iter().skip(self.released).for_each(|&arrived| self.tally.add(arrived, None));
     }
 }
 
@@ -253,13 +353,14 @@ impl Reader<'_> {
         mut read: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut from = Vec::new();
+        let step = if space == Space::Queue { SCAN_CHUNKS } else { SCAN_RECORDS };
         loop {
-            let records = self.store.scan(space, &from, SCAN_RECORDS)?;
+            let records = self.store.scan(space, &from, step)?;
             for (key, value) in &records {
                 read(key, value)?;
             }
             self.count(space, &records);
-            let Some((last, _)) = records.last().filter(|_| records.len() == SCAN_RECORDS) else { return Ok(()) };
+            let Some((last, _)) = records.last().filter(|_| records.len() == step) else { return Ok(()) };
             from = last.clone();
             from.push(0);
         }
@@ -273,8 +374,17 @@ impl Reader<'_> {
                 self.read.sessions += of_kind(tag::SESSION);
                 self.read.messages += of_kind(tag::RETAINED);
             }
-            Space::Queue => self.read.messages += records.len() as u64,
-            Space::Bodies => {}
+            Space::Queue => {
+                let mut messages = 0;
+                for (_, value) in records {
+                    // What cannot be read has been told of.
+                    for_each_message(value, |_| {
+                        messages += 1;
+                        Some(())
+                    });
+                }
+                self.read.messages += messages;
+            }
         }
         (self.progress)(self.read);
     }
@@ -286,3 +396,5 @@ fn number_of(bytes: &[u8]) -> Option<u64> {
 
 /// Records read at once.
 const SCAN_RECORDS: usize = 512;
+/// The same of chunks.
+const SCAN_CHUNKS: usize = 32;

@@ -1,6 +1,6 @@
 //! What can be read of a damaged store, put into a new one.
 //!
-//! Owns: the choice of what is taken: records that can be read, of sessions that are there, with their bodies.
+//! Owns: the choice of what is taken: records that can be read, of sessions that are there.
 //! Always: the new store is whole in itself; what did not get there is told, as far as it can be known.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     DiskStore, Kind, Space, Store, StoreCopy, StoreError, Tally, WriteSet,
     census::{Meaning, meaning, name_of},
-    record,
+    chunk::{REFERENCE_BYTES, Reference, for_each_message},
+    record::{self, Head},
 };
 
 /// What became of a damaged store.
@@ -25,6 +26,25 @@ pub struct Salvaged {
 }
 
 impl Salvaged {
+    fn take_chunk(&mut self, chunk: &[u8], sessions: &BTreeSet<u64>, heads: &BTreeMap<u64, Head>) {
+        for_each_message(chunk, |message| {
+            let mut is_queued = false;
+            for Reference { session, sequence, .. } in message.references()? {
+                if heads.get(&session).is_some_and(|head| head.is_done(sequence)) {
+                    continue;
+                }
+                if sessions.contains(&session) {
+                    self.taken.entry(Kind::Queued).or_default().add(REFERENCE_BYTES);
+                    is_queued = true;
+                }
+            }
+            if is_queued {
+                self.taken.entry(Kind::Body).or_default().add(message.content_bytes() as usize);
+            }
+            Some(())
+        });
+    }
+
     fn lose(&mut self, kind: Kind, space: Space, key: &[u8], why: &str) {
         *self.lost.entry(kind).or_default() += 1;
         if self.names.len() < NAMES_MAX {
@@ -39,56 +59,51 @@ impl Salvaged {
 /// When the new store cannot be written.
 pub fn salvage(from: &StoreCopy, to: &mut DiskStore, progress: &mut dyn FnMut(u64)) -> Result<Salvaged, StoreError> {
     let mut salvaged = Salvaged::default();
-    let (mut sessions, mut bodies, mut used) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let is_damaged = from.gather(Space::State, &mut |key, value| {
-        if let Some(Meaning::Session(number, _)) = meaning(Space::State, key, value) {
+    let (mut sessions, mut heads) = (BTreeSet::new(), BTreeMap::new());
+    let is_damaged = from.gather(Space::State, &mut |key, value| match meaning(Space::State, key, value) {
+        Some(Meaning::Session(number, _)) => {
             sessions.insert(number);
         }
+        Some(Meaning::Head(session, head)) => {
+            heads.insert(session, head);
+        }
+        _ => {}
     });
     salvaged.unknown.extend(is_damaged.then_some(Space::State));
-    let is_damaged = from.gather(Space::Bodies, &mut |key, value| {
-        if let Some(Meaning::Body(number)) = meaning(Space::Bodies, key, value) {
-            bodies.insert(number);
-        }
-    });
-    salvaged.unknown.extend(is_damaged.then_some(Space::Bodies));
     let mut writer = Writer { store: to, writes: WriteSet::default(), result: Ok(()) };
-    for space in [Space::State, Space::Queue, Space::Bodies] {
+    for space in Space::ALL {
         let is_damaged = from.gather(space, &mut |key, value| {
             progress(1);
             let guess = match (space, key.first()) {
                 (Space::Queue, _) => Kind::Queued,
-                (Space::Bodies, _) => Kind::Body,
                 (Space::State, Some(&record::tag::SESSION)) => Kind::Session,
                 (Space::State, Some(&record::tag::SUBSCRIPTION)) => Kind::Subscription,
                 (Space::State, Some(&record::tag::RECEIVED)) => Kind::Received,
                 (Space::State, Some(&record::tag::WILL)) => Kind::Will,
+                (Space::State, Some(&record::tag::HEAD)) => Kind::Queued,
                 (Space::State, _) => Kind::Retained,
             };
             let Some(meaning) = meaning(space, key, value) else {
                 return salvaged.lose(guess, space, key, "cannot be read");
             };
-            let why_not = match meaning {
+            let size = key.len() + value.len();
+            match meaning {
                 Meaning::Commit => return,
-                Meaning::Part(_, session) | Meaning::Queued { session, .. } if !sessions.contains(&session) => {
-                    Some("has no session")
+                Meaning::Part(_, session) if !sessions.contains(&session) => {
+                    return salvaged.lose(guess, space, key, "has no session");
                 }
-                Meaning::Queued { shared: Some(number), .. } if !bodies.contains(&number) => Some("has no body"),
-                Meaning::Queued { shared: Some(number), .. } => {
-                    used.insert(number);
-                    None
+                Meaning::Head(session, head) => {
+                    if !sessions.contains(&session) {
+                        return;
+                    }
+                    if let count @ 1.. = head.released.len() as u64 {
+                        salvaged.taken.entry(Kind::Queued).or_default().count += count;
+                    }
                 }
-                // What is in no queue any more is of no use.
-                Meaning::Body(number) if !used.contains(&number) => return,
-                _ => None,
-            };
-            match why_not {
-                Some(why) => salvaged.lose(guess, space, key, why),
-                None => {
-                    salvaged.taken.entry(guess).or_default().add(key, value);
-                    writer.put(space, key, value);
-                }
+                Meaning::Chunk => salvaged.take_chunk(value, &sessions, &heads),
+                _ => salvaged.taken.entry(guess).or_default().add(size),
             }
+            writer.put(space, key, value);
         });
         if is_damaged && !salvaged.unknown.contains(&space) {
             salvaged.unknown.push(space);

@@ -1,14 +1,11 @@
 //! A part of a session's queue, read back from the store.
 //!
-//! Owns: what shards ask the store to read, and the reading.
+//! Owns: what shards ask the store to read. Which chunk has it is `queues`' to know.
 //! Always: a slice is read when the store has everything that its shard asked for before it. Entries come in order and
 //! none is left out. What cannot be read is an error, never a gap.
 //! Never: writes.
 
-use super::{
-    Space, Store, StoreError,
-    record::{self, Body, damaged},
-};
+use super::{Queues, Space, Store, StoreError, chunk::for_each_message, record::damaged};
 use crate::{
     message::{ApplicationMessage, SubscriptionIdentifiers},
     mqtt::QoS,
@@ -20,7 +17,7 @@ use crate::{
 pub struct QueueEntry {
     /// Its place in the queue.
     pub sequence: u64,
-    /// The number of its message.
+    /// The number of its message; of no meaning when that has arrived.
     pub number: u64,
     /// The message; absent when it has arrived and only PUBREL is open.
     pub message: Option<ApplicationMessage>,
@@ -54,94 +51,46 @@ pub struct QueueSlice {
     pub read: Result<(Vec<QueueEntry>, bool), StoreError>,
 }
 
+impl QueueEntry {
+    /// One that has arrived.
+    pub(super) fn released(sequence: u64) -> Self {
+        let (qos, identifiers) = (QoS::ExactlyOnce, SubscriptionIdentifiers::None);
+        Self { sequence, number: 0, message: None, qos, retain: false, identifiers }
+    }
+}
+
 impl QueueSlice {
     /// Reads what is asked for.
-    pub fn read(store: &dyn Store, request: SliceRequest) -> Self {
-        Self { request, read: read_queue(store, request.number, request.range) }
+    #[must_use]
+    pub fn read(store: &dyn Store, queues: &Queues, request: SliceRequest) -> Self {
+        Self { request, read: queues.read(store, request.number, request.range) }
     }
 }
 
-/// The entries of a session's queue in `range`, as many as make about 256 KiB, and whether those are all.
-///
-/// # Errors
-/// When they cannot be read.
-pub fn read_queue(store: &dyn Store, session: u64, range: SliceRange) -> Result<(Vec<QueueEntry>, bool), StoreError> {
-    let mut entries = Vec::new();
-    let (mut from, mut bytes) = (range.from, 0);
-    while entries.len() < range.max && bytes < SLICE_BYTES {
-        let step = SCAN_RECORDS.min(range.max - entries.len());
-        let found = store.scan(Space::Queue, &record::queue_key(session, from), step)?;
-        let is_end = found.len() < step;
-        for (key, value) in found {
-            let place = record::queue_place(&key).ok_or_else(|| damaged("queue entry", &key))?;
-            if place.0 != session || place.1 > range.upto {
-                return Ok((entries, true));
-            }
-            let entry = read_entry(store, place.1, &key, &value)?;
-            bytes += entry.message.as_ref().map_or(0, ApplicationMessage::charged_bytes);
-            entries.push(entry);
-            from = place.1 + 1;
-            if bytes >= SLICE_BYTES {
-                break;
-            }
-        }
-        if is_end && bytes < SLICE_BYTES {
-            return Ok((entries, true));
-        }
-    }
-    Ok((entries, from > range.upto))
-}
-
-/// Calls `each` with every entry of a session's queue, in order.
+/// Calls `each` with every message that several places of queues have, and its number.
 ///
 /// # Errors
 /// When one cannot be read, and those of `each`.
-pub fn for_each_queued<E: From<StoreError>>(
+pub fn for_each_shared<E: From<StoreError>>(
     store: &dyn Store,
-    session: u64,
-    mut each: impl FnMut(QueueEntry) -> Result<(), E>,
+    queues: &Queues,
+    mut each: impl FnMut(u64, ApplicationMessage) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut range = SliceRange { from: 0, upto: u64::MAX, max: SCAN_RECORDS };
-    loop {
-        let (entries, is_complete) = read_queue(store, session, range)?;
-        range.from = entries.last().map_or(range.from, |last| last.sequence + 1);
-        for entry in entries {
-            each(entry)?;
+    let mut from = Vec::new();
+    while let Some((key, value)) = store.scan(Space::Queue, &from, 1)?.pop() {
+        let mut shared = Vec::new();
+        let read = for_each_message(&value, |message| {
+            if message.references()?.filter(|reference| queues.is_live(reference)).nth(1).is_some() {
+                shared.push((message.number, message.message()?));
+            }
+            Some(())
+        });
+        read.ok_or_else(|| damaged("queued messages", &key))?;
+        for (number, message) in shared {
+            each(number, message)?;
         }
-        if is_complete {
-            return Ok(());
-        }
+        from = key;
+        from.push(0);
     }
+    Ok(())
 }
-
-/// A message that queues share.
-///
-/// # Errors
-/// When it is not there or cannot be read.
-pub fn read_body(store: &dyn Store, number: u64) -> Result<ApplicationMessage, StoreError> {
-    let key = record::body_key(number);
-    let body = store.get(Space::Bodies, &key)?.ok_or_else(|| damaged("no message", &key))?;
-    record::read_message(&body).ok_or_else(|| damaged("message", &key))
-}
-
-fn read_entry(store: &dyn Store, sequence: u64, key: &[u8], value: &[u8]) -> Result<QueueEntry, StoreError> {
-    let entry = record::read_entry(value).ok_or_else(|| damaged("queue entry", key))?;
-    let message = match entry.body {
-        Body::Released => None,
-        Body::Inline(message) => Some(message),
-        Body::Shared => Some(read_body(store, entry.number)?),
-    };
-    Ok(QueueEntry {
-        sequence,
-        number: entry.number,
-        message,
-        qos: entry.qos,
-        retain: entry.retain,
-        identifiers: entry.identifiers,
-    })
-}
-
-/// Bytes after which a slice takes in no more.
-const SLICE_BYTES: usize = 256 << 10;
-/// Records read at once.
-const SCAN_RECORDS: usize = 64;

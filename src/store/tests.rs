@@ -9,7 +9,7 @@ use std::{
 use super::{
     Batch, Condition, Entry, Fault, Group, Joiner, Journal, Keeper, KeeperHandle, KeeperPort, Medium, MemoryStore,
     Operation, Pace, Part, QueueEntry, Record, Recovered, Room, SessionRecord, SharedMemory, SliceRequest, Space,
-    Store, StoreError, StorePort, SubscriptionRecord, WriteSet, for_each_queued, recover,
+    Store, StoreError, StorePort, SubscriptionRecord, WriteSet, recover,
 };
 use crate::{
     message::{ApplicationMessage, Envelope, Origin, Stamp, SubscriptionIdentifiers},
@@ -88,11 +88,11 @@ impl Bench {
 
     fn entries(&self, session: u64) -> Vec<QueueEntry> {
         let mut entries = Vec::new();
-        for_each_queued(&self.store, session, |entry| {
+        let each = |entry| {
             entries.push(entry);
             Ok::<_, StoreError>(())
-        })
-        .unwrap();
+        };
+        self.recover().queues.for_each(&self.store, session, each).unwrap();
         entries
     }
 
@@ -163,23 +163,29 @@ fn what_a_shard_asks_for_behind_a_part_waits_with_it() {
 }
 
 #[test]
-fn a_body_is_kept_as_long_as_a_queue_has_it() {
+fn a_chunk_is_kept_as_long_as_a_queue_has_something_of_it() {
     let mut bench = Bench::new(1);
     bench.joiner.take(plain(0, 1, vec![session(1), session(2), queue(10, &[(1, 0), (2, 0)]), queue(11, &[(1, 1)])]));
     bench.commit();
-    assert_eq!(bench.records(Space::Bodies), 1, "one that a single queue has stands in its entry");
-    assert_eq!(bench.recover().bodies.get(&10), Some(&2));
+    assert_eq!(bench.records(Space::Queue), 1, "what one commit brings is one record");
     bench.joiner.take(plain(0, 2, vec![Operation::QueueEnd { session: 1, sequence: 0, number: Some(10) }]));
     bench.commit();
-    assert_eq!((bench.records(Space::Bodies), bench.queued().len()), (1, 2));
+    assert_eq!((bench.records(Space::Queue), bench.queued()), (1, vec![(1, 1), (2, 0)]));
     bench.joiner.take(plain(0, 3, vec![Operation::QueueReleased { session: 2, sequence: 0, number: 10 }]));
+    bench.joiner.take(plain(0, 4, vec![Operation::QueueEnd { session: 1, sequence: 1, number: Some(11) }]));
     bench.commit();
-    assert_eq!((bench.records(Space::Bodies), bench.queued().len()), (0, 2));
+    assert_eq!((bench.records(Space::Queue), bench.queued()), (0, vec![(2, 0)]), "what has arrived is known");
+    let end = Operation::QueueEnd { session: 2, sequence: 0, number: None };
+    bench.joiner.take(plain(0, 5, vec![end]));
+    bench.commit();
+    assert_eq!(bench.queued(), []);
+    assert_eq!(bench.recover().sessions[0].used_below, 2, "no place is used twice");
     // What is done with before it is committed is never written.
     let end = |session| Operation::QueueEnd { session, sequence: 5, number: Some(12) };
-    bench.joiner.take(plain(0, 4, vec![queue(12, &[(1, 5), (2, 5)]), end(1), end(2)]));
-    assert_eq!(bench.joiner.pending().0, 0);
-    assert_eq!(bench.commit(), [(0, 4)]);
+    bench.joiner.take(plain(0, 6, vec![queue(12, &[(1, 5), (2, 5)]), end(1), end(2)]));
+    let records = bench.records(Space::State);
+    assert_eq!(bench.commit(), [(0, 6)]);
+    assert_eq!((bench.records(Space::Queue), bench.records(Space::State)), (0, records));
 }
 
 #[test]
@@ -202,13 +208,13 @@ fn what_an_ended_session_leaves_behind_is_removed() {
         rounds += 1;
         assert!(rounds < 20, "it comes to an end");
     }
-    assert!(rounds > 4 && bench.recover().ended.is_empty());
+    assert!(rounds > 2 && bench.recover().ended.is_empty());
     assert_eq!(bench.queued().len(), 9);
-    // Each body has one queue left, and goes with it.
+    // The chunk has one queue left, and goes with it.
     let ends = (0..9).map(|sequence| Operation::QueueEnd { session: 2, sequence, number: Some(100 + sequence) });
     bench.joiner.take(plain(0, 3, ends.collect()));
     bench.commit();
-    assert_eq!((bench.records(Space::Bodies), bench.records(Space::Queue)), (0, 0));
+    assert_eq!(bench.records(Space::Queue), 0);
 }
 
 #[test]
@@ -269,7 +275,7 @@ fn every_operation_is_read_back() {
     let entries = [1, 2].map(|session| bench.entries(session));
     let numbers: Vec<_> =
         entries[0].iter().map(|entry| (entry.sequence, entry.number, entry.message.is_some())).collect();
-    assert_eq!(numbers, [(0, 10, true), (1, 11, true), (2, 12, false)]);
+    assert_eq!(numbers, [(0, 10, true), (1, 11, true), (2, 0, false)]);
     for entry in entries[0].iter().take(2).chain(&entries[1]) {
         let read = entry.message.as_ref().expect("not released");
         assert_eq!((read.topic(), read.payload(), read.envelope), ("a/b", &b"payload"[..], message("", b"").envelope));
@@ -279,7 +285,7 @@ fn every_operation_is_read_back() {
         );
     }
     assert_eq!(recovered.retained.iter().map(ApplicationMessage::topic).collect::<Vec<_>>(), ["kept"]);
-    assert_eq!((recovered.last_number, recovered.commit_number), (12, 2));
+    assert_eq!((recovered.last_number, recovered.commit_number), (13, 2));
 }
 
 /// Of session 1, with a queue of eight, the third of which has arrived, as it is found with a window of `window`.
@@ -376,12 +382,12 @@ fn a_queue_is_read_in_parts_when_everything_before_is_durable() {
 fn a_record_that_cannot_be_read_is_named() {
     let mut store = MemoryStore::default();
     let mut writes = WriteSet::default();
-    writes.put(Space::Queue, &[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2], vec![0; 9]);
+    writes.put(Space::Queue, &[0, 0, 0, 0, 0, 0, 0, 1], vec![0; 9]);
     store.commit(&writes, true).unwrap();
-    let error = recover(&store, 0).expect_err("its body is missing").to_string();
-    assert!(error.contains("queue entry without its message"), "{error}");
+    let error = recover(&store, 0).expect_err("it is no chunk").to_string();
+    assert!(error.contains("queued messages"), "{error}");
     let census = super::census(&store, &mut |_| {}).unwrap();
-    assert_eq!(census.problems, ["message 2 in the queue of session 1 has no body"]);
+    assert_eq!(census.problems, ["chunk 1 of queued messages cannot be read"]);
 }
 
 #[test]
@@ -566,8 +572,8 @@ fn a_store_that_is_opened_again_has_what_was_asked_for_before_and_since() {
         let recovered = recover(&MemoryStore::new(memory.clone()), 0).unwrap();
         assert_eq!(recovered.sessions.iter().map(|session| session.queue).collect::<Vec<_>>(), [None; 3]);
         let commits = if fault == Fault::Denied { 3 } else { 2 };
-        assert_eq!((recovered.commit_number, recovered.bodies.len()), (commits, 0));
-        assert!(MemoryStore::new(memory.clone()).scan(Space::Bodies, &[], 1).unwrap().is_empty(), "{fault:?}");
+        assert_eq!(recovered.commit_number, commits);
+        assert!(MemoryStore::new(memory.clone()).scan(Space::Queue, &[], 1).unwrap().is_empty(), "{fault:?}");
         // And it goes on.
         port.submit(plain(0, 4, vec![session(4)]));
         drop(port);

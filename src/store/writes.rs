@@ -1,25 +1,23 @@
 //! Records on their way to the disk.
 //!
 //! Owns: what one commit writes and removes, each key once.
-//! Always: the last word about a key is the one that is committed. What was in a commit that failed may have been written or
-//! not, so it is written or removed in the next one, whatever has been said of it since.
+//! Always: the last word about a key is the one that is committed. No key leaves the set before it is: what was in a commit
+//! that failed may have been written or not, so it is written or removed in the next one, whatever has been said of it since.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Which records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Space {
-    /// Sessions, subscriptions, identifiers, Wills, retained messages.
+    /// Sessions, subscriptions, identifiers, Wills, how far queues are, retained messages.
     State,
-    /// The queues of sessions.
+    /// The queues of sessions, in chunks.
     Queue,
-    /// Messages that several queues share.
-    Bodies,
 }
 
 impl Space {
     /// Every space.
-    pub const ALL: [Space; 3] = [Space::State, Space::Queue, Space::Bodies];
+    pub const ALL: [Space; 2] = [Space::State, Space::Queue];
 }
 
 type Key = (Space, Box<[u8]>);
@@ -29,8 +27,6 @@ type Key = (Space, Box<[u8]>);
 pub struct WriteSet {
     records: BTreeMap<Key, Option<Vec<u8>>>,
     bytes: usize,
-    /// Keys in a commit that failed.
-    doubtful: BTreeSet<Key>,
 }
 
 impl WriteSet {
@@ -64,16 +60,6 @@ impl WriteSet {
         self.records.insert((space, key.into()), None);
     }
 
-    /// Removes a record whose key is written once only: one that is not committed yet is not written at all.
-    pub fn remove_single(&mut self, space: Space, key: &[u8]) {
-        let key = (space, Box::from(key));
-        let was_put = matches!(self.records.remove(&key), Some(Some(_)));
-        if !was_put || self.doubtful.contains(&key) {
-            self.bytes += key.1.len();
-            self.records.insert(key, None);
-        }
-    }
-
     /// What this commit will say about a key.
     #[must_use]
     pub fn get(&self, space: Space, key: &[u8]) -> Option<Option<&[u8]>> {
@@ -85,15 +71,9 @@ impl WriteSet {
         self.records.iter().map(|((space, key), value)| (*space, &**key, value.as_deref()))
     }
 
-    /// A commit of this has failed: it may have been written or not.
-    pub fn doubt(&mut self) {
-        self.doubtful.extend(self.records.keys().cloned());
-    }
-
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.records.clear();
         self.bytes = 0;
-        self.doubtful.clear();
     }
 }

@@ -80,8 +80,9 @@ impl SimulatedStore {
         let store: Box<dyn Store> = Box::new(MemoryStore::new(memory.clone()));
         let recovered = recover(&*store, window);
         let mut recovered = recovered.unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
-        let (bodies, ended) = (std::mem::take(&mut recovered.bodies), std::mem::take(&mut recovered.ended));
-        let joiner = Joiner::new(shards as u16, recovered.commit_number, bodies, ended);
+        let (queues, ended) = (std::mem::take(&mut recovered.queues), std::mem::take(&mut recovered.ended));
+        let mut joiner = Joiner::new(shards as u16, recovered.commit_number, queues, ended);
+        joiner.set_sparse_bytes_max(SPARSE_BYTES_MAX);
         let state = State {
             store,
             memory: memory.clone(),
@@ -176,7 +177,7 @@ impl State {
             return Vec::new();
         }
         let Some((shard, request)) = self.reads.remove(*random.pick(&due)) else { return Vec::new() };
-        self.slices[shard].push_back(QueueSlice::read(&*self.store, request));
+        self.slices[shard].push_back(QueueSlice::read(&*self.store, self.joiner.queues(), request));
         vec![shard]
     }
 
@@ -199,7 +200,6 @@ impl State {
             woken.push(usize::from(shard));
         });
         if committed.is_err() {
-            self.joiner.doubt();
             self.condition = Condition::Failed;
             return (0..self.durable.len()).collect();
         }
@@ -211,3 +211,6 @@ impl State {
         woken
     }
 }
+
+/// Little, so that chunks are written anew in runs that queue little.
+const SPARSE_BYTES_MAX: usize = 100;

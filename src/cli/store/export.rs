@@ -1,7 +1,7 @@
 //! `ringmq store export`: writes what is kept as JSON lines.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::File,
     io::{self, BufWriter, Write},
     path::PathBuf,
@@ -74,23 +74,16 @@ fn write(
     put(&Line::Export { version: VERSION })?;
     // Bodies are numbered anew, in order, so that the same content gives the same lines. One that only one queue is left
     // with is no shared one.
-    let mut shared = BTreeSet::new();
-    for session in &recovered.sessions {
-        store::for_each_queued(store, session.number, |entry| {
-            let is_shared = recovered.bodies.get(&entry.number).is_some_and(|&count| count > 1);
-            if is_shared && entry.message.is_some() {
-                shared.insert(entry.number);
-            }
-            Ok::<_, WriteError>(())
-        })?;
-    }
-    let numbers: BTreeMap<u64, u64> = shared.into_iter().zip(1..).collect();
-    for (&number, &body) in &numbers {
-        put(&Line::Body { body, message: MessageLine::of(&store::read_body(store, number)?) })?;
-    }
+    let queues = &recovered.queues;
+    let mut numbers: BTreeMap<u64, u64> = BTreeMap::new();
+    store::for_each_shared(store, queues, |number, message| {
+        let body = numbers.len() as u64 + 1;
+        numbers.insert(number, body);
+        put(&Line::Body { body, message: MessageLine::of(&message) }).map_err(WriteError::from)
+    })?;
     for session in &recovered.sessions {
         put(&Line::Session(session_line(session)))?;
-        store::for_each_queued(store, session.number, |entry| {
+        queues.for_each(store, session.number, |entry| {
             let body = entry.message.as_ref().and_then(|_| numbers.get(&entry.number).copied());
             let message = entry.message.as_ref().filter(|_| body.is_none());
             put(&Line::Queued(QueuedLine {

@@ -50,7 +50,6 @@ pub(super) fn salvage(arguments: &SalvageArgs) -> Result<Exit, CommandError> {
         let what = match space {
             Space::State => "sessions, subscriptions, identifiers, Wills and retained messages",
             Space::Queue => "queued messages",
-            Space::Bodies => "shared bodies",
         };
         text.push_str(&format!("missing: some {what}, which cannot be counted: their table is damaged\n"));
     }

@@ -70,7 +70,7 @@ struct Kept {
 
 impl Kept {
     fn new(shards: u16) -> Self {
-        let joiner = Joiner::new(shards, 0, ahash::AHashMap::new(), Vec::new());
+        let joiner = Joiner::new(shards, 0, Default::default(), Vec::new());
         let records = SharedMemory::default();
         let store = MemoryStore::new(records.clone());
         let none = vec![0; usize::from(shards)];

@@ -343,7 +343,7 @@ fn recovered(is_doubtful: bool) -> (Broker, Client, Client) {
         let subscriptions = filter.map(|filter: &str| (filter.into(), subscription)).into_iter().collect();
         let will = None;
         broker.shards[0].restore_session(
-            RecoveredSession { number, record, subscriptions, queue: None, received, will, is_doubtful },
+            RecoveredSession { number, record, subscriptions, queue: None, used_below: 0, received, will, is_doubtful },
             now,
         );
     }

@@ -30,7 +30,7 @@ use crate::store::{Record, Space, Store, StoreError, WriteSet};
 pub struct StoreCopy {
     /// The number of the last commit in it.
     pub last_commit: u64,
-    spaces: [Keyspace; 3],
+    spaces: [Keyspace; 2],
     _database: Database,
     _temporary: TempDir,
 }

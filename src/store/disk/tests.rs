@@ -84,9 +84,12 @@ fn a_second_process_is_refused_and_so_is_a_look_from_outside() {
 fn a_newer_format_is_refused_and_an_unreadable_one_is_damage() {
     let (_temporary, directory) = made();
     let format = directory.join("format");
-    fs::write(&format, "2\n").unwrap();
+    fs::write(&format, "3\n").unwrap();
     let error = refused(&directory);
-    assert!(matches!(error, OpenError::Newer { found: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 3, .. }), "{error}");
+    fs::write(&format, "1\n").unwrap();
+    let error = refused(&directory);
+    assert!(matches!(error, OpenError::Older { found: 1, .. }) && error.to_string().contains("export"), "{error}");
     for text in [&b""[..], b"0\n", b"-1", b"one", b"\xFF"] {
         fs::write(&format, text).unwrap();
         assert!(refused(&directory).to_string().contains("format"));
