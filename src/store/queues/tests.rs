@@ -86,7 +86,13 @@ impl World {
             *next = sequence + 1;
             self.model.get_mut(&session).unwrap().insert(sequence, Some(self.number));
             let identifiers = SubscriptionIdentifiers::of(&[session as u32]);
-            entries.push(Entry { session, sequence, qos: QoS::ExactlyOnce, retain: sequence % 2 == 0, identifiers });
+            entries.push(Entry {
+                session,
+                sequence,
+                qos: QoS::ExactlyOnce,
+                retain: sequence.is_multiple_of(2),
+                identifiers,
+            });
         }
         self.take(Operation::Queue { number: self.number, message: message(self.number), entries });
     }
@@ -188,7 +194,7 @@ impl World {
                 if let Some(message) = &entry.message {
                     assert_eq!(message.payload(), entry.number.to_string().as_bytes());
                     assert_eq!(entry.identifiers, SubscriptionIdentifiers::of(&[session as u32]));
-                    assert_eq!(entry.retain, entry.sequence % 2 == 0);
+                    assert_eq!(entry.retain, entry.sequence.is_multiple_of(2));
                 }
                 read.push((entry.sequence, entry.message.map(|_| entry.number)));
             }
