@@ -183,7 +183,7 @@ fn queued(number: u64) -> Operation {
     let (session, sequence) = place_of(number);
     let identifiers = SubscriptionIdentifiers::None;
     let entry = Entry { session, sequence, qos: QoS::AtLeastOnce, retain: false, identifiers };
-    Operation::Queue { number, message, entries: vec![entry] }
+    Operation::Queue { number, message, entries: [entry].into_iter().collect() }
 }
 
 /// A log of commits and a watermark.

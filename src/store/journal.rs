@@ -8,7 +8,7 @@
 
 use std::rc::Rc;
 
-use super::{Batch, Condition, Entry, Group, Operation, Part};
+use super::{Batch, Condition, Entries, Entry, Group, Operation, Part};
 use crate::{message::ApplicationMessage, session::Stored};
 
 /// The journal of one shard.
@@ -155,7 +155,7 @@ impl Journal {
         let number = self.take_number();
         self.last = Some((Rc::clone(message), self.operations.len()));
         let message = ApplicationMessage::clone(message);
-        self.operations.push(Operation::Queue { number, message, entries: vec![entry] });
+        self.operations.push(Operation::Queue { number, message, entries: Entries::from_iter([entry]) });
         Stored { number, batch: self.batch }
     }
 

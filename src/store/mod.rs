@@ -44,7 +44,7 @@ pub use join::Joiner;
 pub use journal::Journal;
 pub use keeper::{Keeper, KeeperHandle, KeeperPort, Pace, StorePort};
 pub use memory::{Fault, MemoryStore, SharedMemory};
-pub use operation::{Batch, Entry, Group, Operation, Part, SessionRecord, SubscriptionRecord};
+pub use operation::{Batch, Entries, Entry, Group, Operation, Part, SessionRecord, SubscriptionRecord};
 pub use queues::Queues;
 pub use recover::{RecordsRead, Recovered, RecoveredSession, recover, recover_watched};
 pub use salvage::{Salvaged, salvage};

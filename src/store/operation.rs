@@ -3,6 +3,8 @@
 //! Owns: the operations and their gathering into batches and groups.
 //! Never: bytes. How operations become records is `record`'s.
 
+use smallvec::SmallVec;
+
 use crate::{
     message::{ApplicationMessage, SubscriptionIdentifiers},
     mqtt::QoS,
@@ -46,6 +48,9 @@ pub struct Entry {
     pub identifiers: SubscriptionIdentifiers,
 }
 
+/// Those who queue a message. Most messages are queued for one session.
+pub type Entries = SmallVec<[Entry; 1]>;
+
 /// One thing to keep or to forget.
 #[derive(Debug)]
 pub enum Operation {
@@ -64,7 +69,7 @@ pub enum Operation {
         /// The message.
         message: ApplicationMessage,
         /// Who gets it.
-        entries: Vec<Entry>,
+        entries: Entries,
     },
     /// A queued message is done with.
     QueueEnd {

@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, VecDeque};
 use ahash::AHashMap;
 
 use super::{
-    Entry, QueueEntry, Space, Store, StoreError, WriteSet,
+    Entries, QueueEntry, Space, Store, StoreError, WriteSet,
     chunk::{ChunkWriter, REFERENCE_BYTES, Reference, for_each_message},
     record::{self, Head, damaged, is_in},
     runs::{Run, Runs},
@@ -175,7 +175,7 @@ struct Pending {
     chunk: u64,
     number: u64,
     message: ApplicationMessage,
-    entries: Vec<Entry>,
+    entries: Entries,
 }
 
 /// All queues. See the module's header.
@@ -240,7 +240,7 @@ impl Queues {
     }
 
     /// Queues a message for `entries`.
-    pub fn push(&mut self, number: u64, message: ApplicationMessage, mut entries: Vec<Entry>) {
+    pub fn push(&mut self, number: u64, message: ApplicationMessage, mut entries: Entries) {
         if self.open_bytes >= CHUNK_BYTES || self.open_references >= CHUNK_REFERENCES {
             self.open += 1;
             (self.open_bytes, self.open_references) = (0, 0);

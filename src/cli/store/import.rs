@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cli::Exit,
     message::{ApplicationMessage, SubscriptionIdentifiers},
-    store::{Batch, DiskStore, Entry, Joiner, Operation, SessionRecord, Store as _, SubscriptionRecord},
+    store::{Batch, DiskStore, Entries, Entry, Joiner, Operation, SessionRecord, Store as _, SubscriptionRecord},
 };
 
 /// Make a data directory of the lines of an export.
@@ -124,7 +124,7 @@ struct Import {
     /// Sequence numbers in its queue.
     sequences: BTreeSet<u64>,
     clients: BTreeSet<String>,
-    bodies: BTreeMap<u64, (ApplicationMessage, Vec<Entry>)>,
+    bodies: BTreeMap<u64, (ApplicationMessage, Entries)>,
 }
 
 impl Import {
@@ -138,7 +138,7 @@ impl Import {
             }
             Line::Export { .. } => {}
             Line::Body { body, message } => {
-                if self.bodies.insert(body, (message.message()?, Vec::new())).is_some() {
+                if self.bodies.insert(body, (message.message()?, Entries::new())).is_some() {
                     return Err(format!("there is a body {body} already"));
                 }
             }
@@ -195,7 +195,7 @@ impl Import {
         match (&line.message, line.body) {
             (Some(message), None) => {
                 let (number, message) = (self.take_number(), message.message()?);
-                self.ask(message.charged_bytes(), Operation::Queue { number, message, entries: vec![entry] });
+                self.ask(message.charged_bytes(), Operation::Queue { number, message, entries: Entries::from_iter([entry]) });
             }
             (None, Some(body)) => {
                 let (_, entries) = self.bodies.get_mut(&body).ok_or_else(|| format!("there is no body {body}"))?;

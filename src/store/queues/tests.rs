@@ -9,7 +9,7 @@ use crate::{
     mqtt::QoS,
     session::SliceRange,
     store::{
-        Batch, Entry, Fault, Joiner, MemoryStore, Operation, QueueEntry, SessionRecord, SharedMemory, Space,
+        Batch, Entries, Entry, Fault, Joiner, MemoryStore, Operation, QueueEntry, SessionRecord, SharedMemory, Space,
         Store as _, StoreError, recover,
     },
     time::Moment,
@@ -79,7 +79,7 @@ impl World {
 
     fn queue(&mut self, sessions: &[u64], gap: u64) {
         self.number += 1;
-        let mut entries = Vec::new();
+        let mut entries = Entries::new();
         for &session in sessions {
             let next = self.next.get_mut(&session).unwrap();
             let sequence = *next + gap;
