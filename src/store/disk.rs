@@ -3,10 +3,10 @@
 //! Owns: the data directory: its lock, the version of its format, the database in it, and the watermark.
 //! Always: a commit is written before it counts, and with `sync` it is on the disk. Commits are numbered without gaps. The
 //! number of the last one stands in the database with each commit, that of the last one that wrote to a space in that space,
-//! and after the commit it goes into the watermark, a small file of its own: a database that ends earlier than either says
-//! has lost something, and is refused. Before the library opens it every file is read and compared with its checksums, since
-//! the library itself cuts off, removes or passes over part of what it cannot read. What is refused is left as it was. What
-//! was found is synced before anybody hears of it: it may have been written and not synced before.
+//! and after the commit it goes into the watermark, a small file of its own that is synced each second: a database that ends
+//! earlier than either says has lost something, and is refused. Before the library opens it every file is read and compared
+//! with its checksums, since the library itself cuts off, removes or passes over part of what it cannot read. What is refused
+//! is left as it was. What was found is synced before anybody hears of it: it may have been written and not synced before.
 //! Never: a second process in the same directory.
 //!
 //! | in the data directory | |
@@ -508,6 +508,10 @@ impl Store for DiskStore {
         self.watermark.advance(self.watermark.written, true)
     }
 
+    fn note(&mut self) -> Result<(), StoreError> {
+        self.watermark.note()
+    }
+
     fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<Record>, StoreError> {
         scan_keyspace(self.keyspace(space), space, from, max)
     }
@@ -544,6 +548,8 @@ struct Watermark {
     written: u64,
     /// The last one that survives that of the machine.
     synced: u64,
+    /// What the file on the disk says of that.
+    noted: u64,
     /// The machine's current life.
     boot: [u8; BOOT_BYTES],
     same_boot: bool,
@@ -554,7 +560,7 @@ impl Watermark {
         let path = directory.join("watermark");
         let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path);
         let mut watermark =
-            Self { file: file.map_err(at(&path))?, written: 0, synced: 0, boot: boot_id(), same_boot: true };
+            Self { file: file.map_err(at(&path))?, written: 0, synced: 0, noted: 0, boot: boot_id(), same_boot: true };
         let failed = |error: StoreError| OpenError::Io { path: path.clone(), error: io::Error::other(error) };
         watermark.advance(0, true).map_err(failed)?;
         watermark.file.sync_all().map_err(at(&path))
@@ -583,7 +589,7 @@ impl Watermark {
         }
         let boot = boot_id();
         let same_boot = bytes[16..CHECK_AT] == boot;
-        Ok(Self { file, written: number(0), synced: number(8), boot, same_boot })
+        Ok(Self { file, written: number(0), synced: number(8), noted: 0, boot, same_boot })
     }
 
     /// The commit that must be found.
@@ -601,6 +607,15 @@ impl Watermark {
         let check = checksum(&bytes[..CHECK_AT]);
         bytes[CHECK_AT..].copy_from_slice(&check.to_le_bytes());
         self.file.write_all_at(&bytes, 0).map_err(|error| StoreError::Failed(format!("watermark: {error}")))
+    }
+
+    /// Brings the file to the disk, if it says more than is there.
+    fn note(&mut self) -> Result<(), StoreError> {
+        if self.noted < self.synced {
+            self.noted = self.synced;
+            self.file.sync_data().map_err(|error| StoreError::Failed(format!("watermark: {error}")))?;
+        }
+        Ok(())
     }
 }
 

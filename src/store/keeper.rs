@@ -193,6 +193,7 @@ pub struct Keeper {
     said: Arc<Said>,
     wake: Vec<Box<dyn Fn() + Send>>,
     synced_at: Instant,
+    noted_at: Instant,
     is_synced: bool,
     room: RoomWatch,
 }
@@ -251,6 +252,7 @@ impl Keeper {
             said,
             wake,
             synced_at: now,
+            noted_at: now,
             is_synced: true,
             room: RoomWatch {
                 looked_at: now,
@@ -296,6 +298,10 @@ impl Keeper {
             }
             if !self.is_synced && self.synced_at.elapsed() >= self.sync_interval {
                 self.sync()?;
+            }
+            if self.noted_at.elapsed() >= NOTE_INTERVAL {
+                self.noted_at = Instant::now();
+                self.store.as_deref_mut().ok_or_else(closed)?.note()?;
             }
             if self.room.looked_at.elapsed() >= ROOM_INTERVAL || self.room.written >= self.room.written_max {
                 self.look_at_room();
@@ -545,6 +551,8 @@ const COMMIT_BYTES_MAX: usize = 4 << 20;
 const GARBAGE_PER_COMMIT: usize = 1024;
 /// How long the thread waits for a batch before it looks whether there is something else to do.
 const IDLE_TICK: Duration = Duration::from_secs(1);
+/// How often the store brings to the disk how far it is.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it looks how much room there is, when little is written.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 /// It looks as soon as one part in so many of the reserve has been written.

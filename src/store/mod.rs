@@ -96,6 +96,14 @@ pub trait Store: Send {
     /// As above.
     fn sync(&mut self) -> Result<(), StoreError>;
 
+    /// Brings to the disk what the store knows apart from its commits of how far they are. It is called about once a second.
+    ///
+    /// # Errors
+    /// As above.
+    fn note(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Makes the room of what was removed free, as far as that needs no waiting.
     ///
     /// # Errors
