@@ -23,7 +23,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, rc::Rc};
+use std::{borrow::Cow, collections::VecDeque, rc::Rc};
 
 use crate::{
     message::{ApplicationMessage, SubscriptionIdentifiers},
@@ -455,12 +455,12 @@ impl Outbox {
     /// Moves the next waiting delivery into the in-flight window, when fewer than `quota` are unacknowledged, and
     /// returns it with its PacketIdentifier. A QoS 0 delivery that waited for an offline client has none and leaves. One of
     /// QoS 2 leaves once the store has it: `durable` is the last batch that it has.
-    pub fn take_next(&mut self, quota: u32, durable: u64) -> Option<(Option<PacketIdentifier>, Delivery)> {
+    pub fn take_next(&mut self, quota: u32, durable: u64) -> Option<(Option<PacketIdentifier>, Cow<'_, Delivery>)> {
         let front = self.queue.front()?;
         if front.delivery.qos == QoS::AtMostOnce {
             let Queued { delivery, .. } = self.queue.pop_front()?;
             self.queued_bytes -= delivery.message.charged_bytes() as u64;
-            return Some((None, delivery));
+            return Some((None, Cow::Owned(delivery)));
         }
         // [v5 MQTT-4.9.0-2] [v5 MQTT-3.3.4-9]
         if self.counted >= quota || self.resend_from < self.in_flight.len() || !self.has_span_for(front.sequence) {
@@ -473,11 +473,13 @@ impl Outbox {
         let Queued { sequence, delivery } = self.queue.pop_front()?;
         self.queued_bytes -= delivery.message.charged_bytes() as u64;
         // [v5 MQTT-4.3.2-3] [v5 MQTT-4.3.3-3] Unacknowledged from here on.
-        let stage = Stage::Sent { delivery: delivery.clone(), counts: true };
-        self.in_flight.push_back(InFlight { sequence, stage });
+        self.in_flight.push_back(InFlight { sequence, stage: Stage::Sent { delivery, counts: true } });
         self.resend_from = self.in_flight.len();
         self.counted += 1;
-        Some((Some(identifier_of(sequence)), delivery))
+        match &self.in_flight.back()?.stage {
+            Stage::Sent { delivery, .. } => Some((Some(identifier_of(sequence)), Cow::Borrowed(delivery))),
+            _ => None,
+        }
     }
 
     /// Forgets the delivery in flight as `identifier`, as if acknowledged: it turned out too large for the client.

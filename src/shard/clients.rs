@@ -6,7 +6,7 @@
 //! else anything [v3 MQTT-4.5.0-1] [v5 MQTT-4.5.0-1].
 //! Never: waits. A full queue drops or disconnects as configured.
 
-use std::{rc::Rc, time::Duration};
+use std::{borrow::Cow, rc::Rc, time::Duration};
 
 use ahash::AHashMap;
 
@@ -356,7 +356,7 @@ impl Clients {
                         encode_success(out.bytes_mut(), AckKind::PubRel, identifier);
                         continue;
                     }
-                    Some(Resend::Publish(identifier, delivery)) => (Some(identifier), delivery, true),
+                    Some(Resend::Publish(identifier, delivery)) => (Some(identifier), Cow::Owned(delivery), true),
                     None => match outbox.take_next(quota, durable) {
                         Some((identifier, delivery)) => (identifier, delivery, false),
                         None => break,
@@ -377,6 +377,7 @@ impl Clients {
                     write_publish(out, version, identifier, &delivery, is_again, alias, now);
                     continue;
                 }
+                drop(delivery);
                 self.counters.dropped_expired += u64::from(expired);
                 self.counters.dropped_too_large += u64::from(too_large && !expired);
                 if let Some(identifier) = identifier {
