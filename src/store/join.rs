@@ -218,7 +218,7 @@ impl Joiner {
     /// # Errors
     /// When the store cannot be read.
     pub fn collect(&mut self, store: &dyn Store, max: usize) -> Result<bool, StoreError> {
-        self.queues.thin(store, &mut self.writes)?;
+        self.queues.thin(store, &mut self.writes, max)?;
         let Some(&session) = self.ended.front() else { return Ok(self.has_garbage()) };
         let mut room = max;
         for tag in [tag::SUBSCRIPTION, tag::RECEIVED, tag::WILL, tag::HEAD] {

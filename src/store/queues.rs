@@ -241,7 +241,10 @@ impl Queues {
 
     /// Queues a message for `entries`.
     pub fn push(&mut self, number: u64, message: ApplicationMessage, mut entries: Entries) {
-        if self.open_bytes >= CHUNK_BYTES || self.open_references >= CHUNK_REFERENCES {
+        // A large one has a chunk of its own: nothing small keeps it on the disk when it is done with.
+        let is_large = message.charged_bytes() > LARGE_BYTES;
+        let is_full = self.open_bytes >= CHUNK_BYTES || self.open_references >= CHUNK_REFERENCES;
+        if is_full || (is_large && self.open_references > 0) {
             self.open += 1;
             (self.open_bytes, self.open_references) = (0, 0);
         }
@@ -258,7 +261,7 @@ impl Queues {
         count.live += entries.len() as u32;
         count.total += entries.len() as u32;
         let bytes = message.charged_bytes() + entries.len() * REFERENCE_BYTES;
-        self.open_bytes += message.charged_bytes();
+        self.open_bytes += if is_large { CHUNK_BYTES } else { message.charged_bytes() };
         self.open_references += entries.len();
         self.pending_references += entries.len();
         self.pending_bytes += bytes;
@@ -405,47 +408,51 @@ impl Queues {
         self.sparse_bytes > if self.is_thinning { self.sparse_bytes_max / 2 } else { self.sparse_bytes_max }
     }
 
-    /// Writes the chunk anew that has had little left for longest, if it is time for that.
+    /// Writes chunks anew that have had little left for longest, if it is time for that; so many as count as `max` records.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub fn thin(&mut self, store: &dyn Store, writes: &mut WriteSet) -> Result<(), StoreError> {
+    /// When one cannot be read.
+    pub fn thin(&mut self, store: &dyn Store, writes: &mut WriteSet, max: usize) -> Result<(), StoreError> {
         self.is_thinning = self.is_sparse();
-        while self.is_thinning {
-            let Some((chunk, bytes)) = self.sparse.pop_front() else {
-                self.sparse_bytes = 0;
-                self.is_thinning = false;
-                return Ok(());
-            };
+        let mut left = max.div_ceil(RECORDS_PER_CHUNK);
+        while self.is_thinning && left > 0 {
+            let Some((chunk, bytes)) = self.sparse.pop_front() else { break };
             self.sparse_bytes -= bytes as usize;
             self.is_thinning = self.is_sparse();
-            let Some(count) = self.chunks.get_mut(&chunk) else { continue };
-            let key = record::chunk_key(chunk);
-            let value = store.get(Space::Queue, &key)?.ok_or_else(|| no_chunk(chunk))?;
-            let mut writer = ChunkWriter::default();
-            let mut left = 0;
-            let queues = &self.queues;
-            let is_live = |reference: &Reference| {
-                queues.get(&reference.session).is_some_and(|queue| queue.is_live(reference.sequence))
-            };
-            for_each_message(&value, |message| {
-                left += writer.keep(&message, is_live)?;
-                Some(())
-            })
-            .ok_or_else(|| damaged("queued messages", &key))?;
-            if left != count.live {
-                return Err(StoreError::Damaged(format!("chunk {chunk} has {left} messages and not {}", count.live)));
+            if self.thin_one(store, writes, chunk)? {
+                left -= 1;
             }
-            let value = writer.finish();
-            *count = Count { live: left, total: left, bytes: u32::try_from(value.len()).unwrap_or(u32::MAX) };
-            if !planted(Bug::ThinnedChunkLost) {
-                writes.put(Space::Queue, &key, value);
-            } else {
-                writes.remove(Space::Queue, &key);
-            }
-            return Ok(());
         }
         Ok(())
+    }
+
+    /// Returns whether the chunk is still there.
+    fn thin_one(&mut self, store: &dyn Store, writes: &mut WriteSet, chunk: u64) -> Result<bool, StoreError> {
+        let Some(count) = self.chunks.get_mut(&chunk) else { return Ok(false) };
+        let key = record::chunk_key(chunk);
+        let value = store.get(Space::Queue, &key)?.ok_or_else(|| no_chunk(chunk))?;
+        let mut writer = ChunkWriter::default();
+        let mut left = 0;
+        let queues = &self.queues;
+        let is_live = |reference: &Reference| {
+            queues.get(&reference.session).is_some_and(|queue| queue.is_live(reference.sequence))
+        };
+        for_each_message(&value, |message| {
+            left += writer.keep(&message, is_live)?;
+            Some(())
+        })
+        .ok_or_else(|| damaged("queued messages", &key))?;
+        if left != count.live {
+            return Err(StoreError::Damaged(format!("chunk {chunk} has {left} messages and not {}", count.live)));
+        }
+        let value = writer.finish();
+        *count = Count { live: left, total: left, bytes: u32::try_from(value.len()).unwrap_or(u32::MAX) };
+        if !planted(Bug::ThinnedChunkLost) {
+            writes.put(Space::Queue, &key, value);
+        } else {
+            writes.remove(Space::Queue, &key);
+        }
+        Ok(true)
     }
 
     /// The entries of a session's queue in `range`, as many as make about 256 KiB, and whether those are all.
@@ -622,8 +629,12 @@ fn read_run(store: &dyn Store, session: u64, run: Run, gone: &[(u64, u64)]) -> R
 
 /// A chunk takes in no more when its messages have so many bytes.
 const CHUNK_BYTES: usize = 16 << 10;
+/// A message of more has a chunk of its own.
+const LARGE_BYTES: usize = CHUNK_BYTES / 4;
 /// Or so many references.
 const CHUNK_REFERENCES: usize = 1024;
+/// One chunk that is written anew counts as so many records.
+const RECORDS_PER_CHUNK: usize = 32;
 /// Little is left of a chunk when it is one in so many of its references.
 const SPARSE_PART: u32 = 4;
 /// Chunks of which little is left are written anew when they take this many bytes.

@@ -195,7 +195,10 @@ impl Import {
         match (&line.message, line.body) {
             (Some(message), None) => {
                 let (number, message) = (self.take_number(), message.message()?);
-                self.ask(message.charged_bytes(), Operation::Queue { number, message, entries: Entries::from_iter([entry]) });
+                self.ask(
+                    message.charged_bytes(),
+                    Operation::Queue { number, message, entries: Entries::from_iter([entry]) },
+                );
             }
             (None, Some(body)) => {
                 let (_, entries) = self.bodies.get_mut(&body).ok_or_else(|| format!("there is no body {body}"))?;
