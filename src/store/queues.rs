@@ -543,24 +543,20 @@ impl Queues {
         self.queues.get(&reference.session).is_some_and(|queue| queue.is_live(reference.sequence))
     }
 
-    /// A session was found, which is so far.
-    pub fn restore_head(&mut self, session: u64, head: Head) {
-        let Head { floor, gone, released } = head;
-        let more = (!gone.is_empty() || !released.is_empty()).then(|| Box::new(More { gone, released, ended: 0 }));
-        let queue = Queue { runs: Runs::beginning_at(floor), more, is_dirty: false };
-        self.queues.insert(session, queue);
+    /// A session's queue was found.
+    pub fn restore_queue(&mut self, session: u64, FoundQueue { mut queue, .. }: FoundQueue) {
+        queue.skip_gone();
+        if !queue.is_empty() {
+            self.queues.insert(session, queue);
+        }
     }
 
-    /// A chunk was found, with so many references, of which these are to sessions that are there and to places that are not
-    /// done with.
-    pub fn restore_chunk(&mut self, chunk: u64, bytes: usize, total: u32, live: impl Iterator<Item = (u64, u64)>) {
-        let mut count = Count { live: 0, total, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) };
-        for (session, place) in live {
-            count.live += 1;
-            self.queues.entry(session).or_default().runs.push(place, chunk);
-        }
+    /// A chunk was found, with so many references, of which so many are to sessions that are there and to places that are
+    /// not done with.
+    pub fn restore_chunk(&mut self, chunk: u64, bytes: usize, total: u32, live: u32) {
+        let count = Count { live, total, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) };
         (self.open, self.unwritten) = (self.open.max(chunk + 1), self.unwritten.max(chunk + 1));
-        if count.live == 0 {
+        if live == 0 {
             self.removed.push(chunk);
             return;
         }
@@ -570,13 +566,36 @@ impl Queues {
         }
         self.chunks.insert(chunk, count);
     }
+}
 
-    /// Everything was found.
-    pub fn finish_restoring(&mut self) {
-        for queue in self.queues.values_mut() {
-            queue.skip_gone();
-        }
-        self.queues.retain(|_, queue| !queue.is_empty());
+/// A session's queue while a start looks for what is in it.
+#[derive(Debug, Default)]
+pub struct FoundQueue {
+    queue: Queue,
+    floor: u64,
+}
+
+impl FoundQueue {
+    /// That of a session which is so far.
+    pub fn with_head(head: Head) -> Self {
+        let Head { floor, gone, released } = head;
+        let more = (!gone.is_empty() || !released.is_empty()).then(|| Box::new(More { gone, released, ended: 0 }));
+        Self { queue: Queue { runs: Runs::beginning_at(floor), more, is_dirty: false }, floor }
+    }
+
+    /// Whether the message at a place is done with, or has arrived.
+    pub fn is_done(&self, place: u64) -> bool {
+        place < self.floor || is_in(self.queue.gone(), place)
+    }
+
+    /// Places whose message has arrived.
+    pub fn released(&self) -> &[u64] {
+        self.queue.released()
+    }
+
+    /// A place was found in a chunk.
+    pub fn push(&mut self, place: u64, chunk: u64) {
+        self.queue.runs.push(place, chunk);
     }
 }
 

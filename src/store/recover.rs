@@ -12,6 +12,7 @@ use ahash::{AHashMap, AHashSet};
 use super::{
     Queues, Record, SessionRecord, Space, Store, StoreError, SubscriptionRecord,
     chunk::{ChunkMessage, Reference, for_each_message},
+    queues::FoundQueue,
     record::{self, Head, damaged, tag},
 };
 use crate::{
@@ -151,38 +152,34 @@ pub fn recover_watched(
             _ => session.will = Some(record::read_will(&value).ok_or_else(what)?),
         }
     }
-    let mut found =
-        Found { sessions: &sessions, heads: &heads, window, tallies: AHashMap::new(), disordered: Vec::new() };
-    for (&session, head) in &heads {
-        recovered.queues.restore_head(session, head.clone());
-        if !head.released.is_empty() {
-            found.tally(session);
-        }
+    let mut found = Found { queues: AHashMap::with_capacity(sessions.len()), disordered: Vec::new() };
+    for (&number, session) in &sessions {
+        let sent_below = session.record.offline_since_us.map(|_| session.record.sent_below);
+        let queue = heads.remove(&number).map(FoundQueue::with_head).unwrap_or_default();
+        found.queues.insert(number, OpenQueue::new(queue, Tally::new(sent_below, window)));
     }
     reader.for_each(Space::Queue, |key, value| {
         let what = || damaged("queued messages", key);
         let chunk = number_of(key).filter(|_| key.len() == 8).ok_or_else(what)?;
-        let (mut live, mut total) = (Vec::new(), 0);
+        let (mut live, mut total) = (0, 0);
         for_each_message(value, |message| {
             recovered.last_number = recovered.last_number.max(message.number);
             for reference in message.references()? {
                 total += 1;
                 // A number is not given twice while something bears it.
                 recovered.last_number = recovered.last_number.max(reference.session);
-                if found.add(&message, &reference) {
-                    live.push((reference.session, reference.sequence));
-                }
+                live += u32::from(found.add(chunk, &message, &reference));
             }
             Some(())
         })
         .ok_or_else(what)?;
-        recovered.queues.restore_chunk(chunk, value.len(), total, live.into_iter());
+        recovered.queues.restore_chunk(chunk, value.len(), total, live);
         Ok(())
     })?;
-    recovered.queues.finish_restoring();
-    let summaries = found.summaries(store)?;
-    for (number, summary) in summaries {
-        if let Some(session) = sessions.get_mut(&number) {
+    found.count_in_order(store)?;
+    for (number, open) in found.queues {
+        let summary = open.close(number, &mut recovered.queues);
+        if let (Some(session), Some(summary)) = (sessions.get_mut(&number), summary) {
             session.queue = Some(summary);
         }
     }
@@ -193,59 +190,37 @@ pub fn recover_watched(
 }
 
 /// What was found of queues.
-struct Found<'a> {
-    sessions: &'a BTreeMap<u64, RecoveredSession>,
-    heads: &'a AHashMap<u64, Head>,
-    window: u64,
-    tallies: AHashMap<u64, OpenTally>,
+struct Found {
+    /// Of every session.
+    queues: AHashMap<u64, OpenQueue>,
     /// Sessions whose places were not found in order.
     disordered: Vec<u64>,
 }
 
-/// A queue that is being counted.
-struct OpenTally {
+/// A queue that is being looked at.
+#[derive(Default)]
+struct OpenQueue {
+    queue: FoundQueue,
     tally: Tally,
     /// The place behind the last one that was found.
     below: u64,
     /// Of those that have arrived so many are counted.
     released: usize,
-    is_disordered: bool,
 }
 
-impl Found<'_> {
-    fn tally(&mut self, session: u64) -> &mut OpenTally {
-        let Self { sessions, window, tallies, .. } = self;
-        tallies.entry(session).or_insert_with(|| {
-            let record = sessions.get(&session).map(|session| &session.record);
-            let sent_below = record.filter(|record| record.offline_since_us.is_some()).map(|record| record.sent_below);
-            OpenTally { tally: Tally::new(sent_below, *window), below: 0, released: 0, is_disordered: false }
-        })
-    }
-
+impl Found {
     /// A message was found in a queue. Returns whether it is not done with.
-    fn add(&mut self, message: &ChunkMessage<'_>, reference: &Reference) -> bool {
+    fn add(&mut self, chunk: u64, message: &ChunkMessage<'_>, reference: &Reference) -> bool {
         let &Reference { session, sequence, .. } = reference;
-        let head = self.heads.get(&session);
-        if !self.sessions.contains_key(&session) || head.is_some_and(|head| head.is_done(sequence)) {
+        let Some(open) = self.queues.get_mut(&session).filter(|open| !open.queue.is_done(sequence)) else {
             return false;
-        }
-        let open = self.tally(session);
-        let was_disordered = open.is_disordered;
-        open.add(head.map_or(&[], |head| &head.released), sequence, message.charged_bytes);
-        if open.is_disordered && !was_disordered {
+        };
+        open.queue.push(sequence, chunk);
+        if sequence < open.below && self.disordered.last() != Some(&session) {
             self.disordered.push(session);
         }
+        open.count(sequence, message.charged_bytes);
         true
-    }
-
-    fn summaries(mut self, store: &dyn Store) -> Result<Vec<(u64, QueueSummary)>, StoreError> {
-        self.count_in_order(store)?;
-        let heads = self.heads;
-        let finished = self.tallies.into_iter().map(|(session, mut open)| {
-            open.finish(heads.get(&session).map_or(&[], |head| &head.released));
-            (session, open.tally.summary)
-        });
-        Ok(finished.collect())
     }
 
     /// Counts the queues again that were not found in order, as after an import.
@@ -259,7 +234,7 @@ impl Found<'_> {
         reader.for_each(Space::Queue, |key, value| {
             let read = for_each_message(value, |message| {
                 for Reference { session, sequence, .. } in message.references()? {
-                    let is_done = self.heads.get(&session).is_some_and(|head| head.is_done(sequence));
+                    let is_done = self.queues.get(&session).is_none_or(|open| open.queue.is_done(sequence));
                     if let (Some(places), false) = (places.get_mut(&session), is_done) {
                         places.insert(sequence, message.charged_bytes);
                     }
@@ -269,33 +244,40 @@ impl Found<'_> {
             read.ok_or_else(|| damaged("queued messages", key))
         })?;
         for (session, places) in places {
-            self.tallies.remove(&session);
-            let released = self.heads.get(&session).map_or(&[][..], |head| &head.released);
-            let open = self.tally(session);
-            places.into_iter().for_each(|(place, bytes)| open.add(released, place, bytes));
+            let Some(open) = self.queues.get_mut(&session) else { continue };
+            let OpenQueue { queue, tally, .. } = std::mem::take(open);
+            *open = OpenQueue::new(queue, Tally::new(tally.sent_below, tally.window));
+            places.into_iter().for_each(|(place, bytes)| open.count(place, bytes));
         }
         Ok(())
     }
 }
 
-impl OpenTally {
-    /// A message is there, after all before it; `released`: what has arrived.
-    fn add(&mut self, released: &[u64], place: u64, bytes: u64) {
-        self.is_disordered = self.is_disordered || place < self.below;
+impl OpenQueue {
+    fn new(queue: FoundQueue, tally: Tally) -> Self {
+        Self { queue, tally, below: 0, released: 0 }
+    }
+
+    /// A message is there, behind all that were before.
+    fn count(&mut self, place: u64, bytes: u64) {
         self.below = place + 1;
-        while let Some(&arrived) = released.get(self.released).filter(|&&arrived| arrived < place) {
+        while let Some(&arrived) = self.queue.released().get(self.released).filter(|&&arrived| arrived < place) {
             self.released += 1;
             self.tally.add(arrived, None);
         }
         self.tally.add(place, Some(bytes));
     }
 
-    fn finish(&mut self, released: &[u64]) {
-        released.iter().skip(self.released).for_each(|&arrived| self.tally.add(arrived, None));
+    /// Everything was found. Returns what there is of the queue, if there is anything.
+    fn close(mut self, session: u64, queues: &mut Queues) -> Option<QueueSummary> {
+        self.queue.released().iter().skip(self.released).for_each(|&arrived| self.tally.add(arrived, None));
+        queues.restore_queue(session, self.queue);
+        Some(self.tally.summary).filter(|summary| summary.sent + summary.count > 0)
     }
 }
 
 /// Counts one queue.
+#[derive(Default)]
 struct Tally {
     summary: QueueSummary,
     /// What its session says of what was sent, when its client was away.

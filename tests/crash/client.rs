@@ -321,9 +321,15 @@ impl Client {
                         checker.subscribed(self.index, &filter);
                         self.filters.insert(filter);
                     }
-                    None if self.is_patient => {}
+                    // A broker whose disk is gone refuses what it would have to keep.
+                    None if self.is_patient || checker.is_dark => {}
                     None => checker.violate(Rule::Protocol, self.index, format!("it got {suback:?}")),
                 }
+            }
+            Packet::UnsubAck(unsuback)
+                if checker.is_dark && unsuback.reason_codes.iter().any(|code| code.is_error()) =>
+            {
+                link.requests.remove(&unsuback.packet_identifier.value());
             }
             Packet::UnsubAck(unsuback) => match link.requests.remove(&unsuback.packet_identifier.value()) {
                 Some(filter) => {
