@@ -21,6 +21,12 @@ impl Clock {
         Clock { started: Instant::now(), started_micros: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX) }
     }
 
+    /// When it was started: the same for all copies.
+    #[must_use]
+    pub fn started(&self) -> Moment {
+        Moment::from_micros(self.started_micros)
+    }
+
     /// The present moment: one read of the monotonic clock, without a system call.
     #[inline]
     #[must_use]

@@ -212,7 +212,7 @@ async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), S
     let wires_parameters = wires_parameters(&config);
     let mut shard = Shard::new(index as u16, config, Arc::clone(&shared), facts, clock.now());
     let store = share.map(|(share, port)| {
-        share.restore(&mut shard, clock.now());
+        share.restore(&mut shard, clock.started(), clock.now());
         port
     });
     // Whatever failed here, the others must not wait for this shard.

@@ -43,6 +43,8 @@ pub enum StorageError {
 pub struct Share {
     /// The largest number in use.
     last_number: u64,
+    /// The newest retained message of all was taken over then.
+    newest: Moment,
     /// Sessions whose clients are at home there.
     sessions: Vec<RecoveredSession>,
     /// Retained messages whose topics are.
@@ -54,8 +56,10 @@ impl Share {
     #[must_use]
     pub fn of_each(recovered: Recovered, key: HashKey, shards: usize) -> Vec<Share> {
         let last_number = recovered.last_number;
-        let mut shares: Vec<Share> =
-            (0..shards).map(|_| Share { last_number, sessions: Vec::new(), retained: Vec::new() }).collect();
+        let newest = recovered.retained.iter().map(|message| message.envelope.stamp.micros).max();
+        let newest = Moment::from_micros(newest.unwrap_or(0));
+        let share = |_| Share { last_number, newest, sessions: Vec::new(), retained: Vec::new() };
+        let mut shares: Vec<Share> = (0..shards).map(share).collect();
         for session in recovered.sessions {
             let at_home = home(key.client_id(&session.record.client_id), shards);
             if let Some(share) = shares.get_mut(at_home) {
@@ -71,8 +75,10 @@ impl Share {
         shares
     }
 
-    /// Gives a shard, which has served nobody yet, what was kept for it.
-    pub fn restore(self, shard: &mut Shard, now: Moment) {
+    /// Gives a shard, which has served nobody yet, what was kept for it. `started`: when the process began, the same moment
+    /// for all shards.
+    pub fn restore(self, shard: &mut Shard, started: Moment, now: Moment) {
+        shard.stamp_behind(self.newest, started);
         shard.set_journal(Journal::on(shard.index(), self.last_number));
         for session in self.sessions {
             shard.restore_session(session, now);

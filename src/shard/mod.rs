@@ -126,6 +126,8 @@ pub struct Shard {
     work_this_turn: usize,
     stamp_counter: u32,
     last_stamp: Stamp,
+    /// Stamps are ahead of the clock by so much: it was set back since others were made.
+    stamp_lead: Duration,
     started_at: Moment,
     listeners: Vec<ListenerFacts>,
     /// What acknowledgements here wait for, the most first.
@@ -202,6 +204,7 @@ impl Shard {
             work_this_turn: 0,
             stamp_counter: 0,
             last_stamp: Stamp::default(),
+            stamp_lead: Duration::ZERO,
             started_at: now,
             promises: promises_of(&listeners),
             listeners,
@@ -485,10 +488,18 @@ impl Shard {
         }
     }
 
+    /// From now on stamps are larger than those of `newest`, whatever the clock says; it was `started` when the process
+    /// began. All shards are told the same, so that theirs compare.
+    pub fn stamp_behind(&mut self, newest: Moment, started: Moment) {
+        let behind = newest.micros().saturating_add(1).saturating_sub(started.micros());
+        self.stamp_lead = Duration::from_micros(behind);
+    }
+
     /// A new stamp: larger than every one before it on this shard, and than what other shards made before `now`.
     fn next_stamp(&mut self, now: Moment) -> Stamp {
         self.stamp_counter = self.stamp_counter.wrapping_add(1);
-        let mut stamp = Stamp { micros: now.micros(), counter: self.stamp_counter, shard: self.index };
+        let mut stamp =
+            Stamp { micros: now.after(self.stamp_lead).micros(), counter: self.stamp_counter, shard: self.index };
         if stamp.micros < self.last_stamp.micros || stamp.counter == 0 {
             stamp.micros = self.last_stamp.micros + 1;
         }

@@ -140,7 +140,7 @@ impl Broker {
             let facts = vec![ListenerFacts { admits_anonymous: true, port: 1883, durability: Durability::Sync }];
             let mut shard = Shard::new(index as u16, config.clone(), shared.clone(), facts, time.now());
             if let Some(share) = shares.next() {
-                share.restore(&mut shard, time.now());
+                share.restore(&mut shard, time.now(), time.now());
             }
             let wake = port.wake().clone();
             let capacity = setup.mesh.into_iter().max().unwrap_or(1);

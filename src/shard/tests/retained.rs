@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::kit::{Broker, V5, V311, durable, identifier_of, options, publish};
-use crate::mqtt::{AckKind, Publish, PublishProperties, RetainHandling, Subscribe, SubscriptionOptions, TopicFilter};
+use crate::{
+    message::{ApplicationMessage, Envelope, Origin, Stamp},
+    mqtt::{AckKind, Publish, PublishProperties, QoS, RetainHandling, Subscribe, SubscriptionOptions, TopicFilter},
+    time::Moment,
+};
 
 fn retained<'a>(qos: u8, topic: &'a str, payload: &'a str) -> Publish<'a> {
     Publish { retain: true, ..publish(qos, 1, topic, payload) }
@@ -302,4 +306,41 @@ fn an_older_publication_that_arrives_late_changes_nothing() {
         let bytes = if newer.is_empty() { 0 } else { (topic.len() + newer.len() + 128) as u64 };
         assert_eq!(kept(&broker), (expected.len() as u64, bytes));
     }
+}
+
+#[test]
+fn what_is_published_after_the_clock_was_set_back_takes_the_place_of_what_was_kept() {
+    let mut broker = Broker::new(2);
+    let topic = broker.topic_at(0, "t");
+    let now = broker.now;
+    let mut kept = retained_at(&topic, now.after(Duration::from_secs(3600)));
+    for shard in &mut broker.shards {
+        shard.stamp_behind(Moment::from_micros(kept.envelope.stamp.micros), now);
+    }
+    kept.envelope.stamp.counter = u32::MAX;
+    broker.shards[0].restore_retained(kept, now);
+    // Through the other shard, then here, then there again.
+    for (number, shard) in [1, 0, 1].into_iter().enumerate() {
+        broker.now = broker.now.after(Duration::from_micros(1));
+        let publisher = broker.client_id_at(shard, &format!("p{number}"));
+        let publisher = broker.connect(&publisher, V5);
+        let payload = format!("new-{number}");
+        broker.publish_retained(publisher, &topic, &payload);
+        let subscriber = broker.connect(&format!("s{number}"), V5);
+        broker.subscribe(subscriber, &topic, 0);
+        assert_eq!(broker.take(subscriber), [format!("PUBLISH q0 retain {topic}={payload}")]);
+    }
+}
+
+/// A message that was retained at `moment`.
+fn retained_at(topic: &str, moment: Moment) -> ApplicationMessage {
+    let envelope = Envelope {
+        qos: QoS::AtMostOnce,
+        retain: true,
+        expires_at: Moment::NEVER,
+        topic_hash: 0,
+        stamp: Stamp { micros: moment.micros(), counter: 1, shard: 0 },
+        origin: Origin::default(),
+    };
+    ApplicationMessage::new(topic, &[], b"old", envelope)
 }
