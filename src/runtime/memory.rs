@@ -1,6 +1,6 @@
 //! How the process uses memory pages.
 //!
-//! Owns: the choice against transparent huge pages. They round each arena up to 2 MiB at a time, so that a broker's memory
+//! Owns: when freed memory goes back to the kernel, and the choice against transparent huge pages. They round each arena up to 2 MiB at a time, so that a broker's memory
 //! grows in steps that no connection accounts for; a broker with few clients was 10 MiB larger with them.
 
 #![allow(unsafe_code)]
@@ -15,6 +15,13 @@ use super::{kernel::Errno, system};
 pub fn refuse_huge_pages() -> Result<(), Errno> {
     // SAFETY: prctl(2) with PR_SET_THP_DISABLE takes integers, the unused ones zero.
     system::checked(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) }).map(|_| ())
+}
+
+/// Gives memory back to the kernel that this thread has freed. The allocator does that by itself while a thread goes on
+/// allocating, and not when it has nothing more to do.
+pub fn give_back() {
+    // SAFETY: mi_collect(3) may be called at any time, whether or not mimalloc is the process's allocator.
+    unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
 #[cfg(test)]

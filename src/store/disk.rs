@@ -742,7 +742,7 @@ const MARKER_KEY: &[u8] = &[0];
 /// Blocks that are kept in memory for reading.
 const CACHE_BYTES: u64 = 16 << 20;
 /// What a space gathers in memory before it is written as a table.
-const MEMTABLE_BYTES: u64 = 16 << 20;
+const MEMTABLE_BYTES: u64 = 8 << 20;
 /// After a failure: how long the tables may take that opening has to write, and how often that is looked at.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 const SETTLE_PACE: Duration = Duration::from_millis(10);
