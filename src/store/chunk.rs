@@ -146,7 +146,7 @@ impl Reference {
 pub struct ChunkMessage<'a> {
     /// Its number.
     pub number: u64,
-    /// Bytes that it is charged with.
+    /// Bytes that it was charged with when it was queued: more than afterwards, when it lay in its packet.
     pub charged_bytes: u64,
     content: &'a [u8],
     references: &'a [u8],
@@ -161,7 +161,7 @@ impl<'a> ChunkMessage<'a> {
 
     /// The message.
     pub fn message(&self) -> Option<ApplicationMessage> {
-        record::read_message(self.content).filter(|message| message.charged_bytes() as u64 == self.charged_bytes)
+        record::read_message(self.content)
     }
 
     /// Who has it, in order of session and sequence.
@@ -249,6 +249,22 @@ mod tests {
             origin: Origin::default(),
         };
         ApplicationMessage::new("a/b", &[38, 0, 1, b'k', 0, 1, b'v'], payload, envelope)
+    }
+
+    #[test]
+    fn a_message_that_lay_in_its_packet_is_read_back() {
+        // A topic, two bytes of a PacketIdentifier, properties, a payload.
+        let packet = bytes::Bytes::from_static(b"a/b\0\x07PROPpayload");
+        let part = |at: std::ops::Range<usize>| &packet[at];
+        let topic = std::str::from_utf8(part(0..3)).unwrap();
+        let within = ApplicationMessage::within(&packet, topic, part(5..9), part(9..16), message(b"").envelope);
+        let within = within.expect("its parts lie in the packet");
+        let mut writer = ChunkWriter::default();
+        let identifiers = SubscriptionIdentifiers::None;
+        let entry = Entry { session: 1, sequence: 2, qos: QoS::AtLeastOnce, retain: false, identifiers };
+        writer.push(9, &within, [entry.clone()].iter());
+        let value = writer.finish();
+        assert_eq!(plain(&read(&value, 1)), plain(&[(9, entry, b"payload".to_vec())]));
     }
 
     fn entries() -> impl Strategy<Value = Vec<Entry>> {
