@@ -26,7 +26,7 @@ pub enum Kind {
     Retained,
     /// Messages in queues.
     Queued,
-    /// What those are: each once, however many queues have it.
+    /// What those are: each once, or once for about a thousand of the queues that have it.
     Body,
 }
 

@@ -241,6 +241,18 @@ impl Queues {
 
     /// Queues a message for `entries`.
     pub fn push(&mut self, number: u64, message: ApplicationMessage, mut entries: Entries) {
+        entries.sort_unstable_by_key(|entry| (entry.session, entry.sequence));
+        // One of ten thousand that comes back is not to read the references of all. A large message is worth more of them.
+        let max = CHUNK_REFERENCES.max(message.charged_bytes() / BYTES_PER_REFERENCE);
+        while entries.len() > max {
+            let part = entries.drain(entries.len() - max..).collect();
+            self.push_one(number, message.clone(), part);
+        }
+        self.push_one(number, message, entries);
+    }
+
+    /// The same for no more entries than a chunk may have for one message; in order.
+    fn push_one(&mut self, number: u64, message: ApplicationMessage, entries: Entries) {
         // A large one has a chunk of its own: nothing small keeps it on the disk when it is done with.
         let is_large = message.charged_bytes() > LARGE_BYTES;
         let is_full = self.open_bytes >= CHUNK_BYTES || self.open_references >= CHUNK_REFERENCES;
@@ -248,7 +260,6 @@ impl Queues {
             self.open += 1;
             (self.open_bytes, self.open_references) = (0, 0);
         }
-        entries.sort_unstable_by_key(|entry| (entry.session, entry.sequence));
         for entry in &entries {
             let queue = self.queues.entry(entry.session).or_default();
             if entry.sequence < queue.runs.first() {
@@ -652,6 +663,8 @@ const CHUNK_BYTES: usize = 16 << 10;
 const LARGE_BYTES: usize = CHUNK_BYTES / 4;
 /// Or so many references.
 const CHUNK_REFERENCES: usize = 1024;
+/// A message that has more references is there several times: so many bytes of it for each at most.
+const BYTES_PER_REFERENCE: usize = 16;
 /// One chunk that is written anew counts as so many records.
 const RECORDS_PER_CHUNK: usize = 32;
 /// Little is left of a chunk when it is one in so many of its references.

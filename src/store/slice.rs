@@ -67,7 +67,8 @@ impl QueueSlice {
     }
 }
 
-/// Calls `each` with every message that several places of queues have, and its number.
+/// Calls `each` with every message that several places of queues have, and its number; with one that has very many places,
+/// several times.
 ///
 /// # Errors
 /// When one cannot be read, and those of `each`.

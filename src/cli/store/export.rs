@@ -77,6 +77,9 @@ fn write(
     let queues = &recovered.queues;
     let mut numbers: BTreeMap<u64, u64> = BTreeMap::new();
     store::for_each_shared(store, queues, |number, message| {
+        if numbers.contains_key(&number) {
+            return Ok(());
+        }
         let body = numbers.len() as u64 + 1;
         numbers.insert(number, body);
         put(&Line::Body { body, message: MessageLine::of(&message) }).map_err(WriteError::from)

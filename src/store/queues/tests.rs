@@ -265,3 +265,39 @@ fn a_chunk_of_which_little_is_left_is_written_anew_and_a_queue_far_behind_takes_
     world.start_anew();
     assert_eq!(world.model[&1].len(), 1);
 }
+
+#[test]
+fn a_message_for_very_many_is_read_back_without_the_references_of_all() {
+    let mut joiner = Joiner::new(1, 0, Default::default(), Vec::new());
+    let mut store = MemoryStore::default();
+    let sessions = 5000;
+    let session = |number: u64| {
+        let client_id = number.to_string().into();
+        let record = SessionRecord { client_id, expiry_interval_s: 9, offline_since_us: None, sent_below: 0 };
+        Operation::Session(number, record)
+    };
+    let mut operations: Vec<Operation> = (1..=sessions).map(session).collect();
+    let entry = |session: u64| {
+        let identifiers = SubscriptionIdentifiers::None;
+        Entry { session, sequence: session % 7, qos: QoS::AtLeastOnce, retain: false, identifiers }
+    };
+    operations.push(Operation::Queue {
+        number: 9000,
+        message: message(9000),
+        entries: (1..=sessions).map(entry).collect(),
+    });
+    joiner.take(Batch { shard: 0, number: 1, operations, parts: Vec::new() });
+    joiner.commit(&mut store, true, |_, _| {}).unwrap();
+    let chunks = store.scan(Space::Queue, &[], 99).unwrap();
+    assert_eq!(chunks.len(), 5);
+    assert!(chunks.iter().all(|(_, value)| value.len() < 20_000));
+    let recovered = recover(&store, 0).unwrap();
+    assert_eq!(recovered.sessions.iter().filter(|session| session.queue.is_some()).count(), 5000);
+    for queues in [joiner.queues(), &recovered.queues] {
+        for session in [1, 1024, 1025, 4999, 5000] {
+            let range = SliceRange { from: 0, upto: u64::MAX, max: 9 };
+            let (entries, is_complete) = queues.read(&store, session, range).unwrap();
+            assert!(is_complete && entries.len() == 1 && entries[0].sequence == session % 7);
+        }
+    }
+}
