@@ -156,7 +156,8 @@ impl KeeperHandle {
 /// When the store thread does what.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// `None`: every commit is synced before shards hear of it; else how often what was committed is.
+    /// `None`: every commit is synced before shards hear of it; else how long what was committed may wait for that. Syncs
+    /// begin after half of it, so that one that takes as long as the other half ends in time.
     pub sync_interval: Option<Duration>,
     /// When every commit is synced: shards hear before that that it is written.
     pub says_written: bool,
@@ -244,7 +245,8 @@ impl Keeper {
             joiner,
             sync: pace.sync_interval.is_none(),
             says_written: pace.sync_interval.is_none() && pace.says_written,
-            sync_interval: pace.sync_interval.unwrap_or(IDLE_TICK),
+            // What was committed right after a sync has begun waits for the end of the next one.
+            sync_interval: pace.sync_interval.map_or(IDLE_TICK, |interval| interval / 2),
             pace,
             requests,
             reads: VecDeque::new(),
