@@ -1,20 +1,20 @@
-//! The atomics and cells of everything that shards share, so that loom can stand in for them (`--cfg ringmq_loom`).
+//! The atomics and cells of everything that shards share, so that loom can stand in for them (`--features loom`).
 
-#[cfg(not(ringmq_loom))]
+#[cfg(not(feature = "loom"))]
 pub(crate) use std::{
     cell::UnsafeCell as StdUnsafeCell,
     sync::{Arc, atomic},
 };
 
-#[cfg(ringmq_loom)]
+#[cfg(feature = "loom")]
 pub(crate) use loom::sync::{Arc, atomic};
 
 /// loom's cell has a closure interface; this is the same interface over the standard cell.
-#[cfg(not(ringmq_loom))]
+#[cfg(not(feature = "loom"))]
 #[derive(Debug)]
 pub(crate) struct UnsafeCell<T>(StdUnsafeCell<T>);
 
-#[cfg(not(ringmq_loom))]
+#[cfg(not(feature = "loom"))]
 impl<T> UnsafeCell<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self(StdUnsafeCell::new(value))
@@ -29,5 +29,5 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-#[cfg(ringmq_loom)]
+#[cfg(feature = "loom")]
 pub(crate) use loom::cell::UnsafeCell;

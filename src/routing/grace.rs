@@ -127,7 +127,7 @@ impl Grace {
 
 const PARKED: u64 = 1;
 
-#[cfg(all(test, not(ringmq_loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
 
@@ -191,7 +191,7 @@ mod tests {
 }
 
 /// The race of the module's documentation. P's message is retained and has the home B; A subscribes.
-#[cfg(all(test, ringmq_loom))]
+#[cfg(all(test, feature = "loom"))]
 mod loom_tests {
     use loom::thread;
 

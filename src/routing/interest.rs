@@ -166,13 +166,13 @@ const fn wildcard_slot(prefix: u64) -> u64 {
     prefix.rotate_right(29)
 }
 
-#[cfg(not(ringmq_loom))]
+#[cfg(not(feature = "loom"))]
 const SLOTS_MIN: usize = 64;
 /// loom keeps a history for each slot.
-#[cfg(ringmq_loom)]
+#[cfg(feature = "loom")]
 const SLOTS_MIN: usize = 2;
 
-#[cfg(all(test, not(ringmq_loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use std::thread;
 
@@ -319,7 +319,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, ringmq_loom))]
+#[cfg(all(test, feature = "loom"))]
 mod loom_tests {
     use loom::thread;
 

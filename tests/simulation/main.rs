@@ -9,7 +9,6 @@ mod client;
 mod failure;
 mod link;
 mod oracle;
-#[cfg(feature = "planted-bugs")]
 mod planted;
 mod profile;
 #[allow(dead_code, reason = "other tests use what is not used here")]

@@ -187,7 +187,7 @@ impl Sleeper {
     }
 }
 
-#[cfg(all(test, not(ringmq_loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
 
@@ -278,7 +278,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, ringmq_loom))]
+#[cfg(all(test, feature = "loom"))]
 mod loom_tests {
     use super::*;
 

@@ -170,7 +170,7 @@ impl<T> std::fmt::Debug for Consumer<T> {
     }
 }
 
-#[cfg(all(test, not(ringmq_loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
 
@@ -201,7 +201,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, ringmq_loom))]
+#[cfg(all(test, feature = "loom"))]
 mod loom_tests {
     use super::*;
 
