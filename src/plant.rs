@@ -91,6 +91,8 @@ pub enum Bug {
     FailedCommitForgotten,
     /// A shard does not say that the store has failed before what it took was durable.
     UndoneReportedAsDone,
+    /// What goes back to its share group leaves its member's queue in the store before another queue has it.
+    ShareReturnedSplit,
 }
 
 impl Bug {
@@ -138,6 +140,7 @@ impl Bug {
         Bug::ThinnedChunkLost,
         Bug::FailedCommitForgotten,
         Bug::UndoneReportedAsDone,
+        Bug::ShareReturnedSplit,
     ];
 }
 

@@ -19,7 +19,7 @@ use crate::{
     },
     routing::{ChunkedSlab, HashKey, SplitTable, home},
     runtime::ConnectionId,
-    session::{Delivery, Dropped, Resend, SentAlias, SentAliases, Session, ShareOrigin},
+    session::{Delivery, Dropped, Resend, SentAlias, SentAliases, Session, Settled, ShareOrigin},
     shard::{
         Shared,
         connections::{Connection, Connections, Flags},
@@ -64,6 +64,17 @@ pub struct Order<'a> {
     pub share: Option<ShareOrigin>,
 }
 
+/// A message of a share group that a plain one has taken the place of in a full queue.
+#[derive(Debug)]
+pub struct Displaced {
+    /// The group.
+    pub origin: ShareOrigin,
+    /// The message.
+    pub message: Rc<ApplicationMessage>,
+    /// What the store still holds of it, and in which session's queue.
+    pub stored: Option<(u64, Settled)>,
+}
+
 /// The sessions and connections of a shard.
 #[derive(Debug)]
 pub struct Clients {
@@ -79,7 +90,7 @@ pub struct Clients {
     /// Connections to close at the end of the turn, with the reason.
     pub condemned: Vec<(ConnectionId, ReasonCode)>,
     /// Messages of share groups that were dropped from a full queue: other members may have them.
-    pub displaced: Vec<(ShareOrigin, Rc<ApplicationMessage>)>,
+    pub displaced: Vec<Displaced>,
     /// The Topic Aliases that were sent, by slot, of connections that take some.
     pub sent_aliases: AHashMap<u32, SentAliases>,
     /// What the store is asked for.
@@ -298,15 +309,17 @@ impl Clients {
                 return Err(Delivered::Full);
             }
             let dropped = outbox.drop_oldest();
+            let settled = outbox.take_settled();
             self.queues.note(queue, Waiting::of(outbox));
-            self.durable.end_queued(number, outbox.take_settled());
             match dropped {
                 Dropped::Delivery(Delivery { share: Some(origin), message, .. }) => {
-                    self.displaced.push((origin, message));
+                    self.displaced.push(Displaced { origin, message, stored: number.zip(settled) });
+                    continue;
                 }
                 Dropped::Delivery(_) | Dropped::Parked => *counter += 1,
                 Dropped::Nothing => return Ok(()),
             }
+            self.durable.end_queued(number, settled);
         }
     }
 

@@ -164,10 +164,17 @@ impl Durable {
 
     /// A delivery is done with.
     pub fn end_queued(&mut self, number: Option<u64>, settled: Option<Settled>) {
-        if let (Some(session), Some(Settled { sequence, number, is_released })) = (number, settled) {
-            let number = (!is_released).then_some(number);
-            self.journal.ask_lazily(Operation::QueueEnd { session, sequence, number });
+        if let (Some(session), Some(settled)) = (number, settled) {
+            self.journal.ask_lazily(Self::end_of(session, settled));
         }
+    }
+
+    /// What lets go of a delivery that is done with.
+    #[must_use]
+    pub fn end_of(session: u64, settled: Settled) -> Operation {
+        let Settled { sequence, number, is_released } = settled;
+        let number = (!is_released).then_some(number);
+        Operation::QueueEnd { session, sequence, number }
     }
 }
 
@@ -391,6 +398,8 @@ impl Shard {
         if !self.clients.durable.journal.is_on() {
             return;
         }
+        // As when a session ends: this one may, as far as the store knows.
+        self.return_displaced();
         let super::Clients { sessions, connections, durable, .. } = &mut self.clients;
         let Some(session) = sessions.at_mut(session) else { return };
         // Whether it is kept is decided where it is made.

@@ -265,12 +265,12 @@ impl Shard {
         debug_assert!(self.clients.sessions.at(index).is_none_or(|session| !session.is_online()));
         // Its own subscriptions still stand, but nobody is there to deliver to; the Will goes to everyone else.
         self.publish_will(index, now);
+        // What left its queue in this turn leaves the store before the rest of it does.
+        self.return_displaced();
         let Some(session) = self.clients.remove(index) else { return };
         self.shared.sessions.take(1);
-        if let Some(number) = session.number() {
-            self.shared.kept_sessions.take(1);
-            self.clients.durable.journal.ask(Operation::SessionEnd(number));
-        }
+        let number = session.number();
+        self.shared.kept_sessions.take(u64::from(number.is_some()));
         for held in session.subscriptions {
             match held {
                 HeldSubscription::Plain(filter) => self.drop_subscription(filter, index),
@@ -278,9 +278,8 @@ impl Shard {
             }
         }
         self.retained_talk.forget_session(index);
-        if let Some(outbox) = session.outbox {
-            self.return_shared_rest(*outbox);
-        }
+        let rest = session.outbox.into_iter().flat_map(|outbox| outbox.into_shared_rest());
+        self.return_shared(rest, number.map(Operation::SessionEnd).into_iter().collect());
     }
 
     fn log_disconnect(&self, connection: &Connection, reason: &'static str) {

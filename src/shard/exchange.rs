@@ -76,8 +76,9 @@ pub enum MeshMessage {
     RetainedAnswer(Box<RetainedAnswer>),
     /// The member that was picked cannot take it: pick another.
     ShareRefused(Box<ShareDelivery>),
-    /// The session of a member has ended before these were delivered: pick others.
-    ShareReturned(Vec<(GroupIdentifier, ApplicationMessage)>),
+    /// The session of a member has ended before these were delivered, or its queue was full: pick others. They leave the
+    /// member's queue with the sender's group.
+    ShareReturned(Taken, Vec<(GroupIdentifier, ApplicationMessage)>),
 }
 
 /// Whether the sender waits to hear that a message was handled.
@@ -225,7 +226,7 @@ impl MeshMessage {
             | Self::Refused { .. }
             | Self::RetainedAnswer(_)
             | Self::ShareRefused(_)
-            | Self::ShareReturned(_) => RANK_REPLY,
+            | Self::ShareReturned(..) => RANK_REPLY,
         }
     }
 

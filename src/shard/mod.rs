@@ -386,7 +386,7 @@ impl Shard {
             }
             MeshMessage::RetainedAnswer(answer) => self.handle_retained_answer(*answer, now),
             MeshMessage::ShareRefused(delivery) => self.memberships.retry_later(*delivery),
-            MeshMessage::ShareReturned(messages) => self.memberships.take_back(messages),
+            MeshMessage::ShareReturned(taken, messages) => self.take_back(from, taken, messages),
         }
         true
     }

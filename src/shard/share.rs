@@ -7,7 +7,7 @@
 //! with that client's session [v5 MQTT-4.8.2-4] [v5 MQTT-4.8.2-6]. When the session ends first, what was not sent or
 //! not acknowledged at QoS 1 goes back to the group; what was sent at QoS 2 goes to no other [v5 MQTT-4.8.2-5]. So does
 //! what had to make room for plain messages in a full queue. A message of a group never takes another one's place there:
-//! it is refused.
+//! it is refused. What goes back leaves its member's queue in the store in one commit with its way into another one.
 //! Never: waits for a member.
 
 use std::{
@@ -23,13 +23,15 @@ use crate::{
     mqtt::{QoS, SharedFilter, TopicFilter},
     plant::{Bug, planted},
     routing::{ChunkedSlab, GroupIdentifier, Member, MemberState, home},
-    session::{HeldSubscription, Outbox, ShareOrigin},
+    session::{HeldSubscription, ShareOrigin},
     shard::{
         MeshMessage, RANK_HOME, Shard,
-        clients::{Delivered, Order},
+        clients::{Delivered, Displaced, Order},
+        durable::Durable,
         exchange::{ShareDelivery, ShareJoin, ShareLeave, ShareState, Taken},
         ledger::Wait,
     },
+    store::{Group, Operation},
     time::Moment,
 };
 
@@ -105,14 +107,6 @@ impl Memberships {
     pub fn retry_later(&mut self, delivery: ShareDelivery) {
         let ShareDelivery { group, message, refused, asleep, taken, .. } = delivery;
         self.retries.push_back(Unserved { group, message, refused, asleep, taken });
-    }
-
-    /// The session of a member has ended before these were delivered: others are picked in the turns that follow.
-    pub fn take_back(&mut self, messages: Vec<(GroupIdentifier, ApplicationMessage)>) {
-        // Their publishers were answered.
-        let taken = Taken::Ignore;
-        let unserved = |(group, message)| Unserved { group, message, refused: Vec::new(), asleep: None, taken };
-        self.retries.extend(messages.into_iter().map(unserved));
     }
 }
 
@@ -445,20 +439,24 @@ impl Shard {
         self.deliver_one(publication, order, now)
     }
 
-    /// A session has ended: what its share groups may give to others goes back to their homes.
-    pub(super) fn return_shared_rest(&mut self, outbox: Outbox) {
-        self.return_shared(outbox.into_shared_rest());
-    }
-
     /// Plain messages have taken the place of these in a queue that was full: other members get them.
     pub(super) fn return_displaced(&mut self) {
-        if !self.clients.displaced.is_empty() {
-            let displaced = std::mem::take(&mut self.clients.displaced);
-            self.return_shared(displaced.into_iter());
+        if self.clients.displaced.is_empty() {
+            return;
         }
+        let displaced = std::mem::take(&mut self.clients.displaced);
+        let stored = displaced.iter().filter_map(|displaced| displaced.stored);
+        let removals = stored.map(|(session, settled)| Durable::end_of(session, settled)).collect();
+        self.return_shared(displaced.into_iter().map(|Displaced { origin, message, .. }| (origin, message)), removals);
     }
 
-    fn return_shared(&mut self, messages: impl Iterator<Item = (ShareOrigin, Rc<ApplicationMessage>)>) {
+    /// What share groups may give to others goes back to their homes. Where it was stored, `removals` take it out of the store,
+    /// in one commit with what becomes of it: a crash finds it in its old queue or in a new one.
+    pub(super) fn return_shared(
+        &mut self,
+        messages: impl Iterator<Item = (ShareOrigin, Rc<ApplicationMessage>)>,
+        removals: Vec<Operation>,
+    ) {
         let mut by_home: SmallVec<[Returned; 1]> = SmallVec::new();
         for (origin, message) in messages {
             let returned = (origin.group, ApplicationMessage::clone(&message));
@@ -467,8 +465,53 @@ impl Shard {
                 None => by_home.push((origin.home, vec![returned])),
             }
         }
+        let journal = &mut self.clients.durable.journal;
+        let is_together = !by_home.is_empty() && !removals.is_empty() && !planted(Bug::ShareReturnedSplit);
+        let group = is_together.then(|| journal.new_group());
+        if let Some(group) = group {
+            journal.begin_part(group);
+        }
+        removals.into_iter().for_each(|removal| journal.ask(removal));
+        if group.is_some() {
+            journal.end_part(true, by_home.len() as u16);
+        }
+        let taken = group.map_or(Taken::Ignore, |group| Taken::Together(group.number));
         for (at_home, messages) in by_home {
-            self.send(at_home, MeshMessage::ShareReturned(messages));
+            self.send(at_home, MeshMessage::ShareReturned(taken, messages));
+        }
+    }
+
+    /// At home: messages that a member elsewhere, or here, could not deliver. Others are picked in the turns that follow. Their
+    /// publishers were answered.
+    pub(super) fn take_back(&mut self, from: u16, taken: Taken, messages: Vec<(GroupIdentifier, ApplicationMessage)>) {
+        let mut messages = messages.into_iter();
+        let left = taken.group(from);
+        let mut opened: SmallVec<[(Group, u16); 1]> = SmallVec::new();
+        while messages.len() > 0 {
+            let some = messages.by_ref().take(RETURNED_TOGETHER_MAX);
+            let group = left.map(|_| self.clients.durable.journal.new_group());
+            opened.extend(group.map(|group| (group, some.len() as u16)));
+            let taken = group.map_or(Taken::Ignore, |group| Taken::Together(group.number));
+            let unserved = |(group, message)| Unserved { group, message, refused: Vec::new(), asleep: None, taken };
+            self.memberships.retries.extend(some.map(unserved));
+        }
+        let Some(left) = left else { return };
+        // The sender's group stands behind the first part and before the last part of each group that its messages settle in:
+        // neither is committed without the other.
+        let journal = &mut self.clients.durable.journal;
+        for &(group, _) in &opened {
+            journal.begin_part(group);
+            journal.end_part(false, 0);
+        }
+        journal.begin_part(left);
+        if from == self.index {
+            journal.end_part_of_other();
+        } else {
+            journal.end_part(true, 0);
+        }
+        for (group, others) in opened {
+            journal.begin_part(group);
+            journal.end_part(true, others);
         }
     }
 
@@ -491,6 +534,9 @@ type Returned = (u16, Vec<(GroupIdentifier, ApplicationMessage)>);
 
 /// With so many messages to homes waiting for room in the mesh, groups are told of no further session.
 const REPORTS_WAITING_MAX: usize = 1024;
+
+/// Returned messages whose parts one group gathers.
+const RETURNED_TOGETHER_MAX: usize = 1024;
 
 /// Messages that another member is picked for in one turn; the rest waits for the next.
 const RETRIES_PER_TURN: usize = 1024;

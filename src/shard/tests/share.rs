@@ -413,6 +413,67 @@ fn what_makes_room_for_plain_messages_in_a_full_queue_goes_to_another_member() {
 }
 
 #[test]
+fn what_goes_back_to_its_group_leaves_the_store_when_another_queue_there_has_it() {
+    for (home, held) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)] {
+        for end in ["clean start", "expiry", "full queue"] {
+            let what = format!("home {home}, {end}, shard {held} is held");
+            let mut broker = Broker::kept(3, |config| config.mqtt.queue_messages_max = 4);
+            let filter = format!("$share/{}/t", broker.group_at(home, "g", "t"));
+            let publisher = broker.connect(&broker.client_id_at(0, "p"), V5);
+            let names = [(0, "leaver"), (1, "taker")].map(|(shard, name)| broker.client_id_at(shard, name));
+            let [leaver, taker] = [0, 1].map(|index| broker.connect_as(durable(V5, &names[index], 100 + index as u32)));
+            broker.subscribe(leaver, &filter, 1);
+            broker.subscribe(leaver, "plain", 1);
+            broker.hang_up(leaver);
+            (1..=2).for_each(|number| broker.send(publisher, publish(1, number, "t", &number.to_string())));
+            assert_eq!(broker.take(publisher), ["PUBACK 1", "PUBACK 2"], "{what}");
+            broker.subscribe(taker, &filter, 1);
+            broker.hang_up(taker);
+            let before = broker.records();
+            broker.store_held = vec![held];
+            let mut again = None;
+            match end {
+                "clean start" => again = Some(broker.ask(Connect::new(V5, &names[0]))),
+                "expiry" => broker.after(std::time::Duration::from_millis(100_500)),
+                _ => (1..=4).for_each(|number| broker.send(publisher, publish(1, number, "plain", "m"))),
+            }
+            // The third plain message takes the first place; what its shard asks for behind that waits as well.
+            let came = if end == "full queue" && held != 0 { 3 } else { 0 };
+            assert_eq!(broker.records(), before + came, "{what}: nothing has left, and nothing has come");
+            assert!(again.is_none_or(|again| broker.take(again).is_empty()), "{what}: the session has not ended");
+            broker.store_held.clear();
+            broker.settle();
+            // Two came to the taker. What is left of a session that has ended is removed later, the session apart.
+            let after = if end == "full queue" { before + 4 + 2 - 2 } else { before + 2 - 1 };
+            assert_eq!(broker.records(), after, "{what}");
+            assert!(again.is_none_or(|again| broker.take(again).len() == 1), "{what}: CONNACK");
+            let taker = broker.ask(durable(V5, &names[1], 100));
+            let told = broker.take(taker);
+            assert_eq!(payloads(&told[1..]), ["1", "2"], "{what}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn what_goes_back_and_nobody_takes_leaves_the_store() {
+    for home in [0, 1] {
+        let mut broker = Broker::kept(2, |_| {});
+        let filter = format!("$share/{}/t", broker.group_at(home, "g", "t"));
+        let name = broker.client_id_at(0, "leaver");
+        let leaver = broker.connect_as(durable(V5, &name, 100));
+        broker.subscribe(leaver, &filter, 1);
+        broker.hang_up(leaver);
+        let publisher = broker.connect("p", V5);
+        (1..=2).for_each(|number| broker.send(publisher, publish(1, number, "t", "m")));
+        let before = broker.records();
+        let again = broker.ask(Connect::new(V5, &name));
+        assert_eq!(broker.take(again).len(), 1, "CONNACK waits for nobody");
+        assert_eq!(broker.records(), before - 1, "the session");
+        assert_eq!(broker.counters(home).dropped_share_unserved, 2, "home {home}");
+    }
+}
+
+#[test]
 fn a_message_that_no_member_has_room_for_takes_nobodys_place() {
     for home in [0, 1] {
         let mut broker = Broker::with(2, |config| config.mqtt.queue_messages_max = 2);

@@ -3,6 +3,7 @@
 use ringmq::{mqtt::ProtocolVersion, store::Fault};
 
 use crate::{
+    book::Number,
     client::{Profile, WillSpec},
     failure::fail,
     oracle::finale,
@@ -22,14 +23,20 @@ pub fn crashes(seed: u64, random: &mut Random, traces: bool) -> World {
 fn crash(seed: u64, random: &mut Random, traces: bool) -> World {
     let mut setup = Setup::random(random);
     setup.store_pace = Some(*random.pick(&PACES));
-    let kind = random.below(10);
+    let kind = random.below(11);
     setup.shards = if kind < 5 { random.between(1, 4) } else { random.between(3, 4) };
+    let is_short = kind == 10 && random.once_in(2);
+    if is_short {
+        setup.config.mqtt.queue_messages_max = QUEUE_SHORT as u32;
+    }
     let mut world = World::new(seed, setup, traces);
+    world.drops = is_short;
     match kind {
         0..5 => lives(&mut world, random),
         5 | 6 => wills(&mut world, random),
         7 | 8 => groups(&mut world, random),
-        _ => cleared(&mut world, random),
+        9 => cleared(&mut world, random),
+        _ => handed_on(&mut world, random),
     }
     world
 }
@@ -128,6 +135,61 @@ fn cleared(world: &mut World, random: &mut Random) {
             world.bustle(random.below(200));
         }
         begin_life(world, random);
+    }
+}
+
+/// What waits for a member of a share group goes back to the group, because its session ends or its queue is full, and the broker
+/// dies meanwhile: somebody gets it.
+fn handed_on(world: &mut World, random: &mut Random) {
+    let [giver, taker, publisher] = ["giver", "taker", "publisher"].map(|name| {
+        let shard = random.below(world.shards());
+        // A clean session of 3.x ends with its connection.
+        world.add_at(name, shard, |profile| Profile { version: ProtocolVersion::V5, ..profile.lasting() })
+    });
+    let qos = random.between(1, 2) as u8;
+    settle_all(world);
+    for _ in 0..random.between(1, 3) {
+        world.subscribe(giver, SHARED_FILTER, qos);
+        world.subscribe(giver, "plain", 1);
+        world.unsubscribe(taker, SHARED_FILTER);
+        world.settle();
+        world.clients[giver].disconnect(false);
+        world.settle();
+        let given: Vec<Number> = (0..random.between(1, QUEUE_SHORT))
+            .map(|_| world.publish_bytes(publisher, "shared", qos, false, 12))
+            .collect();
+        world.settle();
+        world.subscribe(taker, SHARED_FILTER, qos);
+        world.settle();
+        if random.once_in(2) {
+            world.clients[taker].disconnect(false);
+            world.settle();
+        }
+        world.set_store_pace(*random.pick(&PACES));
+        world.holds = random.once_in(2);
+        if world.drops {
+            for _ in 0..random.between(1, QUEUE_SHORT) {
+                world.publish_bytes(publisher, "plain", 1, false, 12);
+                world.bustle(random.below(60));
+            }
+        } else {
+            let shard = random.below(world.shards());
+            world.connect_at(giver, shard, true);
+        }
+        world.bustle(random.below(300));
+        (0..random.below(3)).for_each(|_| world.bustle_until_commit(300));
+        let shards = random.between(1, 4);
+        world.crash(shards);
+        // It takes what is there before more comes that may have to take its place.
+        world.connect(giver);
+        world.settle();
+        settle_all(world);
+        for number in given {
+            let has_come = |client: usize| world.clients[client].deliveries.contains_key(&number);
+            if !has_come(giver) && !has_come(taker) {
+                fail("some member of a group", format!("nobody got {:?}", world.book.message(number)));
+            }
+        }
     }
 }
 
@@ -315,6 +377,9 @@ fn wills(world: &mut World, random: &mut Random) {
     world.settle();
 }
 
+const SHARED_FILTER: &str = "$share/g/shared";
+/// Messages in the longest queue, where queues are short.
+const QUEUE_SHORT: usize = 4;
 const TOPICS: [&str; 4] = ["a", "b/x", "b/y", "c"];
 const FILTERS: [&str; 4] = ["a", "b/+", "b/y", "c"];
 /// Worlds of one seed.
