@@ -93,6 +93,12 @@ pub enum Bug {
     UndoneReportedAsDone,
     /// What goes back to its share group leaves its member's queue in the store before another queue has it.
     ShareReturnedSplit,
+    /// What a `batched` listener promises is said before it is written.
+    BatchedBeforeWritten,
+    /// What a `sync` listener promises is said when it is written, and may not be synced.
+    SyncedWhenWritten,
+    /// A session that was made through a listener that keeps nothing is kept.
+    KeptThroughMemory,
 }
 
 impl Bug {
@@ -141,6 +147,9 @@ impl Bug {
         Bug::FailedCommitForgotten,
         Bug::UndoneReportedAsDone,
         Bug::ShareReturnedSplit,
+        Bug::BatchedBeforeWritten,
+        Bug::SyncedWhenWritten,
+        Bug::KeptThroughMemory,
     ];
 }
 

@@ -146,6 +146,12 @@ pub fn open(
     let mut recovered = recovered.map_err(|error| StorageError::Read { directory: directory.clone(), error })?;
     if let Some(lacking) = lacking {
         warn_of(lacking, config.store.sync_interval);
+    }
+    // Who came through a listener that promises less than the store may have been told what is not there.
+    let given = config.store.durability;
+    let promises_less =
+        config.listeners.iter().any(|listener| given.promises_more_than(config.durability_of(listener)));
+    if lacking.is_some() || promises_less {
         recovered.sessions.iter_mut().for_each(|session| session.is_doubtful = true);
     }
     let shards = wakes.len();

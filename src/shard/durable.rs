@@ -120,7 +120,9 @@ impl Durable {
     #[must_use]
     pub fn reached(&self, durability: Durability) -> u64 {
         match durability {
+            Durability::Sync if planted(Bug::SyncedWhenWritten) => self.journal.written(),
             Durability::Sync => self.journal.durable(),
+            Durability::Batched if planted(Bug::BatchedBeforeWritten) => u64::MAX,
             Durability::Batched => self.journal.written(),
             Durability::Memory => u64::MAX,
         }
@@ -404,7 +406,8 @@ impl Shard {
         let Some(session) = sessions.at_mut(session) else { return };
         // Whether it is kept is decided where it is made.
         let durability = connections.at(session.connection).map_or(Durability::Sync, |through| through.durability);
-        if session.kept.is_none() && (!is_new || durability == Durability::Memory) {
+        let keeps_any = durability != Durability::Memory || planted(Bug::KeptThroughMemory);
+        if session.kept.is_none() && !(is_new && keeps_any) {
             return;
         }
         let has_parked = session.outbox.as_ref().is_some_and(|outbox| outbox.has_parked());

@@ -5,7 +5,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use ringmq::mqtt::Publish;
+use ringmq::{config::Durability, mqtt::Publish};
 
 use crate::failure::fail;
 
@@ -29,10 +29,32 @@ pub struct Message {
     pub written: Option<u64>,
     /// When PUBACK or PUBREC came.
     pub acknowledged: Option<u64>,
+    /// What was promised with that.
+    pub promise: Durability,
+    /// A crash may have taken it: that was not promised.
+    pub may_be_lost: bool,
     /// Its publisher has sent it again.
     pub is_repeated: bool,
     /// The ClientId that its publisher had, by number: order holds within one only.
     pub life: u32,
+}
+
+/// What a crash leaves of what was promised before.
+#[derive(Clone, Copy, Debug)]
+pub struct Survival {
+    /// What a `batched` listener promised until then.
+    pub batched_until: u64,
+}
+
+impl Survival {
+    /// Whether what was said at `time` with this promise still holds.
+    pub fn holds(self, promise: Durability, time: u64) -> bool {
+        match promise {
+            Durability::Sync => true,
+            Durability::Batched => time <= self.batched_until,
+            Durability::Memory => false,
+        }
+    }
 }
 
 /// All messages, and the digest of everything that happened.
@@ -78,6 +100,8 @@ impl Book {
             payload,
             written: None,
             acknowledged: None,
+            promise: Durability::Sync,
+            may_be_lost: false,
             is_repeated: false,
             life: 0,
         });
@@ -95,6 +119,22 @@ impl Book {
 
     pub fn message_mut(&mut self, number: Number) -> &mut Message {
         &mut self.messages[number.0 as usize]
+    }
+
+    /// The broker has died.
+    pub fn note_crash(&mut self, survival: Survival) {
+        self.crashed_at = Some(self.now);
+        for message in &mut self.messages {
+            message.may_be_lost |= message.acknowledged.is_some_and(|time| !survival.holds(message.promise, time));
+        }
+    }
+
+    /// Messages of `publisher` that are under way may be taken for those whose PacketIdentifiers they have.
+    pub fn note_doubt(&mut self, publisher: usize) {
+        let is_under_way = |message: &&mut Message| message.publisher == publisher && message.acknowledged.is_none();
+        for message in self.messages.iter_mut().filter(is_under_way) {
+            message.may_be_lost |= message.written.is_some();
+        }
     }
 
     /// Whether the broker has died since the message was first written: then what it had not said may be done again.

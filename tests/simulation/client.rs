@@ -3,9 +3,12 @@
 //! What always holds: it follows the protocol to the letter, also when it vanishes and comes back, so that whatever it
 //! meets that the protocol does not allow is the broker's fault, and is reported as such at once.
 
+mod crash;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringmq::{
+    config::Durability,
     mqtt::{
         Ack, AckKind, Connect, Disconnect, Encode, Packet, PacketIdentifier, ProtocolVersion, Publish, PublishFlags,
         PublishHead, QoS, ReasonCode, Subscribe, SubscriptionOptions, TopicFilter, TopicName, Unsubscribe, WillPacket,
@@ -50,6 +53,8 @@ pub struct Held {
     identifier: u16,
     /// When SUBACK came.
     pub acknowledged: Option<u64>,
+    /// What was promised with that.
+    promise: Durability,
     /// When UNSUBSCRIBE was written.
     pub ended: Option<u64>,
     /// It went with its session.
@@ -75,6 +80,14 @@ pub struct Client {
     abandoned: Vec<Link>,
     /// Whether the broker keeps its session, as far as it can know.
     has_session: bool,
+    /// When that was made, and what the listener promises that it was made through, where that is known.
+    made: Option<(u64, Durability)>,
+    /// The least and the most that any listener promises that it has connected through.
+    promises: (Durability, Durability),
+    /// What it did before a crash may be forgotten, and so come again.
+    is_rolled_back: bool,
+    /// Its session was in memory only, and went with the broker.
+    has_none: bool,
     pub subscriptions: Vec<Held>,
     backlog: VecDeque<Number>,
     outgoing: VecDeque<Outgoing>,
@@ -111,12 +124,15 @@ impl Client {
     pub fn new(index: usize, profile: Profile) -> Client {
         Client {
             under_way_max: profile.under_way_max,
-            profile,
             index,
             life: 0,
             link: None,
             abandoned: Vec::new(),
             has_session: false,
+            made: None,
+            promises: (profile.through, profile.through),
+            is_rolled_back: false,
+            has_none: false,
             subscriptions: Vec::new(),
             backlog: VecDeque::new(),
             outgoing: VecDeque::new(),
@@ -134,6 +150,7 @@ impl Client {
             has_resumed: false,
             wills: Vec::new(),
             up_since: 0,
+            profile,
         }
     }
 
@@ -161,6 +178,7 @@ impl Client {
     /// Begins a connection with CONNECT. One that stands is given up without a word.
     pub fn connect(&mut self, socket: FakeClient, shard: usize, clean_start: bool) {
         socket.set_window(self.profile.window);
+        self.note_listener();
         if let Some(mut old) = self.link.take()
             && old.phase != Phase::Over
         {
@@ -173,6 +191,7 @@ impl Client {
             phase: Phase::Connecting,
             disconnect: None,
             expects_end: false,
+            promise: self.profile.through,
             is_clean: clean_start,
             out: Vec::new(),
             input: Vec::new(),
@@ -219,6 +238,7 @@ impl Client {
 
     fn lose_session(&mut self) {
         self.has_session = false;
+        self.made = None;
         self.outgoing.clear();
         self.received.clear();
         self.unacknowledged.clear();
@@ -272,6 +292,7 @@ impl Client {
                     qos,
                     identifier,
                     acknowledged: None,
+                    promise: Durability::Sync,
                     ended: None,
                     is_lost: false,
                 });
@@ -338,26 +359,6 @@ impl Client {
                 self.lose_session();
             }
         }
-    }
-
-    /// The broker has died. `reads`: what it had sent has arrived.
-    pub fn lose_broker(&mut self, book: &mut Book, reads: bool) {
-        if let Some(mut link) = self.link.take() {
-            if reads && link.phase != Phase::Over {
-                self.read(&mut link, book);
-            }
-            link.phase = Phase::Over;
-            self.link = Some(link);
-        }
-        self.abandoned.clear();
-        // Of a message of QoS 1 a receiver keeps nothing from one connection to the next.
-        self.unacknowledged.retain(|_, (_, qos)| *qos == QoS::ExactlyOnce);
-        if self.profile.expiry_s == 0 {
-            self.lose_session();
-        }
-        // What nobody had acknowledged yet may be gone, also when it was seen.
-        self.latest.clear();
-        self.newest.clear();
     }
 
     /// Reads, handles and writes, or not, as is its habit. Returns whether it did anything.
@@ -463,7 +464,7 @@ impl Client {
             Packet::Publish(publish) => self.on_publish(&publish, book),
             Packet::PubAck(ack) => {
                 self.expect_answer(link, Answer::PubAck(ack.packet_identifier.value()));
-                self.finish(ack.packet_identifier.value(), &ack, book);
+                self.finish(ack.packet_identifier.value(), &ack, link.promise, book);
             }
             Packet::PubRec(ack) => self.on_pubrec(link, &ack, book),
             Packet::PubRel(ack) => {
@@ -482,7 +483,9 @@ impl Client {
                 }
                 let mut held = self.subscriptions.iter_mut();
                 if let Some(held) = held.find(|held| held.identifier == identifier && !held.is_lost) {
-                    held.acknowledged.get_or_insert(book.now);
+                    if held.acknowledged.replace(held.acknowledged.unwrap_or(book.now)).is_none() {
+                        held.promise = link.promise;
+                    }
                 }
             }
             Packet::UnsubAck(unsuback) => {
@@ -504,6 +507,7 @@ impl Client {
         if !session_present && !link.is_clean {
             self.lose_session();
         }
+        self.note_session(session_present, link.promise, book.now);
         self.has_resumed = session_present;
         self.has_session = self.profile.expiry_s > 0;
         // After a clean start everything under way was written on this very connection.
@@ -526,11 +530,13 @@ impl Client {
     }
 
     /// A message is the broker's, or refused.
-    fn finish(&mut self, identifier: u16, ack: &Ack<'_>, book: &mut Book) {
+    fn finish(&mut self, identifier: u16, ack: &Ack<'_>, promise: Durability, book: &mut Book) {
         let Some(place) = self.outgoing.iter().position(|entry| entry.identifier == identifier) else { return };
         let message = self.outgoing.remove(place).expect("it is there").message;
         if !ack.reason_code.is_error() {
-            book.message_mut(message).acknowledged = Some(book.now);
+            let now = book.now;
+            let message = book.message_mut(message);
+            (message.acknowledged, message.promise) = (Some(now), promise);
         }
     }
 
@@ -538,13 +544,16 @@ impl Client {
         let identifier = ack.packet_identifier.value();
         self.expect_answer(link, Answer::PubRec(identifier));
         if ack.reason_code.is_error() {
-            return self.finish(identifier, ack, book);
+            return self.finish(identifier, ack, link.promise, book);
         }
         if let Some(entry) = self.outgoing.iter_mut().find(|entry| entry.identifier == identifier) {
             entry.is_released = true;
             let message = entry.message;
             let now = book.now;
-            book.message_mut(message).acknowledged.get_or_insert(now);
+            let message = book.message_mut(message);
+            if message.acknowledged.is_none() {
+                (message.acknowledged, message.promise) = (Some(now), link.promise);
+            }
             encode_success(&mut link.out, AckKind::PubRel, ack.packet_identifier);
         }
     }
@@ -624,8 +633,10 @@ impl Client {
             let by_broker = publish.qos == QoS::AtLeastOnce && publish.dup;
             // Exactly once is promised to sessions that outlive a crash, for what never came at QoS 1: the subscription that
             // it came for then may be forgotten, and another ask for QoS 2.
-            let is_promised =
-                publish.qos == QoS::ExactlyOnce && self.profile.expiry_s > 0 && !self.came_lower.contains(&message);
+            let is_promised = publish.qos == QoS::ExactlyOnce
+                && self.profile.expiry_s > 0
+                && !self.came_lower.contains(&message)
+                && !self.is_rolled_back;
             let by_crash = !is_promised && book.has_met_crash(entry);
             if !by_publisher && !by_broker && !by_crash {
                 let oracle = if publish.qos == QoS::ExactlyOnce { "QoS 2 exactly once" } else { "no duplicates" };

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use ringmq::{
+    config::Durability,
     mqtt::{Packet, Peek, ProtocolVersion, ReasonCode, Sender, frame::peek},
     runtime::fake::FakeClient,
 };
@@ -40,6 +41,8 @@ pub struct Link {
     pub disconnect: Option<ReasonCode>,
     /// The broker has cause to end it.
     pub expects_end: bool,
+    /// What its listener promises.
+    pub promise: Durability,
     /// CONNECT asked for a clean start.
     pub is_clean: bool,
     pub out: Vec<u8>,

@@ -64,6 +64,9 @@ pub fn check_deliveries(world: &World) {
 
 /// When the broker had certainly taken a message: it said so, or its publisher has stayed and all is quiet.
 fn taken(world: &World, message: &Message) -> Option<u64> {
+    if message.may_be_lost {
+        return None;
+    }
     let publisher = &world.clients[message.publisher];
     let has_stayed = publisher.is_up() && message.written.is_some_and(|written| publisher.up_since <= written);
     message.acknowledged.or(has_stayed.then_some(world.book.now))
@@ -139,7 +142,7 @@ fn check_newest(world: &World, topic: &str, found: Option<Number>) {
     let book = &world.book;
     let retained = |message: &Message| message.retain && message.topic == topic && message.written.is_some();
     for (number, message) in book.messages().filter(|(_, message)| retained(message)) {
-        if message.acknowledged.is_none() || Some(number) == found {
+        if message.acknowledged.is_none() || message.may_be_lost || Some(number) == found {
             continue;
         }
         let is_newer = match found.map(|number| book.message(number)) {

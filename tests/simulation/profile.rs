@@ -1,6 +1,6 @@
 //! What kinds of clients there are.
 
-use ringmq::mqtt::ProtocolVersion;
+use ringmq::{config::Durability, mqtt::ProtocolVersion};
 
 use crate::random::Random;
 
@@ -33,6 +33,8 @@ pub struct Profile {
     pub is_refused: bool,
     /// Uses the lowest free PacketIdentifier, not the next one.
     pub reuses_identifiers: bool,
+    /// What the listener promises that it connects through next.
+    pub through: Durability,
 }
 
 /// A Will that a client leaves with each CONNECT.
@@ -62,6 +64,7 @@ impl Profile {
             contends: false,
             is_refused: false,
             reuses_identifiers: false,
+            through: Durability::Sync,
         }
     }
 

@@ -7,6 +7,7 @@
 use std::{cell::RefCell, collections::VecDeque, fmt, rc::Rc};
 
 use ringmq::{
+    config::Durability,
     plant::{Bug, planted},
     routing::HashKey,
     server::Share,
@@ -28,8 +29,11 @@ struct State {
     reads: VecDeque<(usize, SliceRequest)>,
     /// By shard, what was read for it.
     slices: Vec<VecDeque<QueueSlice>>,
-    /// By shard, the last batch that it was told of.
+    /// By shard, the last batch that it was told is durable, and is written.
     durable: Vec<u64>,
+    written: Vec<u64>,
+    /// Shards are told what is written before it is synced.
+    says_written: bool,
     commits: u64,
     condition: Condition,
 }
@@ -68,6 +72,10 @@ impl StorePort for SimulatedPort {
         self.store.0.borrow().durable[self.shard]
     }
 
+    fn written(&self) -> u64 {
+        self.store.0.borrow().written[self.shard]
+    }
+
     fn condition(&self) -> Condition {
         self.store.0.borrow().condition
     }
@@ -75,11 +83,20 @@ impl StorePort for SimulatedPort {
 
 impl SimulatedStore {
     /// Opens what `memory` holds, and says what each of `shards` shards takes over. `window`: how many messages are in flight
-    /// to a client.
-    pub fn open(memory: &SharedMemory, key: HashKey, shards: usize, window: u64) -> (SimulatedStore, Vec<Share>) {
+    /// to a client. `promises`: what listeners promise.
+    pub fn open(
+        memory: &SharedMemory,
+        key: HashKey,
+        shards: usize,
+        window: u64,
+        promises: &[Durability],
+    ) -> (SimulatedStore, Vec<Share>) {
         let store: Box<dyn Store> = Box::new(MemoryStore::new(memory.clone()));
         let recovered = recover(&*store, window);
         let mut recovered = recovered.unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
+        if promises.iter().any(|&promise| Durability::Sync.promises_more_than(promise)) {
+            recovered.sessions.iter_mut().for_each(|session| session.is_doubtful = true);
+        }
         let (queues, ended) = (std::mem::take(&mut recovered.queues), std::mem::take(&mut recovered.ended));
         let mut joiner = Joiner::new(shards as u16, recovered.commit_number, queues, ended);
         joiner.set_sparse_bytes_max(SPARSE_BYTES_MAX);
@@ -91,6 +108,8 @@ impl SimulatedStore {
             reads: VecDeque::new(),
             slices: (0..shards).map(|_| VecDeque::new()).collect(),
             durable: vec![0; shards],
+            written: vec![0; shards],
+            says_written: promises.contains(&Durability::Batched),
             commits: 0,
             condition: Condition::Good,
         };
@@ -107,10 +126,15 @@ impl SimulatedStore {
         self.0.borrow().commits
     }
 
+    /// Whether everything that is written is synced.
+    pub fn is_synced(&self) -> bool {
+        self.0.borrow().is_synced()
+    }
+
     /// Whether it has anything to do.
     pub fn is_busy(&self) -> bool {
         let state = self.0.borrow();
-        let is_quiet = state.joiner.is_idle() && !state.joiner.has_garbage();
+        let is_quiet = state.joiner.is_idle() && !state.joiner.has_garbage() && state.is_synced();
         let is_awaited = !state.reads.is_empty() || state.waiting.iter().any(|waiting| !waiting.is_empty());
         match state.condition {
             Condition::Failed => state.memory.fault().is_none(),
@@ -145,7 +169,7 @@ impl SimulatedStore {
             batch.into_iter().for_each(|batch| state.joiner.take(batch));
             return Vec::new();
         }
-        state.commit(random)
+        if state.is_synced() { state.commit(random) } else { state.sync() }
     }
 
     /// What is left behind when everybody has ended its session and nothing is retained.
@@ -192,22 +216,36 @@ impl State {
         (0..self.durable.len()).collect()
     }
 
+    fn is_synced(&self) -> bool {
+        self.written == self.durable
+    }
+
     fn commit(&mut self, random: &mut Random) -> Vec<usize> {
-        let Self { store, joiner, durable, .. } = self;
+        let Self { store, joiner, durable, written, says_written, .. } = self;
         let mut woken = Vec::new();
-        let committed = joiner.commit(&mut **store, true, |shard, number| {
-            durable[usize::from(shard)] = number;
+        let committed = joiner.commit(&mut **store, !*says_written, |shard, number| {
+            written[usize::from(shard)] = number;
             woken.push(usize::from(shard));
         });
         if committed.is_err() {
             self.condition = Condition::Failed;
             return (0..self.durable.len()).collect();
         }
+        if !*says_written {
+            durable.clone_from(written);
+        }
         self.commits += 1;
         if joiner.has_garbage() && random.once_in(2) {
             let collected = joiner.collect(&**store, random.between(1, 8));
             collected.unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
         }
+        woken
+    }
+
+    fn sync(&mut self) -> Vec<usize> {
+        self.store.sync().unwrap_or_else(|error| fail("the store can be synced", format!("{error}")));
+        let woken = (0..self.durable.len()).filter(|&shard| self.durable[shard] != self.written[shard]).collect();
+        self.durable.clone_from(&self.written);
         woken
     }
 }

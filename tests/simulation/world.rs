@@ -22,7 +22,7 @@ use ringmq::{
 };
 
 use crate::{
-    book::{Book, Number},
+    book::{Book, Number, Survival},
     client::{Client, Profile},
     failure::fail,
     random::Random,
@@ -48,6 +48,8 @@ pub struct Setup {
     pub patience: u64,
     /// The store does something about once in so many steps; without, there is none.
     pub store_pace: Option<usize>,
+    /// What each listener of a shard promises.
+    pub promises: Vec<Durability>,
     pub config: Config,
 }
 
@@ -74,6 +76,7 @@ impl Setup {
             jump_max: *random.pick(&[100, 5_000]),
             patience: 5_000,
             store_pace: None,
+            promises: vec![Durability::Sync],
             config,
         }
     }
@@ -106,7 +109,8 @@ struct Node {
 /// A running broker.
 struct Broker {
     shared: Arc<Shared>,
-    listeners: Vec<Socket>,
+    /// By shard, one for each promise.
+    listeners: Vec<Vec<Socket>>,
     nodes: Vec<Node>,
     store: Option<SimulatedStore>,
 }
@@ -122,22 +126,26 @@ impl Broker {
         let shared = Arc::new(Shared::new(setup.shards as u16, 1, key, setup.interest_slots));
         let ports = Mesh::build::<MeshMessage>(setup.shards, setup.mesh).expect("descriptors for the wake-ups");
         let config = Rc::new(setup.config.clone());
-        let listeners: Vec<Socket> = (0..setup.shards).map(|_| network.listen()).collect();
-        let kept = setup
-            .store_pace
-            .map(|_| SimulatedStore::open(memory, key, setup.shards, setup.config.mqtt.inflight_max.into()));
+        let listen = |_| setup.promises.iter().map(|_| network.listen()).collect();
+        let listeners: Vec<Vec<Socket>> = (0..setup.shards).map(listen).collect();
+        let window = setup.config.mqtt.inflight_max.into();
+        let kept = setup.store_pace.map(|_| SimulatedStore::open(memory, key, setup.shards, window, &setup.promises));
         let (store, shares) = kept.map_or((None, Vec::new()), |(store, shares)| (Some(store), shares));
         let mut shares = shares.into_iter();
-        let nodes = ports.into_iter().zip(&listeners).enumerate().map(|(index, (port, &listener))| {
+        let nodes = ports.into_iter().zip(&listeners).enumerate().map(|(index, (port, sockets))| {
             let kernel = FakeKernel::new(network.clone(), setup.faults, setup.buffers.0, setup.buffers.1);
             let parameters = WiresParameters {
                 completions_per_turn_max: setup.completions_per_turn_max,
                 ..WiresParameters::default()
             };
             let mut wires = Wires::new(kernel, parameters);
-            wires.add_listener(listener);
+            for &socket in sockets {
+                wires.add_listener(socket);
+            }
             let time = VirtualTime(clock.clone());
-            let facts = vec![ListenerFacts { admits_anonymous: true, port: 1883, durability: Durability::Sync }];
+            let facts = setup.promises.iter();
+            let facts =
+                facts.map(|&durability| ListenerFacts { admits_anonymous: true, port: 1883, durability }).collect();
             let mut shard = Shard::new(index as u16, config.clone(), shared.clone(), facts, time.now());
             if let Some(share) = shares.next() {
                 share.restore(&mut shard, time.now(), time.now());
@@ -163,9 +171,11 @@ pub struct World {
     pub clients: Vec<Client>,
     pub shared: Arc<Shared>,
     network: FakeNetwork,
-    listeners: Vec<Socket>,
+    listeners: Vec<Vec<Socket>>,
     nodes: Vec<Node>,
     store: Option<SimulatedStore>,
+    /// When everything that was written was synced last.
+    synced_at: u64,
     /// What outlives the broker.
     memory: SharedMemory,
     clock: Rc<Cell<u64>>,
@@ -201,6 +211,7 @@ impl World {
             listeners: broker.listeners,
             nodes: broker.nodes,
             store: broker.store,
+            synced_at: 0,
             memory,
             clock,
             setup,
@@ -215,12 +226,27 @@ impl World {
     /// The broker dies between two steps: shards, sockets and connections are gone, and what was committed stays. Then it
     /// starts again, with another number of shards and other homes.
     pub fn crash(&mut self, shards: usize) {
-        self.book.tell(|| "the broker dies".to_owned());
+        self.end(shards, false);
+    }
+
+    /// The machine dies with the broker: only what was synced stays.
+    pub fn cut_power(&mut self, shards: usize) {
+        self.end(shards, true);
+    }
+
+    fn end(&mut self, shards: usize, cuts_power: bool) {
+        self.book.tell(|| format!("the broker dies, and the machine: {cuts_power}"));
+        let is_synced = self.store.as_ref().is_none_or(SimulatedStore::is_synced);
+        let survival =
+            Survival { batched_until: if cuts_power && !is_synced { self.synced_at } else { self.book.now } };
+        if cuts_power {
+            self.memory.cut_power();
+        }
         for client in &mut self.clients {
             let reads = self.random.once_in(2);
-            client.lose_broker(&mut self.book, reads);
+            client.lose_broker(&mut self.book, reads, survival);
         }
-        self.book.crashed_at = Some(self.book.now);
+        self.book.note_crash(survival);
         self.book.now += 1;
         self.nodes.clear();
         self.store = None;
@@ -276,6 +302,9 @@ impl World {
             return false;
         }
         let woken = store.step(&mut self.random);
+        if store.is_synced() {
+            self.synced_at = self.book.now;
+        }
         self.book.tell(|| format!("the store works, {} commits, wakes {woken:?}", store.commits()));
         for shard in woken {
             self.nodes[shard].wake.wake();
@@ -294,6 +323,12 @@ impl World {
 
     pub fn shards(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// What a random one of the listeners promises.
+    pub fn any_promise(&mut self) -> Durability {
+        let promises = &self.setup.promises;
+        if promises.len() == 1 { promises[0] } else { *self.random.pick(promises) }
     }
 
     /// The shard where a client is at home.
@@ -353,7 +388,10 @@ impl World {
     /// Connects a client through `shard`.
     pub fn connect_at(&mut self, client: usize, shard: usize, clean_start: bool) {
         let window = self.clients[client].profile.window;
-        let socket = self.network.connect(self.listeners[shard], window);
+        let through = self.clients[client].profile.through;
+        let listener =
+            self.setup.promises.iter().position(|&promise| promise == through).expect("there is such a listener");
+        let socket = self.network.connect(self.listeners[shard][listener], window);
         let name = &self.clients[client].profile.name;
         self.book.tell(|| format!("{name} connects at {shard}, clean start {clean_start}"));
         self.clients[client].connect(socket, shard, clean_start);
@@ -660,13 +698,13 @@ impl World {
             let wires = node.driver.wires_mut();
             let (sockets, kernel) = (wires.len(), wires.kernel_mut());
             let (operations, free) = (kernel.operations_in_flight(), kernel.free_buffers());
-            // The accept is always armed.
-            if sockets != 0 || operations != 1 || free != buffers {
+            // Accepts are always armed.
+            if sockets != 0 || operations != self.setup.promises.len() || free != buffers {
                 let detail = format!("shard {shard}: {sockets} sockets, {operations} operations, {free} free buffers");
                 fail("sockets are closed", detail);
             }
         }
-        if self.network.descriptors_in_use() != self.listeners.len() {
+        if self.network.descriptors_in_use() != self.listeners.iter().flatten().count() {
             fail("sockets are closed", format!("{} descriptors in use", self.network.descriptors_in_use()));
         }
         let rest = self.store.as_ref().map(SimulatedStore::rest).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The broker dies, and starts again with what was committed.
 
-use ringmq::{mqtt::ProtocolVersion, store::Fault};
+use ringmq::{config::Durability, mqtt::ProtocolVersion, store::Fault};
 
 use crate::{
     book::Number,
@@ -23,11 +23,14 @@ pub fn crashes(seed: u64, random: &mut Random, traces: bool) -> World {
 fn crash(seed: u64, random: &mut Random, traces: bool) -> World {
     let mut setup = Setup::random(random);
     setup.store_pace = Some(*random.pick(&PACES));
-    let kind = random.below(11);
+    let kind = random.below(13);
     setup.shards = if kind < 5 { random.between(1, 4) } else { random.between(3, 4) };
     let is_short = kind == 10 && random.once_in(2);
     if is_short {
         setup.config.mqtt.queue_messages_max = QUEUE_SHORT as u32;
+    }
+    if kind > 10 {
+        setup.promises = PROMISES.to_vec();
     }
     let mut world = World::new(seed, setup, traces);
     world.drops = is_short;
@@ -36,7 +39,8 @@ fn crash(seed: u64, random: &mut Random, traces: bool) -> World {
         5 | 6 => wills(&mut world, random),
         7 | 8 => groups(&mut world, random),
         9 => cleared(&mut world, random),
-        _ => handed_on(&mut world, random),
+        10 => handed_on(&mut world, random),
+        _ => promises(&mut world, random),
     }
     world
 }
@@ -65,10 +69,49 @@ fn lives(world: &mut World, random: &mut Random) {
     }
 }
 
+/// Listeners promise more and less, and the broker dies, alone or with the machine: nobody misses what was promised.
+fn promises(world: &mut World, random: &mut Random) {
+    populate(world, random);
+    world.holds = random.once_in(3);
+    for _ in 0..random.between(1, 6) {
+        live(world, random);
+        for client in 0..world.clients.len() {
+            if random.once_in(4) {
+                world.clients[client].profile.through = world.any_promise();
+            }
+        }
+        if random.once_in(2) {
+            if random.once_in(2) {
+                // Between a commit and its sync.
+                world.set_store_pace(*random.pick(&[20, 60]));
+                let subscribers = subscribers(world);
+                for client in (0..world.clients.len()).filter(|client| !subscribers.contains(client)) {
+                    world.publish_bytes(client, *random.pick(&TOPICS), 1, false, 12);
+                }
+                world.bustle_until_commit(600);
+                world.bustle(random.below(60));
+            }
+            let shards = random.between(1, 4);
+            world.cut_power(shards);
+            come_back(world, random);
+        } else {
+            begin_life(world, random);
+        }
+        if random.once_in(4) {
+            settle_all(world);
+        }
+    }
+}
+
 /// The broker dies and starts again, and most clients come back.
 fn begin_life(world: &mut World, random: &mut Random) {
     let shards = random.between(1, 4);
     world.crash(shards);
+    come_back(world, random);
+}
+
+/// The broker has started again: most clients come back.
+fn come_back(world: &mut World, random: &mut Random) {
     world.set_store_fault(None);
     world.set_store_full(false);
     world.clients.iter_mut().for_each(|client| client.profile.is_refused = false);
@@ -200,6 +243,7 @@ fn populate(world: &mut World, random: &mut Random) {
         let profile = Profile::new(format!("subscriber-{number}"), version);
         let profile = Profile { is_prompt: random.once_in(2), ..profile };
         let profile = Profile { receive_maximum: *random.pick(&[None, Some(1), Some(3)]), ..profile };
+        let profile = Profile { through: world.any_promise(), ..profile };
         let client = world.add(if random.once_in(6) { profile } else { profile.lasting() });
         world.connect(client);
     }
@@ -207,6 +251,7 @@ fn populate(world: &mut World, random: &mut Random) {
         let version = *random.pick(&[ProtocolVersion::V311, ProtocolVersion::V5]);
         let profile = Profile::new(format!("publisher-{number}"), version).lasting();
         let profile = Profile { reuses_identifiers: random.once_in(2), under_way_max: random.between(1, 8), ..profile };
+        let profile = Profile { through: world.any_promise(), ..profile };
         let client = world.add(profile);
         world.connect(client);
     }
@@ -377,6 +422,8 @@ fn wills(world: &mut World, random: &mut Random) {
     world.settle();
 }
 
+/// What listeners promise, each something else.
+const PROMISES: [Durability; 3] = [Durability::Sync, Durability::Batched, Durability::Memory];
 const SHARED_FILTER: &str = "$share/g/shared";
 /// Messages in the longest queue, where queues are short.
 const QUEUE_SHORT: usize = 4;
