@@ -55,6 +55,8 @@ pub enum Bug {
     SleepWithoutLook,
     /// A shard sleeps while connections wait to be armed again after ENOBUFS.
     StarvedLeftBehind,
+    /// A shard sleeps while connections that begin or end wait for their turn.
+    CrowdLeftBehind,
     /// A shard counts as parked while messages of its last turn wait behind a full ring.
     ParkedBeforeSent,
     /// A shared message that every member refused is dropped, although the session of one would queue it.
@@ -128,6 +130,7 @@ impl Bug {
         Bug::WillAfterResume,
         Bug::SleepWithoutLook,
         Bug::StarvedLeftBehind,
+        Bug::CrowdLeftBehind,
         Bug::ParkedBeforeSent,
         Bug::SleepingMemberForgotten,
         Bug::GroupSplit,

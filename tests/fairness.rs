@@ -69,3 +69,34 @@ fn a_quiet_client_is_answered_while_another_publishes_without_end() {
     drop(broker);
     drain.join().expect("the subscriber ends");
 }
+
+#[test]
+fn a_quiet_client_is_answered_while_a_crowd_leaves_at_once() {
+    let broker = Broker::start(1, &["127.0.0.1"], &[]);
+    let address = broker.addresses[0].to_string();
+    let mut quiet = connect(&address, "quiet");
+    // The best of a few, for the machine may stop anyone at any time.
+    let share = (0..ROUNDS).map(|_| share_of_wait(&address, &mut quiet)).fold(f64::MAX, f64::min);
+    assert!(share < 0.3, "PINGREQ waits for {share:.2} of the crowd");
+    drop(broker);
+}
+
+/// How much of the time that the broker takes to part with a crowd a client waits that has stayed.
+fn share_of_wait(address: &str, quiet: &mut TcpStream) -> f64 {
+    let crowd: Vec<_> = (0..CROWD).map(|number| connect(address, &format!("crowd-{number}"))).collect();
+    let began = Instant::now();
+    drop(crowd);
+    let asked = Instant::now();
+    quiet.write_all(&[0xC0, 0]).expect("PINGREQ is taken");
+    quiet.read_exact(&mut [0; 2]).expect("PINGRESP");
+    let waited = asked.elapsed();
+    // Who comes after them is served when they are gone.
+    connect(address, "newcomer");
+    let all = began.elapsed();
+    println!("PINGREQ beside {CROWD} that leave: {waited:?} of {all:?}");
+    waited.as_secs_f64() / all.as_secs_f64()
+}
+
+/// Connections that leave together.
+const CROWD: usize = 800;
+const ROUNDS: usize = 3;

@@ -37,6 +37,8 @@ section! {
         receive_buffer_bytes: u32 = 4 * KIB, size(256..=1024 * KIB as u64);
         /// Completions that a shard handles in one turn; the rest waits for the next, so that a turn stays short.
         turn_completions_max: u32 = 1024, count(16..=65_536);
+        /// Beginnings and ends of connections that a shard handles in one turn. More wait, behind the input of those that stay.
+        turn_crowd_max: u32 = 64, count(1..=65_536);
         /// Deliveries after which a shard handles no more input in one turn, except PINGREQ; what came waits for the next.
         turn_deliveries_max: u32 = 4096, count(64..=1_048_576);
         /// Fan-outs to more than 1024 clients of a shard under way at once. With as many, no further input is handled.

@@ -188,6 +188,9 @@ pub trait Kernel {
     /// Submits everything that was asked for, waits as `wait` says, and collects completions.
     fn enter(&mut self, wait: EnterWait);
 
+    /// Asks the next enter that doesn't wait to bring so many completions, if there are; 0: as many as it likes.
+    fn collect(&mut self, completions: u32);
+
     /// The next completion that is collected and not yet taken.
     fn next_completion(&mut self) -> Option<Completion>;
 

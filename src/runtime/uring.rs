@@ -73,6 +73,8 @@ pub struct Uring {
     spare_gathers: Vec<Box<Gather>>,
     wake: Wake,
     drain: DrainPolicy,
+    /// Completions that the next enter is asked for.
+    collect: u32,
     /// The turn that is under way: what its enter brought, and what was asked for since.
     turn: TurnCounts,
     /// Whether the kernel can wait for several completions and settle for one after a while.
@@ -126,6 +128,7 @@ impl Uring {
             spare_gathers: Vec::new(),
             wake,
             drain: DrainPolicy::new(parameters.drain),
+            collect: 0,
             turn: TurnCounts::default(),
             settles_for_one,
             enters: 0,
@@ -345,10 +348,16 @@ impl Kernel for Uring {
         match wait {
             EnterWait::For(timeout) if !must_not_wait => self.enter_to_wait(timeout),
             _ if !self.has_work() => {}
-            _ if self.drain.depth() > 0 => self.enter_once(self.drain.depth() as usize, Some(Duration::ZERO), 0),
-            _ => self.enter_once(0, None, 0),
+            _ => match self.drain.depth().max(self.collect) {
+                0 => self.enter_once(0, None, 0),
+                depth => self.enter_once(depth as usize, Some(Duration::ZERO), 0),
+            },
         }
         self.turn = TurnCounts { completions: self.ring.completion().len() as u32, ..TurnCounts::default() };
+    }
+
+    fn collect(&mut self, completions: u32) {
+        self.collect = completions;
     }
 
     fn next_completion(&mut self) -> Option<Completion> {

@@ -316,6 +316,7 @@ fn wires_parameters(config: &Config) -> WiresParameters {
     WiresParameters {
         connections_max: limits.connections_max as usize + limits.lingering_max as usize,
         completions_per_turn_max: limits.turn_completions_max as usize,
+        crowd_per_turn_max: limits.turn_crowd_max as usize,
         linger: limits.linger_timeout,
         linger_bytes_max: limits.linger_bytes_max,
         lingering_max: limits.lingering_max as usize,

@@ -40,6 +40,7 @@ pub struct Setup {
     /// Receive buffers of a shard, and their bytes.
     pub buffers: (u16, usize),
     pub completions_per_turn_max: usize,
+    pub crowd_per_turn_max: usize,
     /// Descriptors that there may be, listeners included.
     pub descriptors_max: Option<usize>,
     /// Now and then the clock jumps ahead by up to this many microseconds.
@@ -72,6 +73,7 @@ impl Setup {
             faults: *random.pick(&[FakeFaults::NONE, FakeFaults::SOME, FakeFaults { delay: 60, ..FakeFaults::SOME }]),
             buffers: (*random.pick(&[1, 3, 16]), *random.pick(&[16, 256, 4096])),
             completions_per_turn_max: *random.pick(&[1, 4, 256]),
+            crowd_per_turn_max: *random.pick(&[1, 3, 64]),
             descriptors_max: None,
             jump_max: *random.pick(&[100, 5_000]),
             patience: 5_000,
@@ -136,6 +138,7 @@ impl Broker {
             let kernel = FakeKernel::new(network.clone(), setup.faults, setup.buffers.0, setup.buffers.1);
             let parameters = WiresParameters {
                 completions_per_turn_max: setup.completions_per_turn_max,
+                crowd_per_turn_max: setup.crowd_per_turn_max,
                 ..WiresParameters::default()
             };
             let mut wires = Wires::new(kernel, parameters);

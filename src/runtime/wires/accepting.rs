@@ -83,7 +83,7 @@ impl<K: Kernel> Wires<K> {
         more: bool,
     ) {
         if let Ok(socket) = result {
-            self.welcome(handler, index, socket);
+            self.welcome_in_turn(handler, index, socket);
         }
         let Some(listener) = self.listeners.get_mut(usize::from(index)) else { return };
         if more {
@@ -101,7 +101,7 @@ impl<K: Kernel> Wires<K> {
         }
     }
 
-    fn welcome(&mut self, handler: &mut impl WireHandler, listener: u16, socket: Socket) {
+    pub(super) fn welcome(&mut self, handler: &mut impl WireHandler, listener: u16, socket: Socket) {
         let Some(id) = self.slots.insert(socket, listener) else {
             self.counters.refused += 1;
             self.counters.resets += 1;

@@ -43,7 +43,7 @@ impl<K: Kernel> Wires<K> {
         self.lingering_live += 1;
         self.lingering.push_back(Lingerer { id, until: None });
         if !is_sending {
-            self.flushed(id);
+            self.flushed_in_turn(id);
         }
         self.limit_lingerers();
     }
@@ -51,7 +51,7 @@ impl<K: Kernel> Wires<K> {
     /// Ends our side once nothing is left to send.
     pub(super) fn flushed(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.find(id) else { return };
-        if slot.has(SENDING) {
+        if slot.phase != Phase::Flushing || slot.has(SENDING) {
             return;
         }
         if slot.has(INPUT_ENDED) {

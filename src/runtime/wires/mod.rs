@@ -13,6 +13,7 @@
 
 mod accepting;
 mod closing;
+mod crowd;
 mod receiving;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use self::{accepting::Listener, closing::Lingerer};
+use self::{accepting::Listener, closing::Lingerer, crowd::Crowd};
 use super::{
     kernel::{Completion, EnterWait, Errno, Kernel, OperationKind, Socket, Tag},
     slots::{ARMED, CANCELLING, ConnectionId, INPUT_ENDED, Phase, SENDING, STARVED, Slots, WANT_MULTISHOT, WANT_ONCE},
@@ -42,6 +43,9 @@ pub struct WiresParameters {
     pub connections_max: usize,
     /// Completions handled in one turn; the rest waits for the next.
     pub completions_per_turn_max: usize,
+    /// Beginnings and ends of connections (accept, first input, shutting down, end) handled in one turn; the rest waits
+    /// for the next, and what else comes is handled before it.
+    pub crowd_per_turn_max: usize,
     /// How long a closing connection may take to send its last bytes and to end its side. Then it is reset.
     pub linger: Duration,
     /// Input that a closing connection may still send. With more it is reset.
@@ -57,6 +61,7 @@ impl Default for WiresParameters {
         WiresParameters {
             connections_max: 1 << 20,
             completions_per_turn_max: 256,
+            crowd_per_turn_max: 64,
             linger: Duration::from_secs(2),
             linger_bytes_max: 64 * 1024,
             lingering_max: 1024,
@@ -189,6 +194,7 @@ pub struct Wires<K: Kernel> {
     lingering_live: usize,
     parameters: WiresParameters,
     counters: WiresCounters,
+    crowd: Crowd,
     /// Completions may be left over: the last turn ended with its budget.
     more_to_handle: bool,
 }
@@ -206,12 +212,13 @@ impl<K: Kernel> Wires<K> {
             lingering_live: 0,
             parameters,
             counters: WiresCounters::default(),
+            crowd: Crowd::default(),
             more_to_handle: false,
         }
     }
 
     /// Submits what was asked for, waits as `wait` says, and tells `handler` what happened. Returns the number of
-    /// completions handled, at most [`WiresParameters::completions_per_turn_max`].
+    /// completions handled, at most [`WiresParameters::completions_per_turn_max`] and those of a crowd.
     pub fn turn(&mut self, handler: &mut impl WireHandler, wait: Wait, now: Moment) -> usize {
         let wait = self.begin_turn(handler, wait, now);
         self.finish_turn(handler, wait)
@@ -225,7 +232,9 @@ impl<K: Kernel> Wires<K> {
         self.rearm_starved();
         // Whoever still starves may have bytes waiting, and only the next turn arms it.
         let starves = !self.starved.is_empty() && !planted(Bug::StarvedLeftBehind);
-        let must_not_wait = has_expired || has_changed || self.more_to_handle || starves;
+        let is_crowded = !self.crowd.is_empty() && !planted(Bug::CrowdLeftBehind);
+        let is_full = self.more_to_handle || is_crowded || self.crowd.is_coming();
+        let must_not_wait = has_expired || has_changed || starves || is_full;
         if must_not_wait { EnterWait::No } else { self.enter_wait(wait, now) }
     }
 
@@ -233,22 +242,35 @@ impl<K: Kernel> Wires<K> {
     pub fn finish_turn(&mut self, handler: &mut impl WireHandler, wait: EnterWait) -> usize {
         self.kernel.enter(wait);
         handler.on_entered();
-        let mut handled = 0;
-        while handled < self.parameters.completions_per_turn_max {
+        self.open_crowd();
+        let (mut handled, mut postponed) = (0, 0);
+        while handled < self.parameters.completions_per_turn_max && postponed < POSTPONED_PER_TURN_MAX {
             let Some(completion) = self.kernel.next_completion() else { break };
-            handled += 1;
-            match completion {
-                Completion::Received { tag, reception, more } => self.on_reception(handler, tag, reception, more),
-                Completion::Sent { tag, result, buffer } => self.on_send_completed(handler, tag, result, buffer),
-                Completion::Accepted { listener, result, more } => {
-                    self.on_accept_completed(handler, listener, result, more);
+            match self.postpone(completion) {
+                Some(completion) => {
+                    handled += 1;
+                    self.handle(handler, completion);
                 }
-                Completion::Woken => {}
+                None => postponed += 1,
             }
         }
-        self.more_to_handle = handled == self.parameters.completions_per_turn_max;
+        self.more_to_handle =
+            handled == self.parameters.completions_per_turn_max || postponed == POSTPONED_PER_TURN_MAX;
+        self.look_deeper(handled + postponed);
+        handled += self.handle_crowd(handler);
         self.counters.completions += handled as u64;
         handled
+    }
+
+    fn handle(&mut self, handler: &mut impl WireHandler, completion: Completion) {
+        match completion {
+            Completion::Received { tag, reception, more } => self.on_reception(handler, tag, reception, more),
+            Completion::Sent { tag, result, buffer } => self.on_send_completed(handler, tag, result, buffer),
+            Completion::Accepted { listener, result, more } => {
+                self.on_accept_completed(handler, listener, result, more);
+            }
+            Completion::Woken => {}
+        }
     }
 
     /// Arms a recv that ends with the first bytes. Used until CONNECT is parsed: what comes later stays in the socket,
@@ -346,7 +368,7 @@ impl<K: Kernel> Wires<K> {
     /// Whether the shard has no socket left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.slots.len() == 0
+        self.slots.len() == 0 && self.crowd.is_empty()
     }
 
     /// The connections that are neither closed nor closing.
@@ -416,7 +438,7 @@ impl<K: Kernel> Wires<K> {
                 let bytes = buffer.len();
                 handler.on_sent(id, buffer, bytes);
             }
-            Some(Phase::Flushing) => self.flushed(id),
+            Some(Phase::Flushing) => self.flushed_in_turn(id),
             _ => self.finish_if_quiet(id),
         }
     }
@@ -458,7 +480,7 @@ impl<K: Kernel> Drop for Wires<K> {
         if std::thread::panicking() {
             return;
         }
-        for socket in self.slots.sockets() {
+        for socket in self.slots.sockets().chain(self.crowd.sockets()) {
             self.kernel.close(socket);
         }
         for socket in self.listeners.iter().filter_map(Listener::open_socket) {
@@ -467,5 +489,7 @@ impl<K: Kernel> Drop for Wires<K> {
     }
 }
 
+/// Beginnings and ends of connections that a turn lets wait; what more there is stays with the kernel.
+const POSTPONED_PER_TURN_MAX: usize = 8192;
 /// Stands for a peer whose address cannot be found out any more.
 const UNKNOWN_PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);

@@ -62,26 +62,47 @@ impl<K: Kernel> Wires<K> {
         }
         match reception {
             Reception::Bytes { buffer, length } => {
-                self.counters.received_bytes += length as u64;
-                let phase = self.slots.find(id).map(|slot| {
-                    // A recv that ends with these bytes and was armed for one reception has done what was wanted.
-                    if !more {
-                        slot.flags &= !WANT_ONCE;
-                    }
-                    slot.phase
-                });
+                let phase = self.begin_input(id, length, more);
                 if phase == Some(Phase::Open) {
                     handler.on_received(id, self.kernel.buffer(buffer, length));
                 }
                 self.kernel.give_back(buffer);
-                match phase {
-                    Some(Phase::Open) => self.arm(id),
-                    Some(_) => self.on_discarded(id, length),
-                    None => {}
-                }
+                self.end_input(id, length, phase);
             }
             Reception::EndOfStream => self.on_end_of_stream(handler, id),
             Reception::Failed(errno) => self.on_receive_failed(handler, id, errno, more),
+        }
+    }
+
+    /// The same for bytes that have waited for their turn.
+    pub(super) fn on_first_input(&mut self, handler: &mut impl WireHandler, tag: Tag, bytes: &mut [u8]) {
+        let id = ConnectionId::from(tag);
+        match self.slots.find(id) {
+            Some(slot) => slot.flags &= !(ARMED | CANCELLING),
+            None => self.counters.stale += 1,
+        }
+        let phase = self.begin_input(id, bytes.len(), false);
+        if phase == Some(Phase::Open) {
+            handler.on_received(id, bytes);
+        }
+        self.end_input(id, bytes.len(), phase);
+    }
+
+    fn begin_input(&mut self, id: ConnectionId, length: usize, more: bool) -> Option<Phase> {
+        self.counters.received_bytes += length as u64;
+        let slot = self.slots.find(id)?;
+        // A recv that ends with these bytes and was armed for one reception has done what was wanted.
+        if !more {
+            slot.flags &= !WANT_ONCE;
+        }
+        Some(slot.phase)
+    }
+
+    fn end_input(&mut self, id: ConnectionId, length: usize, phase: Option<Phase>) {
+        match phase {
+            Some(Phase::Open) => self.arm(id),
+            Some(_) => self.on_discarded(id, length),
+            None => {}
         }
     }
 

@@ -67,7 +67,10 @@ impl Shard {
     fn new(network: &FakeNetwork, faults: FakeFaults) -> Self {
         let kernel = FakeKernel::new(network.clone(), faults, 3, 16);
         Shard {
-            wires: Wires::new(kernel, WiresParameters { completions_per_turn_max: 7, ..WiresParameters::default() }),
+            wires: Wires::new(
+                kernel,
+                WiresParameters { completions_per_turn_max: 7, crowd_per_turn_max: 3, ..WiresParameters::default() },
+            ),
             notes: Notes::default(),
             echoes: HashMap::new(),
             gone: Vec::new(),
@@ -448,6 +451,93 @@ fn send_gives_back_what_it_cannot_take() {
     assert_eq!(notes.0.len(), 2);
     wires.close(id, Close::Reset);
     assert!(wires.send(id, back).is_err());
+}
+
+/// So many connections that begin or end at once are a crowd; of them a turn handles [`CROWD_PER_TURN`].
+const CROWD: usize = 300;
+const CROWD_PER_TURN: usize = 20;
+
+/// A crowd that is connected, and one more that stays; nothing is received yet.
+fn crowd() -> (Wires<FakeKernel>, Notes, Vec<FakeClient>, FakeClient) {
+    let network = FakeNetwork::new(5);
+    let kernel = FakeKernel::new(network.clone(), FakeFaults::NONE, 512, 64);
+    let parameters = WiresParameters { crowd_per_turn_max: CROWD_PER_TURN, ..WiresParameters::default() };
+    let (mut wires, mut notes) = (Wires::new(kernel, parameters), Notes::default());
+    let listener = network.listen();
+    wires.add_listener(listener);
+    let stays = network.connect(listener, 100);
+    let clients = (0..CROWD).map(|_| network.connect(listener, 100)).collect();
+    while wires.len() <= CROWD {
+        let accepted_before = wires.len();
+        wires.turn(&mut notes, Wait::No, Moment::default());
+        assert!(wires.len() - accepted_before <= CROWD_PER_TURN);
+    }
+    notes.0.clear();
+    (wires, notes, clients, stays)
+}
+
+/// Turns until nothing is heard any more, and returns how much is heard in each. It would not sleep before.
+fn heard_by_turn(wires: &mut Wires<FakeKernel>, notes: &mut Notes, counts: impl Fn(&Note) -> bool) -> Vec<usize> {
+    let mut heard = Vec::new();
+    loop {
+        let may_sleep = wires.begin_turn(notes, Wait::Until(None), Moment::default());
+        wires.finish_turn(notes, EnterWait::No);
+        let count = std::mem::take(&mut notes.0).iter().filter(|note| counts(note)).count();
+        if count == 0 {
+            assert_eq!(may_sleep, EnterWait::For(None));
+            return heard;
+        }
+        assert!(heard.is_empty() || may_sleep == EnterWait::No);
+        heard.push(count);
+    }
+}
+
+#[test]
+fn those_who_stay_are_heard_before_a_crowd_that_leaves() {
+    let (mut wires, mut notes, clients, stays) = crowd();
+    wires.open_ids().collect::<Vec<_>>().into_iter().for_each(|id| wires.receive(id));
+    wires.turn(&mut notes, Wait::No, Moment::default());
+    clients.iter().for_each(FakeClient::reset);
+    stays.write(b"ping");
+    wires.turn(&mut notes, Wait::No, Moment::default());
+    let (heard, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut notes.0)
+        .into_iter()
+        .partition(|note| matches!(note, Note::Received(_, bytes) if bytes == b"ping"));
+    assert_eq!((heard.len(), gone.len()), (1, CROWD_PER_TURN));
+    let rest = heard_by_turn(&mut wires, &mut notes, |note| matches!(note, Note::Closed(_)));
+    assert_eq!(rest, [CROWD_PER_TURN; CROWD / CROWD_PER_TURN - 1]);
+    assert_eq!(wires.len(), 1);
+}
+
+#[test]
+fn first_input_of_a_crowd_waits_without_a_buffer() {
+    let (mut wires, mut notes, clients, _stays) = crowd();
+    let ids: Vec<_> = wires.open_ids().collect();
+    ids.iter().for_each(|id| wires.receive_once(*id));
+    clients.iter().for_each(|client| client.write(b"CONNECT"));
+    wires.turn(&mut notes, Wait::No, Moment::default());
+    assert_eq!(wires.kernel_mut().free_buffers(), 512);
+    assert!(ids.iter().filter(|id| wires.release(**id).is_some()).count() <= CROWD_PER_TURN, "it is in flight still");
+    let first = std::mem::take(&mut notes.0).len();
+    let is_whole = |note: &Note| matches!(note, Note::Received(_, bytes) if bytes == b"CONNECT");
+    let rest = heard_by_turn(&mut wires, &mut notes, is_whole);
+    assert_eq!((first, rest), (CROWD_PER_TURN, vec![CROWD_PER_TURN; CROWD / CROWD_PER_TURN - 1]));
+}
+
+#[test]
+fn a_crowd_that_is_told_to_go_is_shut_down_in_portions() {
+    let (mut wires, mut notes, clients, _stays) = crowd();
+    let ids: Vec<_> = wires.open_ids().collect();
+    ids.into_iter().for_each(|id| wires.close(id, Close::Linger));
+    let ended = || clients.iter().filter(|client| client.view() == PeerView::Ended).count();
+    for turn in 1..=CROWD / CROWD_PER_TURN + 1 {
+        let ended_before = ended();
+        assert!(ended_before <= turn * CROWD_PER_TURN);
+        wires.turn(&mut notes, Wait::No, Moment::default());
+        assert!(ended() - ended_before <= CROWD_PER_TURN);
+    }
+    assert_eq!(ended(), CROWD);
+    assert!(notes.0.is_empty(), "nothing is heard after close");
 }
 
 #[derive(Default)]
