@@ -333,6 +333,24 @@ fn all_clients_return_from_a_storm_and_those_that_stay_are_answered() {
 }
 
 #[test]
+fn connections_that_have_spoken_once_take_what_silent_ones_take() {
+    let broker = Broker::start(1, &["127.0.0.1"], &[]);
+    let pid = broker.pid().map(|pid| pid.to_string());
+    let mut arguments = vec!["idle", "--clients", "1000,3000", "--speak-once", "--qos", "1", "--duration", "100ms"];
+    if let Some(pid) = &pid {
+        arguments.extend(["--pid", pid]);
+    }
+    let report = report(&broker.address().to_string(), &arguments);
+    assert_eq!(number(&report, "spoken_heard"), 3000.0, "{report:#}");
+    assert_eq!(number(&report, "connections_lost"), 0.0, "{report:#}");
+    if pid.is_some() {
+        let each = number(&report, "spoken_broker_resident_bytes_per_connection");
+        // An out-buffer, an outbox or a receive buffer that stayed behind would take more than the rest of it.
+        assert!(each < SPOKEN_BYTES_MAX, "{report:#}");
+    }
+}
+
+#[test]
 fn a_preset_is_arguments_that_further_ones_replace() {
     let output = Command::new(env!("CARGO_BIN_EXE_ringmq")).args(["bench", "preset", "--list"]).output();
     let list = String::from_utf8(output.expect("ringmq can be started").stdout).expect("text");
@@ -497,3 +515,6 @@ fn refused(scenario: &[&str]) {
     assert_eq!(errors.lines().count(), 1, "{errors}");
     refusing.join().expect("the server that refuses ends well");
 }
+
+/// Of memory for each connection, twice what one takes: a few thousand are few beside what a process has anyway.
+const SPOKEN_BYTES_MAX: f64 = 1000.0;

@@ -118,6 +118,10 @@ def _connection_memory(_options):
     return ["idle", "--clients", steps, "--duration", "0.1s"]
 
 
+def _spoken_memory(_options):
+    return [*_connection_memory(_options)[:-2], "--speak-once", "--duration", "2s"]
+
+
 def _subscription_memory(_options):
     steps = ",".join(map(str, FILTER_CLIENTS))
     return ["idle", "--clients", steps, "--subscriptions", str(FILTERS_PER_CLIENT), "--duration", "0.1s"]
@@ -137,6 +141,7 @@ def open_loop_arguments(options):
 
 CONNECTIONS_RUN = Run("connections", _connections, overhead_s=3.5)
 CONNECTION_MEMORY_RUN = Run("connection-memory", _connection_memory, frozenset({"pid"}), small_pages=True, overhead_s=5.5)
+SPOKEN_RUN = Run("spoken-memory", _spoken_memory, frozenset({"pid"}), small_pages=True, overhead_s=10.0)
 RETAINED_RUN = Run("retained-memory", _retained_memory, frozenset({"pid", "retained"}), small_pages=True, overhead_s=3.0)
 SUBSCRIPTION_RUN = Run("subscription-memory", _subscription_memory, frozenset({"pid"}), small_pages=True, overhead_s=5.0)
 OPEN_LOOP_RUN = Run("open-loop", open_loop_arguments)
@@ -193,6 +198,20 @@ ROWS = (
         RESIDENT_PER_CONNECTION,
         "connections",
         frozenset({"pid"}),
+    ),
+    Row(
+        "spoken-memory",
+        "memory per connection that has spoken once",
+        "bytes",
+        SPOKEN_RUN,
+        at("spoken_broker_resident_bytes_per_connection"),
+        "connections",
+        frozenset({"pid"}),
+        (
+            ("always silent, bytes", 0, RESIDENT_PER_CONNECTION),
+            ("idle CPU % afterwards", 3, at("idle_broker_cpu_percent")),
+            ("heard", 0, at("spoken_heard")),
+        ),
     ),
     Row(
         "retained-memory",

@@ -102,6 +102,10 @@ pub(super) enum Scenario {
         /// Filters that each of them subscribes to, no two alike.
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         subscriptions: u32,
+        /// With all of them open, each publishes one message to its own filter, hears it, and falls silent again: memory
+        /// after that, and idle CPU.
+        #[arg(long)]
+        speak_once: bool,
         /// How long idle CPU is measured, with all of them open.
         #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
         duration: Duration,

@@ -182,6 +182,26 @@ impl Engine {
         Ok(timeline)
     }
 
+    /// Every connection publishes one message to what it subscribes to; waits until all that was said is heard, or nothing
+    /// comes any more. Returns how many were.
+    pub fn speak_once(&mut self) -> Result<u64, BenchError> {
+        let (mut begun, mut heard, mut moved) = (0, self.fleet.heard(), self.now());
+        let all = heard + self.fleet.ready() as u64;
+        while heard < all {
+            let next = (begun + SPOKEN_PER_TURN).min(self.fleet.len());
+            self.fleet.speak(begun..next)?;
+            begun = next;
+            let now = self.now();
+            self.turn(if begun < self.fleet.len() { now } else { now.after(OPENING_TICK) });
+            if self.fleet.heard() > heard || begun < self.fleet.len() {
+                (heard, moved) = (self.fleet.heard(), now);
+            } else if now.since(moved) > PATIENCE || self.fleet.ready() == 0 {
+                break;
+            }
+        }
+        Ok(self.fleet.heard())
+    }
+
     /// Turns for `duration`, whatever happens meanwhile.
     pub fn linger(&mut self, duration: Duration) {
         let until = self.now().after(duration);
@@ -266,7 +286,13 @@ pub(super) fn wires_on(wake: Wake) -> Result<Wires<Uring>, BenchError> {
     let parameters =
         UringParameters { submissions: 4096, completions: 1 << 16, buffers: 1024, buffer_bytes: 8192, drain: 0 };
     let uring = Uring::new(parameters, wake)?;
-    Ok(Wires::new(uring, WiresParameters { lingering_max: 1 << 20, ..WiresParameters::default() }))
+    let limits = WiresParameters {
+        lingering_max: 1 << 20,
+        // Clients that come and go are what it is there for.
+        crowd_per_turn_max: usize::MAX,
+        ..WiresParameters::default()
+    };
+    Ok(Wires::new(uring, limits))
 }
 
 /// With more, finding a port takes the kernel longer than all the rest of a connect.
@@ -276,6 +302,8 @@ const FIRST_BLOCK: u16 = 0x0100;
 const BLOCKS_MAX: u16 = 0xFE00;
 /// Connects between two turns: on loopback each does the work of both sides at once.
 const OPENED_PER_TURN: usize = 16;
+/// Connections that say something between two turns.
+const SPOKEN_PER_TURN: usize = 256;
 const OPENING_TICK: Duration = Duration::from_millis(1);
 /// A turn never sleeps longer, so that the progress line moves.
 const TICK: Duration = Duration::from_millis(200);

@@ -4,7 +4,7 @@
 //! always holds: a connection that has something to send and no send under way is on the dirty list; it gets one send a
 //! turn, with all that gathered. It must never enter the kernel: that is the engine's.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, ops::Range};
 
 use super::{
     homes::Home,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     client::{Client, ClientError, ClientEvent, ClientOptions},
-    mqtt::{Connect, QoS, ReasonCode, SubscriptionOptions, TopicFilter},
+    mqtt::{Connect, QoS, ReasonCode, SubscriptionOptions, TopicFilter, TopicName},
     runtime::{Clock, Close, CloseCause, ConnectionId, Kernel, WireHandler, Wires},
     time::Moment,
     transport::OutBuffer,
@@ -112,6 +112,8 @@ pub(super) struct Fleet {
     /// Read once a turn, after the kernel was entered.
     entered: Moment,
     opening: usize,
+    /// Messages that came to connections that hear no publisher of the run: their own.
+    heard: u64,
     ready: usize,
     lost: u64,
     failure: Option<LinkFailure>,
@@ -134,6 +136,7 @@ impl Fleet {
             ready_publishers: Vec::new(),
             entered: clock.now(),
             opening: 0,
+            heard: 0,
             ready: 0,
             lost: 0,
             failure: None,
@@ -196,6 +199,24 @@ impl Fleet {
         self.links.push(Link { id, client, plan, stage, is_sending, is_dirty, out: Some(out), opened });
         self.dirty.push(number as u32);
         self.opening += 1;
+        Ok(())
+    }
+
+    /// Messages that connections heard of themselves.
+    pub fn heard(&self) -> u64 {
+        self.heard
+    }
+
+    /// Each of these connections publishes one message to its own filter.
+    pub fn speak(&mut self, links: Range<usize>) -> Result<(), LinkFailure> {
+        for number in links {
+            let link = &mut self.links[number];
+            let topic = link.plan.filter.as_deref().and_then(|filter| TopicName::parse(filter).ok());
+            let Some(topic) = topic.filter(|_| link.stage == Stage::Ready) else { continue };
+            let out = link.out.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+            link.client.publish(topic, SPOKEN, self.introduction.qos, false, 0, out.bytes_mut())?;
+            self.mark_dirty(number as u32);
+        }
         Ok(())
     }
 
@@ -354,11 +375,12 @@ impl WireHandler for Fleet {
 
     fn on_received(&mut self, id: ConnectionId, bytes: &mut [u8]) {
         let Some(number) = self.find(id) else { return };
-        let Fleet { links, spare, traffic, entered, .. } = self;
+        let Fleet { links, spare, traffic, entered, heard, .. } = self;
         let Link { client, out, plan, .. } = &mut links[number as usize];
         let out = out.get_or_insert_with(|| spare.pop().unwrap_or_default());
         let mut opening = None;
         let handled = client.handle_input(bytes, out.bytes_mut(), |event| match event {
+            ClientEvent::Received(publish) if plan.audience.publishers == 0 && publish.payload == SPOKEN => *heard += 1,
             ClientEvent::Received(publish) => traffic.on_received(plan.audience, publish.payload, *entered),
             ClientEvent::Acknowledged { token, reason_code } => {
                 if let Some(publisher) = plan.publisher {
@@ -426,5 +448,7 @@ impl WireHandler for Fleet {
     }
 }
 
+/// What a connection says that speaks once: 64 bytes.
+const SPOKEN: &[u8] = &[b'.'; 64];
 /// Output of one connection that waits for the kernel; a publisher waits beyond it.
 const OUT_BYTES_MAX: usize = 256 * 1024;

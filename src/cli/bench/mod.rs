@@ -71,7 +71,9 @@ use self::{
     outcome::{HoldReport, Outcome},
     plot::PlotError,
     progress::Progress,
-    report::{BrokerReport, CheckReport, ConnectReport, IdleReport, IdleStep, MessagesReport, Quantiles, Report},
+    report::{
+        BrokerReport, CheckReport, ConnectReport, IdleReport, IdleStep, MessagesReport, Quantiles, Report, SpokenReport,
+    },
     setting::Setting,
     team::Team,
     traffic::Counts,
@@ -327,8 +329,8 @@ fn run(scenario: &Scenario, common: &CommonArgs) -> Result<Report, BenchError> {
                 report.outcome = Some(Outcome::Hold(bench.hold(*hold)?));
             }
         }
-        Scenario::Idle { clients, duration, .. } => {
-            let (connect, idle) = bench.idle(clients, *duration)?;
+        Scenario::Idle { clients, speak_once, duration, .. } => {
+            let (connect, idle) = bench.idle(clients, *speak_once, *duration)?;
             (report.connect, report.idle) = (connect, Some(idle));
         }
         Scenario::Retained(_) | Scenario::Offline(_) | Scenario::Storm(_) | Scenario::Preset(_) => {}
@@ -481,8 +483,13 @@ impl Bench {
         Ok((delivered > 0).then(|| (counter.count() - calls) as f64 / delivered as f64))
     }
 
-    /// Opens connections step by step and leaves them alone.
-    fn idle(&mut self, steps: &[u32], duration: Duration) -> Result<(ConnectReport, IdleReport), BenchError> {
+    /// Opens connections step by step and leaves them alone, but for one message of each if they are to speak.
+    fn idle(
+        &mut self,
+        steps: &[u32],
+        speak_once: bool,
+        duration: Duration,
+    ) -> Result<(ConnectReport, IdleReport), BenchError> {
         let mut steps = steps.to_vec();
         steps.sort_unstable();
         let mut measured = vec![IdleStep { connections: 0, resident_bytes: self.resident_bytes() }];
@@ -492,20 +499,36 @@ impl Bench {
             self.team.run_for(SETTLE_BEFORE_IDLE, "settling")?;
             measured.push(IdleStep { connections: step as usize, resident_bytes: self.resident_bytes() });
         }
+        // Without the first step: what a broker allocates once, with its first connection, is no cost of each.
+        let resident_bytes_per_connection = IdleReport::slope(&measured[1..]).or_else(|| IdleReport::slope(&measured));
+        let spoken = match measured.last() {
+            Some(silent) if speak_once => Some(self.speak_once(*silent, resident_bytes_per_connection)?),
+            _ => None,
+        };
         let before = self.sample()?;
         self.team.run_for(duration, "idle")?;
         let after = self.sample()?;
         let seconds = after.at.since(before.at).as_secs_f64().max(1e-6);
-        // Without the first step: what a broker allocates once, with its first connection, is no cost of each.
-        let resident_bytes_per_connection = IdleReport::slope(&measured[1..]).or_else(|| IdleReport::slope(&measured));
         let idle = IdleReport {
             resident_bytes_per_connection,
             steps: measured,
+            spoken,
             broker_cpu_percent: self.broker_use(&before, &after).map(|used| used.percent(seconds)),
             seconds,
             connections_lost: self.team.connections_lost()?,
         };
         Ok((connect, idle))
+    }
+
+    /// Lets every connection say and hear one message, and waits until all is put away. What they took that were `silent`
+    /// is known.
+    fn speak_once(&mut self, silent: IdleStep, bytes_per_connection: Option<f64>) -> Result<SpokenReport, BenchError> {
+        let heard = self.team.speak_once()?;
+        self.team.run_for(SETTLE_AFTER_SPEAKING, "settling")?;
+        let resident_bytes = self.resident_bytes();
+        let growth = resident_bytes.zip(silent.resident_bytes).map(|(after, before)| after as f64 - before as f64);
+        let each = growth.zip(bytes_per_connection).map(|(growth, each)| each + growth / silent.connections as f64);
+        Ok(SpokenReport { heard, resident_bytes, resident_bytes_per_connection: each })
     }
 
     /// Leaves all connections alone for a while.
@@ -530,3 +553,5 @@ impl Bench {
 const SYSCALLS_COUNTED: Duration = Duration::from_secs(1);
 /// Memory is measured when what opening left behind is put away.
 const SETTLE_BEFORE_IDLE: Duration = Duration::from_secs(1);
+/// And when what messages left behind is.
+const SETTLE_AFTER_SPEAKING: Duration = Duration::from_secs(2);

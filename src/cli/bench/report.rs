@@ -135,12 +135,27 @@ pub(super) struct IdleReport {
     /// The slope of memory over connections, by least squares over the steps.
     #[serde(rename = "broker_resident_bytes_per_connection", skip_serializing_if = "Option::is_none")]
     pub resident_bytes_per_connection: Option<f64>,
-    /// Of one CPU, with all connections open.
+    #[serde(flatten)]
+    pub spoken: Option<SpokenReport>,
+    /// Of one CPU, with all connections open, at the end.
     #[serde(rename = "idle_broker_cpu_percent", skip_serializing_if = "Option::is_none")]
     pub broker_cpu_percent: Option<f64>,
     #[serde(rename = "idle_seconds")]
     pub seconds: f64,
     pub connections_lost: u64,
+}
+
+/// What connections cost that have said and heard one message each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(super) struct SpokenReport {
+    /// Messages that came back.
+    #[serde(rename = "spoken_heard")]
+    pub heard: u64,
+    #[serde(rename = "spoken_broker_resident_bytes", skip_serializing_if = "Option::is_none")]
+    pub resident_bytes: Option<u64>,
+    /// What one takes that was always silent, and its part of what memory has grown by since.
+    #[serde(rename = "spoken_broker_resident_bytes_per_connection", skip_serializing_if = "Option::is_none")]
+    pub resident_bytes_per_connection: Option<f64>,
 }
 
 /// Memory at one number of connections.
@@ -311,6 +326,12 @@ impl IdleReport {
         }
         if let Some(bytes) = self.resident_bytes_per_connection {
             table.line("slope", format!("{bytes:.0} bytes a connection"));
+        }
+        if let Some(spoken) = &self.spoken {
+            table.line("spoke once", format!("{} messages came back", spoken.heard));
+            if let Some((all, each)) = spoken.resident_bytes.zip(spoken.resident_bytes_per_connection) {
+                table.line("", format!("{:.2} MiB resident, {each:.0} bytes a connection", all as f64 / MIB));
+            }
         }
         if let Some(percent) = self.broker_cpu_percent {
             table.line("idle CPU", format!("{percent:.3} % of a CPU over {:.1} s", self.seconds));

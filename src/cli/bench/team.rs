@@ -207,6 +207,11 @@ impl Team {
         Ok(first)
     }
 
+    /// Lets every connection publish one message to what it subscribes to, and returns how many came back.
+    pub fn speak_once(&mut self) -> Result<u64, BenchError> {
+        self.all(|_, engine| engine.speak_once())?.into_iter().sum()
+    }
+
     /// From now on messages are published.
     pub fn start_messages(&mut self) -> Result<(), BenchError> {
         let now = self.now();
