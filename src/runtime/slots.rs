@@ -62,6 +62,9 @@ pub(super) const STARVED: u8 = 1 << 5;
 /// The peer sends no more.
 pub(super) const INPUT_ENDED: u8 = 1 << 6;
 
+/// It came with a crowd that may not be gone yet: its input waits for its turn.
+pub(super) const NEWCOMER: u8 = 1 << 7;
+
 /// One connection's place.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -142,7 +145,7 @@ impl Slots {
             discarded_bytes: 0,
             listener,
             phase: Phase::Open,
-            flags: 0,
+            flags: NEWCOMER,
             queued: None,
         };
         let id = ConnectionId { slot: index, generation: slot.generation };

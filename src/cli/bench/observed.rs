@@ -34,7 +34,7 @@ pub(super) struct CpuUse {
 /// The CPU time that goes into something, from its begin on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
-    broker: Option<(Observed, u64)>,
+    broker: Option<(Observed, ThreadTimes)>,
     own_ns: u64,
 }
 
@@ -47,14 +47,20 @@ pub(super) struct CpuEach {
 
 impl Span {
     pub fn begin(broker: Option<Observed>) -> Self {
-        Span { broker: broker.map(|broker| (broker, broker.cpu_ns())), own_ns: Observed::own().cpu_ns() }
+        Span { broker: broker.map(|broker| (broker, broker.cpu_times().sum())), own_ns: Observed::own().cpu_ns() }
+    }
+
+    /// How long the broker's threads together could have run until now and got no CPU.
+    pub fn broker_waited(self) -> Option<Duration> {
+        let (broker, before) = self.broker?;
+        Some(Duration::from_nanos(broker.cpu_times().sum().waited_ns.saturating_sub(before.waited_ns)))
     }
 
     /// What each of so many things took until now.
     pub fn each(self, count: u64) -> CpuEach {
         let each =
             |process: Observed, before: u64| process.cpu_ns().saturating_sub(before) as f64 / 1e3 / count.max(1) as f64;
-        let broker_us = self.broker.map(|(broker, before)| each(broker, before));
+        let broker_us = self.broker.map(|(broker, before)| each(broker, before.ran_ns));
         CpuEach { broker_us, generator_us: each(Observed::own(), self.own_ns) }
     }
 }
@@ -78,7 +84,7 @@ impl Observed {
 
     /// Nanoseconds that its threads have run, in user space and in the kernel, softirq work on their time included.
     pub fn cpu_ns(self) -> u64 {
-        self.cpu_times().threads.values().map(|thread| thread.ran_ns).sum()
+        self.cpu_times().sum().ran_ns
     }
 
     /// How long each of its threads has run.
@@ -147,6 +153,16 @@ impl Observed {
         let text = fs::read_to_string(format!("/proc/{}/{file}", self.pid)).ok()?;
         let value = text.lines().find_map(|line| line.strip_prefix(name))?;
         value.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
+    }
+}
+
+impl CpuTimes {
+    fn sum(&self) -> ThreadTimes {
+        let add = |sum: ThreadTimes, thread: &ThreadTimes| ThreadTimes {
+            ran_ns: sum.ran_ns + thread.ran_ns,
+            waited_ns: sum.waited_ns + thread.waited_ns,
+        };
+        self.threads.values().fold(ThreadTimes::default(), add)
     }
 }
 

@@ -62,6 +62,8 @@ pub(super) struct StormReport {
     pub missing: u64,
     pub first_failure: Option<String>,
     pub broker_cpu_us_per_client: Option<f64>,
+    /// How long the broker could have run in the storm and got no CPU: pings waited for other programs meanwhile.
+    pub broker_cpu_wait_ms: Option<f64>,
     pub generator_cpu_us_per_client: f64,
     #[serde(flatten)]
     pub pings: PingsReport,
@@ -111,6 +113,7 @@ pub(super) fn run(
     let mut report = weather(&mut crew, arguments);
     let cpu = span.each(u64::from(clients));
     report.broker_cpu_us_per_client = cpu.broker_us;
+    report.broker_cpu_wait_ms = span.broker_waited().map(|waited| waited.as_secs_f64() * 1e3);
     report.generator_cpu_us_per_client = cpu.generator_us;
     report.pings = pings.finish()?;
     crew.leave_all();
@@ -123,12 +126,7 @@ fn weather(crew: &mut Crew<Returned>, arguments: &StormArgs) -> StormReport {
     let clients = arguments.clients;
     let mut report = StormReport { clients, ..StormReport::default() };
     let dropped = crew.now();
-    for client in 0..clients {
-        crew.cut(client);
-        if (client + 1) % CUT_PER_TURN == 0 {
-            crew.turn(crew.now());
-        }
-    }
+    (0..clients).for_each(|client| crew.cut(client));
     crew.wait_closed();
     let now = crew.now();
     let deadline = now.after(arguments.patience);
@@ -340,6 +338,9 @@ impl StormReport {
         table.line("storm", format!("{clients} dropped; back after {seconds:.2} s, {per_second:.0} a second"));
         table.line("  opening, us", self.opening_us.text());
         table.cpu(self.broker_cpu_us_per_client, self.generator_cpu_us_per_client, "client");
+        if let Some(waited) = self.broker_cpu_wait_ms {
+            table.line("  no CPU", format!("{waited:.0} ms, in which the broker could have run"));
+        }
         let why = self.first_failure.as_ref().map_or_else(String::new, |why| format!(" (the first: {why})"));
         table.line("  failed", format!("{failures} connections{why}, {retries} tried again, {missing} missing"));
         let PingsReport { clients, sent, unanswered, connections_lost, .. } = &self.pings;
@@ -378,8 +379,6 @@ fn interval(text: &str) -> Result<Duration, &'static str> {
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// Connects between two turns: on loopback each does the work of both sides at once, and answers wait meanwhile.
 const BEGUN_PER_TURN: usize = 16;
-/// Connections cut between two turns. All of them in one call into the kernel would keep those waiting that stay.
-const CUT_PER_TURN: u32 = 64;
 const TICK: Duration = Duration::from_millis(100);
 /// A client waits so long before it tries again, twice as long before the time after that, and so on.
 const BACKOFF: Duration = Duration::from_millis(100);

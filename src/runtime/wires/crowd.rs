@@ -1,10 +1,13 @@
 //! Crowds: thousands of connections that begin or end at once don't keep those waiting that stay.
 //!
-//! Owns: the beginnings and ends that wait for their turn, in order: accepts, first input, ends of streams, failures, and
-//! the shutting down of our side. Always: what waits here is not in yet, so for everyone else its operation is still in
+//! Owns: the beginnings and ends that wait for their turn, in order: accepts, input of newcomers, ends of streams, failures,
+//! and the shutting down of our side. Always: what waits here is not in yet, so for everyone else its operation is still in
 //! flight and its slot can't be freed; it is handled in the order in which it came,
 //! [`WiresParameters::crowd_per_turn_max`](super::WiresParameters) a turn, behind all else that came with the turn.
-//! Never: holds a receive buffer (first input is copied out of it), nor the room of a crowd that is gone.
+//! Never: holds a receive buffer (input is copied out of it), nor the room of a crowd that is gone.
+//!
+//! A connection is a newcomer until something that it sends after its first input finds nobody waiting. So whoever comes with
+//! a crowd belongs to it, with all that it says, until the crowd is gone, and none of its input overtakes what it sent before.
 //!
 //! The kernel brings completions in the order in which they happened, some twenty with an enter. A PINGREQ behind 15,000
 //! closed connections would wait for all of them. So a crowd is collected as a whole, which costs little, and handled in
@@ -13,7 +16,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    Completion, ConnectionId, Errno, Kernel, Phase, Socket, Tag, WANT_MULTISHOT, WANT_ONCE, WireHandler, Wires,
+    Completion, ConnectionId, Errno, Kernel, NEWCOMER, Phase, Socket, Tag, WANT_MULTISHOT, WireHandler, Wires,
 };
 use crate::runtime::kernel::Reception;
 
@@ -23,10 +26,12 @@ enum Waiting {
     /// A socket that this listener accepted.
     Accepted(u16, Socket),
     Completion(Completion),
-    /// What came with a recv that was armed for one reception, for a connection that begins.
-    FirstInput {
+    /// What a newcomer sent.
+    Input {
         tag: Tag,
         bytes: Box<[u8]>,
+        /// Whether the recv stays armed.
+        more: bool,
     },
     /// All was sent: our side is to be shut down.
     Flushed(ConnectionId),
@@ -41,6 +46,8 @@ pub(super) struct Crowd {
     left: usize,
     /// How many came in this turn.
     came: usize,
+    /// Completions of this turn that held a receive buffer.
+    inputs: usize,
 }
 
 impl Crowd {
@@ -52,6 +59,12 @@ impl Crowd {
     /// Whether more of a crowd is to be expected: an enter that waits would bring a few of it only.
     pub(super) fn is_coming(&self) -> bool {
         self.came >= CROWD_MIN
+    }
+
+    /// Bytes of input that wait.
+    #[cfg(test)]
+    pub(super) fn input_bytes(&self) -> usize {
+        self.input_bytes
     }
 
     /// Sockets that were accepted and that nobody has heard of yet.
@@ -72,7 +85,7 @@ impl Crowd {
 
     fn pop(&mut self) -> Option<Waiting> {
         let first = self.waiting.pop_front();
-        if let Some(Waiting::FirstInput { bytes, .. }) = &first {
+        if let Some(Waiting::Input { bytes, .. }) = &first {
             self.input_bytes -= bytes.len();
         }
         if self.waiting.is_empty() && self.waiting.capacity() > WAITING_KEPT_MAX {
@@ -85,25 +98,37 @@ impl Crowd {
 impl<K: Kernel> Wires<K> {
     /// A turn begins, with room for so many beginnings and ends.
     pub(super) fn open_crowd(&mut self) {
-        (self.crowd.left, self.crowd.came) = (self.parameters.crowd_per_turn_max, 0);
+        (self.crowd.left, self.crowd.came, self.crowd.inputs) = (self.parameters.crowd_per_turn_max, 0, 0);
     }
 
     /// Lets a beginning or an end wait for its turn; gives back what is to be handled now.
-    pub(super) fn postpone(&mut self, completion: Completion) -> Option<Completion> {
-        if !self.begins_or_ends(&completion) || self.crowd.admits() {
+    pub(super) fn postpone(&mut self, handler: &mut impl WireHandler, completion: Completion) -> Option<Completion> {
+        let input = match completion {
+            Completion::Received { tag, reception: Reception::Bytes { buffer, length }, more } => {
+                self.crowd.inputs += 1;
+                Some((tag, buffer, length, more))
+            }
+            _ => None,
+        };
+        if !self.begins_or_ends(&completion) {
             return Some(completion);
         }
-        let waiting = match completion {
-            Completion::Received { tag, reception: Reception::Bytes { buffer, length }, .. } => {
-                if self.crowd.input_bytes + length > FIRST_INPUT_BYTES_MAX {
-                    return Some(completion);
-                }
+        if self.crowd.admits() {
+            if let Some((tag, ..)) = input {
+                self.settle(tag);
+            }
+            return Some(completion);
+        }
+        let waiting = match input {
+            Some((tag, buffer, length, more)) => {
+                // In order, so that nothing of a connection overtakes what it sent before.
+                while self.crowd.input_bytes + length > INPUT_BYTES_MAX && self.handle_longest_waiting(handler) {}
                 let bytes = Box::from(&*self.kernel.buffer(buffer, length));
                 self.kernel.give_back(buffer);
                 self.crowd.input_bytes += length;
-                Waiting::FirstInput { tag, bytes }
+                Waiting::Input { tag, bytes, more }
             }
-            completion => Waiting::Completion(completion),
+            None => Waiting::Completion(completion),
         };
         self.crowd.waiting.push_back(waiting);
         None
@@ -112,11 +137,11 @@ impl<K: Kernel> Wires<K> {
     fn begins_or_ends(&mut self, completion: &Completion) -> bool {
         let passes = |errno: Errno| matches!(errno.0, libc::EINTR | libc::EAGAIN | libc::ENOBUFS);
         match *completion {
-            Completion::Received { tag, reception, more } => match reception {
-                Reception::Bytes { .. } => !more && self.is_first_input(tag),
+            Completion::Received { tag, reception, .. } => match reception {
+                Reception::Bytes { .. } => self.is_newcomer(tag),
                 Reception::EndOfStream => true,
                 Reception::Failed(Errno(libc::ECANCELED)) => {
-                    self.slots.find(tag.into()).is_some_and(|slot| slot.phase != Phase::Open)
+                    self.slots.find(tag.into()).is_some_and(|slot| slot.phase != Phase::Open || slot.has(NEWCOMER))
                 }
                 Reception::Failed(errno) => !passes(errno),
             },
@@ -126,26 +151,37 @@ impl<K: Kernel> Wires<K> {
         }
     }
 
-    fn is_first_input(&mut self, tag: Tag) -> bool {
-        let slot = self.slots.find(tag.into());
-        slot.is_some_and(|slot| slot.phase == Phase::Open && slot.flags & (WANT_ONCE | WANT_MULTISHOT) == WANT_ONCE)
+    fn is_newcomer(&mut self, tag: Tag) -> bool {
+        self.slots.find(tag.into()).is_some_and(|slot| slot.phase == Phase::Open && slot.has(NEWCOMER))
+    }
+
+    /// What this connection sent is handled at once: nothing of it waits. After its first input it is no newcomer any more.
+    fn settle(&mut self, tag: Tag) {
+        if let Some(slot) = self.slots.find(tag.into()).filter(|slot| slot.has(WANT_MULTISHOT)) {
+            slot.flags &= !NEWCOMER;
+        }
     }
 
     /// Handles those that have waited longest, as far as the turn has room. Returns how many.
     pub(super) fn handle_crowd(&mut self, handler: &mut impl WireHandler) -> usize {
         let mut handled = 0;
-        while self.crowd.left > 0 {
-            let Some(waiting) = self.crowd.pop() else { break };
-            self.crowd.left -= 1;
+        while self.crowd.left > 0 && self.handle_longest_waiting(handler) {
             handled += 1;
-            match waiting {
-                Waiting::Accepted(listener, socket) => self.welcome(handler, listener, socket),
-                Waiting::Completion(completion) => self.handle(handler, completion),
-                Waiting::FirstInput { tag, mut bytes } => self.on_first_input(handler, tag, &mut bytes),
-                Waiting::Flushed(id) => self.flushed(id),
-            }
         }
         handled
+    }
+
+    /// Returns whether there was one.
+    fn handle_longest_waiting(&mut self, handler: &mut impl WireHandler) -> bool {
+        let Some(waiting) = self.crowd.pop() else { return false };
+        self.crowd.left = self.crowd.left.saturating_sub(1);
+        match waiting {
+            Waiting::Accepted(listener, socket) => self.welcome(handler, listener, socket),
+            Waiting::Completion(completion) => self.handle(handler, completion),
+            Waiting::Input { tag, mut bytes, more } => self.on_late_input(handler, tag, &mut bytes, more),
+            Waiting::Flushed(id) => self.flushed(id),
+        }
+        true
     }
 
     /// A socket was accepted: welcomes it, in its turn.
@@ -167,12 +203,11 @@ impl<K: Kernel> Wires<K> {
     }
 
     /// Tells the kernel how much the next enter is to bring, after a turn that brought `completions`: while a crowd comes,
-    /// all of it, unless other input comes along, which holds a buffer each.
+    /// all of it, unless input comes along, which holds a buffer each.
     pub(super) fn look_deeper(&mut self, completions: usize) {
-        let came = self.crowd.came;
         let depth = if self.crowd.is_empty() && !self.crowd.is_coming() {
             0
-        } else if came * 4 >= completions * 3 {
+        } else if self.crowd.inputs * 4 <= completions {
             DEPTH_MAX
         } else {
             DEPTH_WITH_INPUT_MAX.min(self.kernel.buffer_count() as u32 / 2)
@@ -187,7 +222,7 @@ const CROWD_MIN: usize = 16;
 const DEPTH_WITH_INPUT_MAX: u32 = 256;
 /// Completions that an enter collects of a crowd: some milliseconds of the kernel's work.
 const DEPTH_MAX: u32 = 4096;
-/// First input that waits; what is beyond is handled at once.
-const FIRST_INPUT_BYTES_MAX: usize = 4 << 20;
+/// Input that waits; with more, those that have waited longest are handled, whatever room the turn has.
+pub(super) const INPUT_BYTES_MAX: usize = 4 << 20;
 /// Places that are kept for the next crowd.
 const WAITING_KEPT_MAX: usize = 1024;

@@ -27,7 +27,10 @@ use std::{
 use self::{accepting::Listener, closing::Lingerer, crowd::Crowd};
 use super::{
     kernel::{Completion, EnterWait, Errno, Kernel, OperationKind, Socket, Tag},
-    slots::{ARMED, CANCELLING, ConnectionId, INPUT_ENDED, Phase, SENDING, STARVED, Slots, WANT_MULTISHOT, WANT_ONCE},
+    slots::{
+        ARMED, CANCELLING, ConnectionId, INPUT_ENDED, NEWCOMER, Phase, SENDING, STARVED, Slots, WANT_MULTISHOT,
+        WANT_ONCE,
+    },
     system,
 };
 use crate::{
@@ -43,8 +46,8 @@ pub struct WiresParameters {
     pub connections_max: usize,
     /// Completions handled in one turn; the rest waits for the next.
     pub completions_per_turn_max: usize,
-    /// Beginnings and ends of connections (accept, first input, shutting down, end) handled in one turn; the rest waits
-    /// for the next, and what else comes is handled before it.
+    /// Beginnings and ends of connections (accept, input of newcomers, shutting down, end) handled in one turn; the rest
+    /// waits for the next, and what else comes is handled before it.
     pub crowd_per_turn_max: usize,
     /// How long a closing connection may take to send its last bytes and to end its side. Then it is reset.
     pub linger: Duration,
@@ -246,7 +249,7 @@ impl<K: Kernel> Wires<K> {
         let (mut handled, mut postponed) = (0, 0);
         while handled < self.parameters.completions_per_turn_max && postponed < POSTPONED_PER_TURN_MAX {
             let Some(completion) = self.kernel.next_completion() else { break };
-            match self.postpone(completion) {
+            match self.postpone(handler, completion) {
                 Some(completion) => {
                     handled += 1;
                     self.handle(handler, completion);

@@ -55,11 +55,7 @@ impl<K: Kernel> Wires<K> {
 
     pub(super) fn on_reception(&mut self, handler: &mut impl WireHandler, tag: Tag, reception: Reception, more: bool) {
         let id = ConnectionId::from(tag);
-        match self.slots.find(id) {
-            Some(slot) if !more => slot.flags &= !(ARMED | CANCELLING),
-            Some(_) => {}
-            None => self.counters.stale += 1,
-        }
+        self.note_reception(id, more);
         match reception {
             Reception::Bytes { buffer, length } => {
                 let phase = self.begin_input(id, length, more);
@@ -75,17 +71,22 @@ impl<K: Kernel> Wires<K> {
     }
 
     /// The same for bytes that have waited for their turn.
-    pub(super) fn on_first_input(&mut self, handler: &mut impl WireHandler, tag: Tag, bytes: &mut [u8]) {
+    pub(super) fn on_late_input(&mut self, handler: &mut impl WireHandler, tag: Tag, bytes: &mut [u8], more: bool) {
         let id = ConnectionId::from(tag);
-        match self.slots.find(id) {
-            Some(slot) => slot.flags &= !(ARMED | CANCELLING),
-            None => self.counters.stale += 1,
-        }
-        let phase = self.begin_input(id, bytes.len(), false);
+        self.note_reception(id, more);
+        let phase = self.begin_input(id, bytes.len(), more);
         if phase == Some(Phase::Open) {
             handler.on_received(id, bytes);
         }
         self.end_input(id, bytes.len(), phase);
+    }
+
+    fn note_reception(&mut self, id: ConnectionId, more: bool) {
+        match self.slots.find(id) {
+            Some(slot) if !more => slot.flags &= !(ARMED | CANCELLING),
+            Some(_) => {}
+            None => self.counters.stale += 1,
+        }
     }
 
     fn begin_input(&mut self, id: ConnectionId, length: usize, more: bool) -> Option<Phase> {

@@ -459,8 +459,12 @@ const CROWD_PER_TURN: usize = 20;
 
 /// A crowd that is connected, and one more that stays; nothing is received yet.
 fn crowd() -> (Wires<FakeKernel>, Notes, Vec<FakeClient>, FakeClient) {
+    crowd_with_buffers_of(64)
+}
+
+fn crowd_with_buffers_of(bytes: usize) -> (Wires<FakeKernel>, Notes, Vec<FakeClient>, FakeClient) {
     let network = FakeNetwork::new(5);
-    let kernel = FakeKernel::new(network.clone(), FakeFaults::NONE, 512, 64);
+    let kernel = FakeKernel::new(network.clone(), FakeFaults::NONE, 512, bytes);
     let parameters = WiresParameters { crowd_per_turn_max: CROWD_PER_TURN, ..WiresParameters::default() };
     let (mut wires, mut notes) = (Wires::new(kernel, parameters), Notes::default());
     let listener = network.listen();
@@ -495,8 +499,7 @@ fn heard_by_turn(wires: &mut Wires<FakeKernel>, notes: &mut Notes, counts: impl 
 #[test]
 fn those_who_stay_are_heard_before_a_crowd_that_leaves() {
     let (mut wires, mut notes, clients, stays) = crowd();
-    wires.open_ids().collect::<Vec<_>>().into_iter().for_each(|id| wires.receive(id));
-    wires.turn(&mut notes, Wait::No, Moment::default());
+    receive_all(&mut wires, &mut notes, &stays);
     clients.iter().for_each(FakeClient::reset);
     stays.write(b"ping");
     wires.turn(&mut notes, Wait::No, Moment::default());
@@ -507,6 +510,130 @@ fn those_who_stay_are_heard_before_a_crowd_that_leaves() {
     let rest = heard_by_turn(&mut wires, &mut notes, |note| matches!(note, Note::Closed(_)));
     assert_eq!(rest, [CROWD_PER_TURN; CROWD / CROWD_PER_TURN - 1]);
     assert_eq!(wires.len(), 1);
+}
+
+/// Receives from all, and hears from the one that stays while nobody else says a thing. Returns the crowd.
+fn receive_all(wires: &mut Wires<FakeKernel>, notes: &mut Notes, stays: &FakeClient) -> Vec<ConnectionId> {
+    let mut ids: Vec<_> = wires.open_ids().collect();
+    ids.iter().for_each(|id| wires.receive(*id));
+    stays.write(b"hello");
+    wires.turn(notes, Wait::No, Moment::default());
+    let [Note::Received(staying, _)] = &notes.0[..] else { panic!("one word is heard") };
+    ids.retain(|id| id != staying);
+    notes.0.clear();
+    ids
+}
+
+/// What each connection was heard to say, and who was heard to be gone, in order.
+fn heard_of(notes: Vec<Note>) -> (HashMap<ConnectionId, Vec<u8>>, Vec<ConnectionId>) {
+    let (mut said, mut gone) = (HashMap::<_, Vec<u8>>::new(), Vec::new());
+    for note in notes {
+        match note {
+            Note::Received(id, bytes) => {
+                assert!(!gone.contains(&id), "nothing is heard after the end");
+                said.entry(id).or_default().extend(bytes);
+            }
+            Note::Closed(id) => gone.push(id),
+            Note::Accepted(_) | Note::Sent(_) => unreachable!("nobody comes, and nothing is sent"),
+        }
+    }
+    (said, gone)
+}
+
+#[test]
+fn what_a_crowd_goes_on_to_say_waits_in_order_behind_those_who_stay() {
+    let (mut wires, mut notes, clients, stays) = crowd();
+    receive_all(&mut wires, &mut notes, &stays);
+    let mut all = Vec::new();
+    // More comes each turn than a turn has room for: what is said last comes while what was said first still waits.
+    for word in [&b"one "[..], b"two ", b"three "] {
+        clients.iter().for_each(|client| client.write(word));
+        stays.write(b"ping ");
+        wires.turn(&mut notes, Wait::No, Moment::default());
+        let heard = std::mem::take(&mut notes.0);
+        // The first to speak found nobody waiting, and are no newcomers any more.
+        assert!(heard.len() <= 2 * CROWD_PER_TURN + 1);
+        assert!(heard.iter().any(|note| matches!(note, Note::Received(_, bytes) if bytes == b"ping ")));
+        all.extend(heard);
+    }
+    assert_eq!(wires.kernel_mut().free_buffers(), 512, "what waits holds no buffer");
+    clients.iter().for_each(FakeClient::finish);
+    while !wires.crowd.is_empty() || wires.len() > 1 {
+        assert_eq!(wires.begin_turn(&mut notes, Wait::Until(None), Moment::default()), EnterWait::No);
+        wires.finish_turn(&mut notes, EnterWait::No);
+        assert!(notes.0.len() <= CROWD_PER_TURN);
+        all.append(&mut notes.0);
+    }
+    let (mut said, gone) = heard_of(all);
+    assert_eq!((said.len(), gone.len()), (CROWD + 1, CROWD));
+    assert!(gone.iter().all(|id| said.remove(id).is_some_and(|words| words == b"one two three ")));
+}
+
+#[test]
+fn a_newcomer_is_one_until_what_it_says_finds_nobody_waiting() {
+    let (mut wires, mut notes, clients, stays) = crowd();
+    receive_all(&mut wires, &mut notes, &stays);
+    clients.iter().for_each(|client| client.write(b"one"));
+    let is_word = |note: &Note| matches!(note, Note::Received(..));
+    assert_eq!(heard_by_turn(&mut wires, &mut notes, is_word), [CROWD_PER_TURN; CROWD / CROWD_PER_TURN]);
+    // Of those whose first word had to wait some are newcomers still; their next one finds room, one after the other.
+    for client in &clients {
+        client.write(b"two");
+        wires.turn(&mut notes, Wait::No, Moment::default());
+    }
+    assert_eq!(std::mem::take(&mut notes.0).len(), CROWD);
+    clients.iter().for_each(|client| client.write(b"three"));
+    let at_once = WiresParameters::default().completions_per_turn_max;
+    assert_eq!(heard_by_turn(&mut wires, &mut notes, is_word), [at_once, CROWD - at_once]);
+}
+
+#[test]
+fn one_that_is_closed_while_its_input_waits_is_not_heard_of_and_the_rest_is() {
+    let (mut wires, mut notes, clients, stays) = crowd();
+    let ids = receive_all(&mut wires, &mut notes, &stays);
+    clients.iter().for_each(|client| client.write(b"word"));
+    wires.turn(&mut notes, Wait::No, Moment::default());
+    let (heard, _) = heard_of(std::mem::take(&mut notes.0));
+    assert_eq!(heard.len(), CROWD_PER_TURN);
+    let unheard = |id: &&ConnectionId| !heard.contains_key(*id);
+    let closed: Vec<_> = ids.iter().filter(unheard).step_by(2).copied().collect();
+    let ways = [Close::Reset, Close::Linger].into_iter().cycle();
+    closed.iter().zip(ways).for_each(|(id, how)| wires.close(*id, how));
+    clients.iter().for_each(FakeClient::finish);
+    let mut rest = Vec::new();
+    for _ in 0..CROWD {
+        wires.turn(&mut notes, Wait::No, Moment::default());
+        rest.append(&mut notes.0);
+    }
+    let (said, gone) = heard_of(rest);
+    let left = ids.iter().filter(unheard).filter(|id| !closed.contains(id)).filter(|id| gone.contains(id));
+    assert_eq!((said.len(), gone.len()), (left.count(), CROWD - closed.len()));
+    assert!(said.keys().all(|id| !closed.contains(id)));
+    assert_eq!(wires.len(), 1);
+    assert_eq!(wires.counters().closed, CROWD as u64);
+}
+
+#[test]
+fn input_that_waits_has_a_limit_and_loses_nothing_there() {
+    const WORD_BYTES: usize = 16 * 1024;
+    let (mut wires, mut notes, clients, stays) = crowd_with_buffers_of(WORD_BYTES);
+    receive_all(&mut wires, &mut notes, &stays);
+    let mut all = Vec::new();
+    for letter in [b'a', b'b'] {
+        clients.iter().for_each(|client| client.write(&[letter; WORD_BYTES]));
+        wires.turn(&mut notes, Wait::No, Moment::default());
+        assert!(wires.crowd.input_bytes() <= crowd::INPUT_BYTES_MAX);
+        all.append(&mut notes.0);
+    }
+    // One crowd's worth fits; of the second as much was handled as there was no room for.
+    let room = crowd::INPUT_BYTES_MAX / WORD_BYTES;
+    assert_eq!(all.len(), 2 * CROWD - room);
+    while !wires.crowd.is_empty() {
+        wires.turn(&mut notes, Wait::No, Moment::default());
+        all.append(&mut notes.0);
+    }
+    let (said, _) = heard_of(all);
+    assert!(said.len() == CROWD && said.values().all(|word| word.len() == 2 * WORD_BYTES && word.is_sorted()));
 }
 
 #[test]
