@@ -3,6 +3,8 @@
 
 mod house;
 
+use std::time::Duration;
+
 use house::{
     counting::{Counting, counted, most_bytes},
     pure::{PureShard, publish},
@@ -38,6 +40,47 @@ fn an_idle_connection_with_a_session_and_a_subscription_is_small() {
         shard.subscribe(id, ProtocolVersion::V311, &format!("building/dev{number:08}/temperatu"), QoS::AtMostOnce);
     });
     assert!(each <= CONNECTION_BYTES_MAX, "{each}");
+}
+
+#[test]
+fn connections_that_have_spoken_once_take_what_silent_ones_take() {
+    let mut shard = PureShard::new();
+    let topic = |number: usize| format!("building/dev{number:08}/temperatu");
+    let ids: Vec<_> = (0..16_384)
+        .map(|number| {
+            let id = shard.connect(ProtocolVersion::V311, &format!("client-{number:013}"));
+            shard.subscribe(id, ProtocolVersion::V311, &topic(number), QoS::ExactlyOnce);
+            id
+        })
+        .collect();
+    shard.pass(Duration::from_secs(10));
+    let before = counted().bytes;
+    let mut speak = || {
+        for (&id, number) in ids.iter().zip(0..) {
+            let mut send = |bytes: &[u8]| {
+                shard.receive(id, bytes);
+                shard.turn(|_, _| {})
+            };
+            let message =
+                |qos, identifier| publish(ProtocolVersion::V311, qos, identifier, &topic(number), &[b'x'; 64]);
+            // In two pieces, so that the first has to be kept.
+            let first = message(QoS::AtLeastOnce, 1);
+            assert_eq!((send(&first[..9]), send(&first[9..])), (0, 1), "PUBACK and PUBLISH");
+            assert_eq!(send(b"\x40\x02\x00\x01"), 0, "PUBACK");
+            assert_eq!(send(&message(QoS::ExactlyOnce, 2)), 1, "PUBREC and PUBLISH");
+            assert_eq!(send(b"\x50\x02\x00\x02"), 1, "PUBREC, PUBREL");
+            assert_eq!(send(b"\x70\x02\x00\x02\x62\x02\x00\x02"), 1, "PUBCOMP and PUBREL, PUBCOMP");
+        }
+        let spoken = (counted().bytes - before) / ids.len() as i64;
+        shard.pass(Duration::from_secs(10));
+        (spoken, (counted().bytes - before) / ids.len() as i64)
+    };
+    // What the shard keeps for its work is made the first time: some kilobytes.
+    for (spoken, silent) in [speak(), speak()] {
+        println!("after speaking: {spoken} bytes more each, once silent: {silent}");
+        assert!(spoken > 400, "nothing to let go of: {spoken}");
+        assert!(silent <= 1, "{silent}");
+    }
 }
 
 #[test]

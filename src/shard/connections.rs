@@ -236,6 +236,12 @@ impl Connections {
         self.open
     }
 
+    /// Slots that there are places for.
+    #[must_use]
+    pub fn places(&self) -> u32 {
+        (self.chunks.len() * CHUNK) as u32
+    }
+
     /// What stands in `slot`, when its generation is the one named.
     pub fn place_mut(&mut self, id: ConnectionId) -> Option<&mut Place> {
         let place = self.chunks.get_mut(id.slot as usize / CHUNK)?.get_mut(id.slot as usize % CHUNK)?;

@@ -70,9 +70,13 @@ impl Shard {
                     if inbound.stash.len() > STASH_PAUSE_BYTES {
                         self.stop_receiving(id);
                     }
-                    return;
+                    return self.note_speaking(now);
                 }
                 self.take_in(id, bytes, now);
+                // A lone PINGREQ leaves nothing behind.
+                if bytes != PINGREQ {
+                    self.note_speaking(now);
+                }
             }
         }
     }
@@ -350,7 +354,6 @@ impl Shard {
             return;
         }
         let id = ConnectionId { slot, generation: connection.generation };
-        let session = connection.session;
         // [v3 MQTT-3.1.2-24] [v5 MQTT-3.1.2-22]
         let patience = keep_alive_patience(connection.keep_alive_s);
         let waits = connection.flags.any(Flags::WAITS) || connection.flags.any(Flags::RECEIVE_STOPPED);
@@ -362,22 +365,8 @@ impl Shard {
             self.clients.counters.keep_alive_timeouts += 1;
             return self.disconnect(id, ReasonCode::KeepAliveTimeout, now);
         }
-        if connection.inbound.as_ref().is_some_and(|inbound| inbound.is_idle()) {
-            connection.inbound = None;
-        }
         let due = connection.last_seen.after(patience);
         self.timers.set(due, Timer::KeepAlive { slot });
-        self.free_idle_session(session);
-    }
-
-    /// Lets go of what a silent session does not need.
-    pub(super) fn free_idle_session(&mut self, session: u32) {
-        if let Some(session) = self.clients.sessions.at_mut(session) {
-            session.drop_empty_outbox();
-            if session.received.as_ref().is_some_and(|received| received.is_empty()) {
-                session.received = None;
-            }
-        }
     }
 }
 

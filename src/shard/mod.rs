@@ -27,6 +27,7 @@ mod queues;
 mod retained;
 mod share;
 mod shared;
+mod silence;
 mod subscribe;
 mod sys;
 #[cfg(test)]
@@ -59,6 +60,7 @@ use crate::{
         parcel::{PARCEL_MESSAGES_MAX, Parcels},
         retained::RetainedTalk,
         share::Memberships,
+        silence::Silence,
     },
     store::Journal,
     sync::Arc,
@@ -111,6 +113,7 @@ pub struct Shard {
     wills: VecDeque<Box<Will>>,
     ledger: Ledger,
     timers: TimerWheel,
+    silence: Silence,
     due: Vec<Timer>,
     effects: Effects,
     /// Bytes of CONNECTs that are not complete.
@@ -194,6 +197,7 @@ impl Shard {
             wills: VecDeque::new(),
             ledger: Ledger::new(usize::from(shards)),
             timers,
+            silence: Silence::default(),
             due: Vec::new(),
             effects: Effects::new(usize::from(shards)),
             pending_bytes: 0,
@@ -414,6 +418,7 @@ impl Shard {
                 Timer::SessionExpiry { session } => self.on_session_expiry(session, now),
                 Timer::WillDelay { session } => self.on_will_delay(session, now),
                 Timer::RetainedSweep => self.on_retained_sweep(now),
+                Timer::Silence => self.on_silence(now),
                 Timer::SysInterval => self.on_sys_interval(now),
             }
         }

@@ -71,9 +71,6 @@ impl Shard {
         if let Some(out) = self.clients.connections.out(id.slot) {
             out.bytes_mut().extend_from_slice(&PINGRESP);
         }
-        let Some(connection) = self.clients.connections.open_mut(id) else { return };
-        let session = connection.session;
-        self.free_idle_session(session);
     }
 
     fn on_puback(&mut self, id: ConnectionId, ack: &Ack<'_>, now: Moment) {

@@ -26,6 +26,8 @@ pub enum Timer {
     WillDelay { session: u32 },
     /// A slice of the search for expired retained messages.
     RetainedSweep,
+    /// A step of the search for connections that have fallen silent.
+    Silence,
     /// The next `$SYS` publications.
     SysInterval,
 }
@@ -45,6 +47,7 @@ enum Kind {
     SessionExpiry,
     WillDelay,
     RetainedSweep,
+    Silence,
     SysInterval,
 }
 
@@ -103,6 +106,7 @@ impl TimerWheel {
             Timer::SessionExpiry { session } => (Kind::SessionExpiry, session, 0),
             Timer::WillDelay { session } => (Kind::WillDelay, session, 0),
             Timer::RetainedSweep => (Kind::RetainedSweep, 0, 0),
+            Timer::Silence => (Kind::Silence, 0, 0),
             Timer::SysInterval => (Kind::SysInterval, 0, 0),
         };
         let tick = tick.max(self.tick);
@@ -217,7 +221,7 @@ impl Kind {
             Kind::KeepAlive => Some(0),
             Kind::SessionExpiry => Some(1),
             Kind::WillDelay => Some(2),
-            Kind::ConnectDeadline | Kind::RetainedSweep | Kind::SysInterval => None,
+            Kind::ConnectDeadline | Kind::RetainedSweep | Kind::Silence | Kind::SysInterval => None,
         }
     }
 }
@@ -272,6 +276,7 @@ impl Entry {
             Kind::SessionExpiry => Timer::SessionExpiry { session: index },
             Kind::WillDelay => Timer::WillDelay { session: index },
             Kind::RetainedSweep => Timer::RetainedSweep,
+            Kind::Silence => Timer::Silence,
             Kind::SysInterval => Timer::SysInterval,
         }
     }

@@ -3,7 +3,7 @@
 //! Owns: the place of the driver. It keeps its memory from turn to turn as the driver does, so that what is allocated or
 //! executed in a steady state is the shard's own.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use ringmq::{
     config::{Config, Durability},
@@ -72,6 +72,16 @@ impl PureShard {
     /// Bytes came from a client.
     pub fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
         self.shard.handle_received(id, bytes, self.now);
+    }
+
+    /// Time goes by, in which nobody says a thing.
+    pub fn pass(&mut self, time: Duration) {
+        let until = self.now.after(time);
+        while let Some(due) = self.shard.next_due().filter(|&due| due <= until) {
+            self.now = self.now.max(due);
+            assert_eq!(self.turn(|_, _| {}), 0, "nobody is told anything");
+        }
+        self.now = self.now.max(until);
     }
 
     /// The rest of a turn: `told` sees what each client is sent, which all of it leaves at once. Returns how many buffers
