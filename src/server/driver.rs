@@ -10,7 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     plant::{Bug, planted},
-    runtime::{Close, CloseCause, ConnectionId, Kernel, MeshPort, Wait, WireHandler, Wires, kernel::EnterWait},
+    runtime::{Close, CloseCause, ConnectionId, Kernel, MeshPort, Wait, WireHandler, Wires, kernel::EnterWait, memory},
     shard::{ConnectionEffect, Ending, MeshMessage, RANK_DELIVERY, RANK_HOME, RANK_REPLY, RANKS, Shard, Shared},
     store::StorePort,
     sync::Arc,
@@ -156,6 +156,9 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         self.submit();
         self.send_messages();
         self.send_buffers(now);
+        if std::mem::take(&mut self.shard.effects_mut().gives_back_memory) {
+            memory::give_back_free_pages();
+        }
     }
 
     /// Hands what the turn asked for to the store.

@@ -29,7 +29,7 @@ use crate::{
         descriptors::{grow_descriptor_table, raise_descriptor_limit},
         executor::{Executor, ExecutorError, allowed_cpus},
         listener::{ListenError, Listeners},
-        memory::{give_back, refuse_huge_pages},
+        memory::{give_back_free_pages, refuse_huge_pages},
         mesh::RANKS as MESH_RANKS,
         signals::{SignalError, handle_stop_signals, stop_signals},
         uring::UringError,
@@ -115,7 +115,7 @@ pub fn run(mut config: Config, watch: &mut dyn FnMut(ReadSoFar)) -> Result<(), S
     let wakes = ports.iter().map(|port| port.wake().clone()).collect();
     let storage = storage::open(&config, key, wakes, watch)?;
     // What a start reads takes more for a while than what it keeps.
-    give_back();
+    give_back_free_pages();
     if let Some(storage) = &storage {
         print_storage(&config, storage);
     }
@@ -215,7 +215,7 @@ async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), S
     let mut shard = Shard::new(index as u16, config, Arc::clone(&shared), facts, clock.now());
     let store = share.map(|(share, port)| {
         share.restore(&mut shard, clock.started(), clock.now());
-        give_back();
+        give_back_free_pages();
         port
     });
     // Whatever failed here, the others must not wait for this shard.

@@ -46,6 +46,8 @@ pub enum ConnectionEffect {
 pub struct Effects {
     /// What to do to connections, in order.
     pub connections: Vec<ConnectionEffect>,
+    /// Much memory was freed a while ago: pages that hold nothing any more are to go back to the kernel.
+    pub gives_back_memory: bool,
     /// Messages to other shards: `outbound[shard * RANKS + rank]`. What the mesh has no room for stays.
     outbound: Vec<VecDeque<MeshMessage>>,
     /// How many those are, by rank: asked for with every publish.
@@ -57,7 +59,7 @@ impl Effects {
     #[must_use]
     pub fn new(shards: usize) -> Self {
         let outbound = (0..shards * RANKS).map(|_| VecDeque::new()).collect();
-        Self { connections: Vec::new(), outbound, waiting: [0; RANKS] }
+        Self { connections: Vec::new(), gives_back_memory: false, outbound, waiting: [0; RANKS] }
     }
 
     /// Sends `message` to shard `to`.

@@ -40,6 +40,7 @@ enum Waiting {
 /// Beginnings and ends of connections.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
+    /// At most two of each socket (it was accepted, it has ended, all is sent), and input within [`INPUT_BYTES_MAX`].
     waiting: VecDeque<Waiting>,
     input_bytes: usize,
     /// How many may still be handled in this turn.
@@ -86,7 +87,7 @@ impl Crowd {
     fn pop(&mut self) -> Option<Waiting> {
         let first = self.waiting.pop_front();
         if let Some(Waiting::Input { bytes, .. }) = &first {
-            self.input_bytes -= bytes.len();
+            self.input_bytes -= bytes.len() + INPUT_EXTRA_BYTES;
         }
         if self.waiting.is_empty() && self.waiting.capacity() > WAITING_KEPT_MAX {
             self.waiting = VecDeque::new();
@@ -122,10 +123,11 @@ impl<K: Kernel> Wires<K> {
         let waiting = match input {
             Some((tag, buffer, length, more)) => {
                 // In order, so that nothing of a connection overtakes what it sent before.
-                while self.crowd.input_bytes + length > INPUT_BYTES_MAX && self.handle_longest_waiting(handler) {}
+                let charge = length + INPUT_EXTRA_BYTES;
+                while self.crowd.input_bytes + charge > INPUT_BYTES_MAX && self.handle_longest_waiting(handler) {}
                 let bytes = Box::from(&*self.kernel.buffer(buffer, length));
                 self.kernel.give_back(buffer);
-                self.crowd.input_bytes += length;
+                self.crowd.input_bytes += charge;
                 Waiting::Input { tag, bytes, more }
             }
             None => Waiting::Completion(completion),
@@ -224,5 +226,7 @@ const DEPTH_WITH_INPUT_MAX: u32 = 256;
 const DEPTH_MAX: u32 = 4096;
 /// Input that waits; with more, those that have waited longest are handled, whatever room the turn has.
 pub(super) const INPUT_BYTES_MAX: usize = 4 << 20;
+/// What each piece of it is charged beyond its bytes: its place here, and what the allocator adds.
+pub(super) const INPUT_EXTRA_BYTES: usize = 64;
 /// Places that are kept for the next crowd.
 const WAITING_KEPT_MAX: usize = 1024;

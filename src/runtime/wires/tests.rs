@@ -626,7 +626,7 @@ fn input_that_waits_has_a_limit_and_loses_nothing_there() {
         all.append(&mut notes.0);
     }
     // One crowd's worth fits; of the second as much was handled as there was no room for.
-    let room = crowd::INPUT_BYTES_MAX / WORD_BYTES;
+    let room = crowd::INPUT_BYTES_MAX / (WORD_BYTES + crowd::INPUT_EXTRA_BYTES);
     assert_eq!(all.len(), 2 * CROWD - room);
     while !wires.crowd.is_empty() {
         wires.turn(&mut notes, Wait::No, Moment::default());
