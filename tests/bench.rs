@@ -336,12 +336,12 @@ fn all_clients_return_from_a_storm_and_those_that_stay_are_answered() {
 fn connections_that_have_spoken_once_take_what_silent_ones_take() {
     let broker = Broker::start(1, &["127.0.0.1"], &[]);
     let pid = broker.pid().map(|pid| pid.to_string());
-    let mut arguments = vec!["idle", "--clients", "1000,3000", "--speak-once", "--qos", "1", "--duration", "100ms"];
+    let mut arguments = vec!["idle", "--clients", "2000,8000", "--speak-once", "--qos", "1", "--duration", "100ms"];
     if let Some(pid) = &pid {
         arguments.extend(["--pid", pid]);
     }
     let report = report(&broker.address().to_string(), &arguments);
-    assert_eq!(number(&report, "spoken_heard"), 3000.0, "{report:#}");
+    assert_eq!(number(&report, "spoken_heard"), 8000.0, "{report:#}");
     assert_eq!(number(&report, "connections_lost"), 0.0, "{report:#}");
     if pid.is_some() {
         let each = number(&report, "spoken_broker_resident_bytes_per_connection");
@@ -425,7 +425,7 @@ fn every_scenario_reports_what_is_documented_and_nothing_else() {
         &["sharedsub", "--publishers", "3"],
         &["composite", "--publishers", "10", "--churn-clients", "2", "--rate", "1000"],
         &["conn", "--clients", "5", "--hold", "50ms"],
-        &["idle", "--clients", "5,10,15", "--duration", "50ms"],
+        &["idle", "--clients", "5,10,15", "--speak-once", "--duration", "50ms"],
         &["retained", "--messages", "50", "--clients", "2"],
         &["offline", "--clients", "2", "--messages", "10"],
         &["storm", "--clients", "5", "--stay", "1", "--calm", "50ms"],

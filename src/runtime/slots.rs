@@ -62,7 +62,7 @@ pub(super) const STARVED: u8 = 1 << 5;
 /// The peer sends no more.
 pub(super) const INPUT_ENDED: u8 = 1 << 6;
 
-/// It came with a crowd that may not be gone yet: its input waits for its turn.
+/// It has not said anything beyond its first words yet: what it says waits for its turn while there is a crowd.
 pub(super) const NEWCOMER: u8 = 1 << 7;
 
 /// One connection's place.

@@ -6,8 +6,8 @@
 //! [`WiresParameters::crowd_per_turn_max`](super::WiresParameters) a turn, behind all else that came with the turn.
 //! Never: holds a receive buffer (input is copied out of it), nor the room of a crowd that is gone.
 //!
-//! A connection is a newcomer until something that it sends after its first input finds nobody waiting. So whoever comes with
-//! a crowd belongs to it, with all that it says, until the crowd is gone, and none of its input overtakes what it sent before.
+//! A connection is a newcomer until the second time that something of it is handled: CONNECT, and what it says then. Until
+//! then each recv ends with the first bytes, so that nothing of it overtakes what waits here.
 //!
 //! The kernel brings completions in the order in which they happened, some twenty with an enter. A PINGREQ behind 15,000
 //! closed connections would wait for all of them. So a crowd is collected as a whole, which costs little, and handled in
@@ -15,9 +15,7 @@
 
 use std::collections::VecDeque;
 
-use super::{
-    Completion, ConnectionId, Errno, Kernel, NEWCOMER, Phase, Socket, Tag, WANT_MULTISHOT, WireHandler, Wires,
-};
+use super::{Completion, ConnectionId, Errno, Kernel, NEWCOMER, Phase, Socket, Tag, WireHandler, Wires};
 use crate::runtime::kernel::Reception;
 
 /// What waits for its turn.
@@ -30,8 +28,6 @@ enum Waiting {
     Input {
         tag: Tag,
         bytes: Box<[u8]>,
-        /// Whether the recv stays armed.
-        more: bool,
     },
     /// All was sent: our side is to be shut down.
     Flushed(ConnectionId),
@@ -105,30 +101,23 @@ impl<K: Kernel> Wires<K> {
     /// Lets a beginning or an end wait for its turn; gives back what is to be handled now.
     pub(super) fn postpone(&mut self, handler: &mut impl WireHandler, completion: Completion) -> Option<Completion> {
         let input = match completion {
-            Completion::Received { tag, reception: Reception::Bytes { buffer, length }, more } => {
+            Completion::Received { tag, reception: Reception::Bytes { buffer, length }, .. } => {
                 self.crowd.inputs += 1;
-                Some((tag, buffer, length, more))
+                Some((tag, buffer, length))
             }
             _ => None,
         };
-        if !self.begins_or_ends(&completion) {
-            return Some(completion);
-        }
-        if self.crowd.admits() {
-            if let Some((tag, ..)) = input {
-                self.settle(tag);
-            }
+        if !self.begins_or_ends(&completion) || self.crowd.admits() {
             return Some(completion);
         }
         let waiting = match input {
-            Some((tag, buffer, length, more)) => {
-                // In order, so that nothing of a connection overtakes what it sent before.
+            Some((tag, buffer, length)) => {
                 let charge = length + INPUT_EXTRA_BYTES;
                 while self.crowd.input_bytes + charge > INPUT_BYTES_MAX && self.handle_longest_waiting(handler) {}
                 let bytes = Box::from(&*self.kernel.buffer(buffer, length));
                 self.kernel.give_back(buffer);
                 self.crowd.input_bytes += charge;
-                Waiting::Input { tag, bytes, more }
+                Waiting::Input { tag, bytes }
             }
             None => Waiting::Completion(completion),
         };
@@ -139,11 +128,11 @@ impl<K: Kernel> Wires<K> {
     fn begins_or_ends(&mut self, completion: &Completion) -> bool {
         let passes = |errno: Errno| matches!(errno.0, libc::EINTR | libc::EAGAIN | libc::ENOBUFS);
         match *completion {
-            Completion::Received { tag, reception, .. } => match reception {
-                Reception::Bytes { .. } => self.is_newcomer(tag),
+            Completion::Received { tag, reception, more } => match reception {
+                Reception::Bytes { .. } => !more && self.is_newcomer(tag),
                 Reception::EndOfStream => true,
                 Reception::Failed(Errno(libc::ECANCELED)) => {
-                    self.slots.find(tag.into()).is_some_and(|slot| slot.phase != Phase::Open || slot.has(NEWCOMER))
+                    self.slots.find(tag.into()).is_some_and(|slot| slot.phase != Phase::Open)
                 }
                 Reception::Failed(errno) => !passes(errno),
             },
@@ -155,13 +144,6 @@ impl<K: Kernel> Wires<K> {
 
     fn is_newcomer(&mut self, tag: Tag) -> bool {
         self.slots.find(tag.into()).is_some_and(|slot| slot.phase == Phase::Open && slot.has(NEWCOMER))
-    }
-
-    /// What this connection sent is handled at once: nothing of it waits. After its first input it is no newcomer any more.
-    fn settle(&mut self, tag: Tag) {
-        if let Some(slot) = self.slots.find(tag.into()).filter(|slot| slot.has(WANT_MULTISHOT)) {
-            slot.flags &= !NEWCOMER;
-        }
     }
 
     /// Handles those that have waited longest, as far as the turn has room. Returns how many.
@@ -180,7 +162,7 @@ impl<K: Kernel> Wires<K> {
         match waiting {
             Waiting::Accepted(listener, socket) => self.welcome(handler, listener, socket),
             Waiting::Completion(completion) => self.handle(handler, completion),
-            Waiting::Input { tag, mut bytes, more } => self.on_late_input(handler, tag, &mut bytes, more),
+            Waiting::Input { tag, mut bytes } => self.on_late_input(handler, tag, &mut bytes),
             Waiting::Flushed(id) => self.flushed(id),
         }
         true

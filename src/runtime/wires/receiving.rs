@@ -1,8 +1,8 @@
 //! Receiving: arming, pausing, and coming back from a pool without buffers.
 
 use super::{
-    ARMED, CANCELLING, CloseCause, ConnectionId, Errno, INPUT_ENDED, Kernel, OperationKind, Phase, SENDING, STARVED,
-    Tag, WANT_MULTISHOT, WANT_ONCE, WireHandler, Wires,
+    ARMED, CANCELLING, CloseCause, ConnectionId, Errno, INPUT_ENDED, Kernel, NEWCOMER, OperationKind, Phase, SENDING,
+    STARVED, Tag, WANT_MULTISHOT, WANT_ONCE, WireHandler, Wires,
 };
 use crate::{
     plant::{Bug, planted},
@@ -29,9 +29,9 @@ impl<K: Kernel> Wires<K> {
         if !receives || slot.flags & (ARMED | STARVED) != 0 {
             return;
         }
-        let mode = if slot.has(WANT_MULTISHOT) {
+        let mode = if slot.has(WANT_MULTISHOT) && !slot.has(NEWCOMER) {
             ReceiveMode::Multishot
-        } else if slot.has(WANT_ONCE) {
+        } else if slot.flags & (WANT_ONCE | WANT_MULTISHOT) != 0 {
             ReceiveMode::Once
         } else {
             return;
@@ -71,10 +71,10 @@ impl<K: Kernel> Wires<K> {
     }
 
     /// The same for bytes that have waited for their turn.
-    pub(super) fn on_late_input(&mut self, handler: &mut impl WireHandler, tag: Tag, bytes: &mut [u8], more: bool) {
+    pub(super) fn on_late_input(&mut self, handler: &mut impl WireHandler, tag: Tag, bytes: &mut [u8]) {
         let id = ConnectionId::from(tag);
-        self.note_reception(id, more);
-        let phase = self.begin_input(id, bytes.len(), more);
+        self.note_reception(id, false);
+        let phase = self.begin_input(id, bytes.len(), false);
         if phase == Some(Phase::Open) {
             handler.on_received(id, bytes);
         }
@@ -95,6 +95,9 @@ impl<K: Kernel> Wires<K> {
         // A recv that ends with these bytes and was armed for one reception has done what was wanted.
         if !more {
             slot.flags &= !WANT_ONCE;
+        }
+        if slot.has(WANT_MULTISHOT) {
+            slot.flags &= !NEWCOMER;
         }
         Some(slot.phase)
     }
