@@ -87,7 +87,7 @@ impl Shard {
 const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// Connections that a step looks at: less than a millisecond's work.
 const STEP: u32 = 4096;
-/// Between two steps, and before memory is given back: the allocator holds on to what was freed a moment ago.
+/// Between two steps, and before memory is given back.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What fewer connections leave behind, about a kilobyte each, is kept for those who speak next.
 const GIVEN_BACK_MIN: u32 = 1024;
