@@ -236,17 +236,6 @@ impl Client {
         connect.encode(out).expect("a CONNECT");
     }
 
-    fn lose_session(&mut self) {
-        self.has_session = false;
-        self.made = None;
-        self.outgoing.clear();
-        self.received.clear();
-        self.unacknowledged.clear();
-        // What was asked for behind CONNECT belongs to the session that it gets.
-        let is_answered = |held: &&mut Held| held.acknowledged.is_some() || held.identifier == 0;
-        self.subscriptions.iter_mut().filter(is_answered).for_each(|held| held.is_lost = true);
-    }
-
     /// Is another client from its next connection on.
     pub fn rename(&mut self, name: String) {
         self.profile.name = name;
@@ -264,11 +253,6 @@ impl Client {
         if let Some(link) = &mut self.link {
             link.expects_end = true;
         }
-    }
-
-    /// Its session is over.
-    pub fn forget_session(&mut self) {
-        self.lose_session();
     }
 
     /// Sends SUBSCRIBE. The same filter is always asked for with the same QoS.

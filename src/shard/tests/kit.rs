@@ -22,7 +22,7 @@ use crate::{
         Arrival, ConnectionEffect, Counters, Ending, ListenerFacts, MeshMessage, RANK_DELIVERY, RANK_HOME, RANK_REPLY,
         RANKS, Shard, Shared,
     },
-    store::{Batch, Joiner, Journal, MemoryStore, SharedMemory},
+    store::{Batch, Joiner, Journal, MemoryStore, Space, Store as _, recover},
     sync::Arc,
     time::Moment,
     transport::OutBuffer,
@@ -62,7 +62,6 @@ struct Remote {
 struct Kept {
     joiner: Joiner,
     store: MemoryStore,
-    records: SharedMemory,
     batches: Vec<Batch>,
     written: Vec<u64>,
     durable: Vec<u64>,
@@ -71,10 +70,9 @@ struct Kept {
 impl Kept {
     fn new(shards: u16) -> Self {
         let joiner = Joiner::new(shards, 0, Default::default(), Vec::new());
-        let records = SharedMemory::default();
-        let store = MemoryStore::new(records.clone());
+        let store = MemoryStore::default();
         let none = vec![0; usize::from(shards)];
-        Self { joiner, store, records, batches: Vec::new(), written: none.clone(), durable: none }
+        Self { joiner, store, batches: Vec::new(), written: none.clone(), durable: none }
     }
 
     /// Commits what is not held, and syncs it unless `sync_is_held`. Returns whether any shard has something to hear.
@@ -633,9 +631,15 @@ impl Broker {
         self.mesh.get(&(to, from, rank)).into_iter().flatten().collect()
     }
 
-    /// Records in the store.
-    pub fn records(&self) -> usize {
-        self.store.as_ref().map_or(0, |kept| kept.records.len())
+    /// What is in the store: records of the state but for how far queues are, and what is in the queues of sessions.
+    pub fn records(&self) -> u64 {
+        let Some(kept) = &self.store else { return 0 };
+        let state = kept.store.scan(Space::State, &[], usize::MAX).expect("memory can be read");
+        let heads = state.iter().filter(|(key, _)| key.starts_with(b"h")).count();
+        let sessions = recover(&kept.store, 0).expect("memory can be read").sessions;
+        let queued: u64 =
+            sessions.iter().filter_map(|session| session.queue).map(|queue| queue.sent + queue.count).sum();
+        (state.len() - heads) as u64 + queued
     }
 
     pub fn counters(&self, shard: u16) -> &Counters {

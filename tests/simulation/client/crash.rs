@@ -2,13 +2,29 @@
 
 use ringmq::{config::Durability, mqtt::QoS};
 
-use super::{Client, Phase};
+use super::{Client, Held, Phase};
 use crate::{
     book::{Book, Survival},
     failure::fail,
 };
 
 impl Client {
+    /// Its session is over.
+    pub fn forget_session(&mut self) {
+        self.lose_session();
+    }
+
+    pub(super) fn lose_session(&mut self) {
+        self.has_session = false;
+        self.made = None;
+        self.outgoing.clear();
+        self.received.clear();
+        self.unacknowledged.clear();
+        // What was asked for behind CONNECT belongs to the session that it gets.
+        let is_answered = |held: &&mut Held| held.acknowledged.is_some() || held.identifier == 0;
+        self.subscriptions.iter_mut().filter(is_answered).for_each(|held| held.is_lost = true);
+    }
+
     /// The broker has died. `reads`: what it had sent has arrived.
     pub fn lose_broker(&mut self, book: &mut Book, reads: bool, survival: Survival) {
         if let Some(mut link) = self.link.take() {
