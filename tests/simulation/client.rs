@@ -466,10 +466,10 @@ impl Client {
                     return;
                 }
                 let mut held = self.subscriptions.iter_mut();
-                if let Some(held) = held.find(|held| held.identifier == identifier && !held.is_lost) {
-                    if held.acknowledged.replace(held.acknowledged.unwrap_or(book.now)).is_none() {
-                        held.promise = link.promise;
-                    }
+                if let Some(held) = held.find(|held| held.identifier == identifier && !held.is_lost)
+                    && held.acknowledged.replace(held.acknowledged.unwrap_or(book.now)).is_none()
+                {
+                    held.promise = link.promise;
                 }
             }
             Packet::UnsubAck(unsuback) => {

@@ -86,7 +86,7 @@ fn promises(world: &mut World, random: &mut Random) {
                 world.set_store_pace(*random.pick(&[20, 60]));
                 let subscribers = subscribers(world);
                 for client in (0..world.clients.len()).filter(|client| !subscribers.contains(client)) {
-                    world.publish_bytes(client, *random.pick(&TOPICS), 1, false, 12);
+                    world.publish_bytes(client, random.pick::<&str>(&TOPICS), 1, false, 12);
                 }
                 world.bustle_until_commit(600);
                 world.bustle(random.below(60));
