@@ -136,6 +136,8 @@ pub fn churn(seed: u64, random: &mut Random, traces: bool) -> World {
     setup.shards = random.between(1, 2);
     setup.faults.delay = setup.faults.delay.min(30);
     setup.completions_per_turn_max = *random.pick(&[4, 16, 256]);
+    // Who waits in a crowd keeps its slot; here slots are to come into other hands at once.
+    setup.crowd_per_turn_max = 64;
     let mut world = World::new(seed, setup, traces);
     let clients: Vec<usize> = (0..8)
         .map(|number| {
