@@ -16,10 +16,9 @@ use std::{
 };
 
 use ringmq::{
-    message::{ApplicationMessage, Envelope, Origin, Stamp, SubscriptionIdentifiers},
+    message::{ApplicationMessage, Envelope, SubscriptionIdentifiers},
     mqtt::QoS,
     store::{Batch, DiskStore, Entry, Joiner, Operation, Record, SessionRecord, Space, Store, StoreError, WriteSet},
-    time::Moment,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -171,14 +170,7 @@ fn key(number: u64) -> Vec<u8> {
 }
 
 fn queued(number: u64) -> Operation {
-    let envelope = Envelope {
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        expires_at: Moment::NEVER,
-        topic_hash: 0,
-        stamp: Stamp::default(),
-        origin: Origin::default(),
-    };
+    let envelope = Envelope::of(QoS::AtLeastOnce);
     let message = ApplicationMessage::new("bench/topic", &[], &[7; PAYLOAD_BYTES], envelope);
     let (session, sequence) = place_of(number);
     let identifiers = SubscriptionIdentifiers::None;

@@ -54,6 +54,13 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// Of a publication with this QoS and nothing else.
+    #[must_use]
+    pub fn of(qos: QoS) -> Self {
+        let (stamp, origin) = (Stamp::default(), Origin::default());
+        Self { qos, retain: false, expires_at: Moment::NEVER, topic_hash: 0, stamp, origin }
+    }
+
     /// Whether the message has expired at `now`.
     #[must_use]
     pub fn has_expired(&self, now: Moment) -> bool {
@@ -284,14 +291,7 @@ mod tests {
     use super::*;
 
     fn envelope() -> Envelope {
-        Envelope {
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            expires_at: Moment::NEVER,
-            topic_hash: 0,
-            stamp: Stamp::default(),
-            origin: Origin::default(),
-        }
+        Envelope::of(QoS::AtLeastOnce)
     }
 
     #[test]

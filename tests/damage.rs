@@ -16,27 +16,20 @@ use std::{
 
 use house::random::Random;
 use ringmq::{
-    message::{ApplicationMessage, Envelope, Origin, Stamp, SubscriptionIdentifiers},
+    message::{ApplicationMessage, Envelope, Stamp, SubscriptionIdentifiers},
     mqtt::QoS,
     session::Will,
     store::{
         Batch, DiskStore, Entry, Joiner, Operation, SessionRecord, Space, Store, StoreCopy, SubscriptionRecord,
         inspect, recover,
     },
-    time::Moment,
 };
 
 type Records = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
 
 fn message(topic: &str, payload: Vec<u8>, retain: bool) -> ApplicationMessage {
-    let envelope = Envelope {
-        qos: QoS::AtLeastOnce,
-        retain,
-        expires_at: Moment::NEVER,
-        topic_hash: 0,
-        stamp: Stamp { micros: 5, counter: 1, shard: 0 },
-        origin: Origin::default(),
-    };
+    let envelope =
+        Envelope { retain, stamp: Stamp { micros: 5, counter: 1, shard: 0 }, ..Envelope::of(QoS::AtLeastOnce) };
     ApplicationMessage::new(topic, &[], &payload, envelope)
 }
 

@@ -192,7 +192,7 @@ pub fn census(store: &dyn Store, progress: &mut dyn FnMut(u64)) -> Result<Census
                 }
                 Meaning::Head(session, head) => {
                     // What has arrived has no content any more.
-                    if let 1.. = head.released.len() {
+                    if !head.released.is_empty() {
                         parts.entry((session, Kind::Queued)).or_default().count += head.released.len() as u64;
                     }
                     heads.insert(session, head);

@@ -235,18 +235,16 @@ mod tests {
 
     use super::*;
     use crate::{
-        message::{Envelope, Origin, Stamp},
+        message::{Envelope, Stamp},
         time::Moment,
     };
 
     fn message(payload: &[u8]) -> ApplicationMessage {
         let envelope = Envelope {
-            qos: QoS::ExactlyOnce,
             retain: true,
             expires_at: Moment::from_micros(7),
-            topic_hash: 0,
             stamp: Stamp { micros: 1, counter: 2, shard: 3 },
-            origin: Origin::default(),
+            ..Envelope::of(QoS::ExactlyOnce)
         };
         ApplicationMessage::new("a/b", &[38, 0, 1, b'k', 0, 1, b'v'], payload, envelope)
     }

@@ -11,7 +11,7 @@
 //! A chunk of which little is left is written anew under its number with what is left, once such chunks have come to some
 //! size; most are gone by then.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use ahash::AHashMap;
 
@@ -283,11 +283,13 @@ impl Queues {
     pub fn end(&mut self, session: u64, place: u64) {
         let Some(queue) = self.queues.get_mut(&session) else { return };
         let Some(chunk) = queue.end(place) else { return };
-        let is_written = chunk < self.unwritten;
-        if is_written {
+        if chunk < self.unwritten {
             set_dirty(queue, &mut self.dirty, session);
         }
-        self.drop_if_empty(session);
+        // What is dirty goes when its head is written.
+        if queue.is_empty() && !queue.is_dirty {
+            self.queues.remove(&session);
+        }
         self.release_chunk(chunk, 1);
     }
 
@@ -324,13 +326,6 @@ impl Queues {
         for run in queue.runs.iter() {
             let live = run.below - run.first - count_in(queue.gone(), run.first, run.below);
             self.release_chunk(run.chunk, live as u32);
-        }
-    }
-
-    fn drop_if_empty(&mut self, session: u64) {
-        // What is dirty goes when its head is written.
-        if self.queues.get(&session).is_some_and(|queue| queue.is_empty() && !queue.is_dirty) {
-            self.queues.remove(&session);
         }
     }
 
@@ -371,8 +366,7 @@ impl Queues {
         while let Some(Pending { chunk, number, message, mut entries }) = messages.next() {
             let is_touched = has_ended && self.chunks.get(&chunk).is_none_or(|count| count.live < count.total);
             if is_touched {
-                entries
-                    .retain(|entry| self.queues.get(&entry.session).is_some_and(|queue| queue.is_live(entry.sequence)));
+                entries.retain(|entry| is_live(&self.queues, entry.session, entry.sequence));
             }
             if !entries.is_empty() {
                 writer.push(number, &message, entries.iter());
@@ -445,11 +439,8 @@ impl Queues {
         let mut writer = ChunkWriter::default();
         let mut left = 0;
         let queues = &self.queues;
-        let is_live = |reference: &Reference| {
-            queues.get(&reference.session).is_some_and(|queue| queue.is_live(reference.sequence))
-        };
         for_each_message(&value, |message| {
-            left += writer.keep(&message, is_live)?;
+            left += writer.keep(&message, |reference| is_live(queues, reference.session, reference.sequence))?;
             Some(())
         })
         .ok_or_else(|| damaged("queued messages", &key))?;
@@ -492,6 +483,9 @@ impl Queues {
             let mut wanted = Run { first: run.first.max(from), below: run.below.min(upto.saturating_add(1)), ..run };
             if covers(queue.gone(), &wanted) {
                 continue;
+            }
+            if entries.len() >= max || bytes >= SLICE_BYTES {
+                return Ok((entries, false));
             }
             // No more of it than there is room for.
             let room = (max - entries.len()) as u64 + count_in(queue.gone(), wanted.first, wanted.below);
@@ -551,7 +545,7 @@ impl Queues {
 
     /// Whether a reference that was read is to something that is not done with.
     pub fn is_live(&self, reference: &Reference) -> bool {
-        self.queues.get(&reference.session).is_some_and(|queue| queue.is_live(reference.sequence))
+        is_live(&self.queues, reference.session, reference.sequence)
     }
 
     /// A session's queue was found.
@@ -610,6 +604,10 @@ impl FoundQueue {
     }
 }
 
+fn is_live(queues: &AHashMap<u64, Queue>, session: u64, place: u64) -> bool {
+    queues.get(&session).is_some_and(|queue| queue.is_live(place))
+}
+
 fn set_dirty(queue: &mut Queue, dirty: &mut Vec<u64>, session: u64) {
     if !planted(Bug::HeadForgotten) && !std::mem::replace(&mut queue.is_dirty, true) {
         dirty.push(session);
@@ -646,8 +644,8 @@ fn read_run(store: &dyn Store, session: u64, run: Run, gone: &[(u64, u64)]) -> R
     read.ok_or_else(|| damaged("queued messages", &key))?;
     entries.sort_by_key(|entry| entry.sequence);
     let expected = run.below - run.first - count_in(gone, run.first, run.below);
-    let places: BTreeSet<u64> = entries.iter().map(|entry| entry.sequence).collect();
-    if places.len() as u64 != expected || entries.len() as u64 != expected {
+    let is_once_each = entries.is_sorted_by(|first, second| first.sequence < second.sequence);
+    if entries.len() as u64 != expected || !is_once_each {
         let found = entries.len();
         return Err(StoreError::Damaged(format!(
             "chunk {} has {found} messages of session {session} and not {expected}",

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 
 use super::{SessionRecord, StoreError, SubscriptionRecord};
 use crate::{
-    message::{ApplicationMessage, Envelope, Origin, Stamp},
+    message::{ApplicationMessage, Envelope, Stamp},
     mqtt::QoS,
     session::Will,
     time::Moment,
@@ -301,12 +301,10 @@ impl<'a> Reader<'a> {
         let properties = self.take(usize::try_from(properties).ok()?)?;
         let payload = self.take(usize::try_from(payload).ok()?)?;
         let envelope = Envelope {
-            qos: QoS::from_bits(flags & 3)?,
             retain: flags & MESSAGE_RETAIN != 0,
             expires_at,
-            topic_hash: 0,
             stamp,
-            origin: Origin::default(),
+            ..Envelope::of(QoS::from_bits(flags & 3)?)
         };
         Some(ApplicationMessage::new(topic, properties, payload, envelope))
     }
@@ -324,12 +322,10 @@ mod tests {
 
     fn message(topic: &str, payload: &[u8], expires_at: u64, stamp: u64) -> ApplicationMessage {
         let envelope = Envelope {
-            qos: QoS::ExactlyOnce,
             retain: stamp != 0,
             expires_at: Moment::from_micros(expires_at),
-            topic_hash: 0,
             stamp: Stamp { micros: stamp, counter: stamp as u32, shard: 3 },
-            origin: Origin::default(),
+            ..Envelope::of(QoS::ExactlyOnce)
         };
         ApplicationMessage::new(topic, &[38, 0, 1, b'k', 0, 1, b'v'], payload, envelope)
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use ahash::{AHashMap, AHashSet};
 
 use super::{
-    Queues, Record, SessionRecord, Space, Store, StoreError, SubscriptionRecord,
+    Queues, SessionRecord, Space, Store, StoreError, SubscriptionRecord,
     chunk::{ChunkMessage, Reference, for_each_message},
     queues::FoundQueue,
     record::{self, Head, damaged, tag},
@@ -121,7 +121,7 @@ pub fn recover_watched(
             tag::SUBSCRIPTION | tag::RECEIVED | tag::WILL | tag::HEAD => parts.push((key.to_vec(), value.to_vec())),
             _ => return Err(damaged("record", key)),
         }
-        Ok(())
+        Ok(u64::from(tag == tag::RETAINED))
     })?;
     let mut ended = AHashSet::new();
     let mut heads: AHashMap<u64, Head> = AHashMap::new();
@@ -161,8 +161,9 @@ pub fn recover_watched(
     reader.for_each(Space::Queue, |key, value| {
         let what = || damaged("queued messages", key);
         let chunk = number_of(key).filter(|_| key.len() == 8).ok_or_else(what)?;
-        let (mut live, mut total) = (0, 0);
+        let (mut messages, mut live, mut total) = (0, 0, 0);
         for_each_message(value, |message| {
+            messages += 1;
             recovered.last_number = recovered.last_number.max(message.number);
             for reference in message.references()? {
                 total += 1;
@@ -174,7 +175,7 @@ pub fn recover_watched(
         })
         .ok_or_else(what)?;
         recovered.queues.restore_chunk(chunk, value.len(), total, live);
-        Ok(())
+        Ok(messages)
     })?;
     found.count_in_order(store)?;
     for (number, open) in found.queues {
@@ -241,7 +242,7 @@ impl Found {
                 }
                 Some(())
             });
-            read.ok_or_else(|| damaged("queued messages", key))
+            read.map(|()| 0).ok_or_else(|| damaged("queued messages", key))
         })?;
         for (session, places) in places {
             let Some(open) = self.queues.get_mut(&session) else { continue };
@@ -328,47 +329,26 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Calls `read` with every record of a space, in order.
+    /// Calls `read` with every record of a space, in order. It returns how many messages the record has.
     fn for_each(
         &mut self,
         space: Space,
-        mut read: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+        mut read: impl FnMut(&[u8], &[u8]) -> Result<u64, StoreError>,
     ) -> Result<(), StoreError> {
         let mut from = Vec::new();
         let step = if space == Space::Queue { SCAN_CHUNKS } else { SCAN_RECORDS };
         loop {
             let records = self.store.scan(space, &from, step)?;
             for (key, value) in &records {
-                read(key, value)?;
+                self.read.messages += read(key, value)?;
+                self.read.sessions += u64::from(space == Space::State && key.first() == Some(&tag::SESSION));
             }
-            self.count(space, &records);
+            self.read.records += records.len() as u64;
+            (self.progress)(self.read);
             let Some((last, _)) = records.last().filter(|_| records.len() == step) else { return Ok(()) };
             from = last.clone();
             from.push(0);
         }
-    }
-
-    fn count(&mut self, space: Space, records: &[Record]) {
-        let of_kind = |tag: u8| records.iter().filter(|(key, _)| key.first() == Some(&tag)).count() as u64;
-        self.read.records += records.len() as u64;
-        match space {
-            Space::State => {
-                self.read.sessions += of_kind(tag::SESSION);
-                self.read.messages += of_kind(tag::RETAINED);
-            }
-            Space::Queue => {
-                let mut messages = 0;
-                for (_, value) in records {
-                    // What cannot be read has been told of.
-                    for_each_message(value, |_| {
-                        messages += 1;
-                        Some(())
-                    });
-                }
-                self.read.messages += messages;
-            }
-        }
-        (self.progress)(self.read);
     }
 }
 

@@ -4,6 +4,8 @@
 //! between take about three bytes each: a queue on the disk costs little memory however long it is.
 //! Always: in order, and no place twice.
 
+use super::record::{Reader, write_length};
+
 /// Places of a queue that one chunk has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Run {
@@ -153,13 +155,13 @@ impl Runs {
 /// Run `run` behind another that ends at `base.0` and lies in chunk `base.1`.
 fn pack(out: &mut Vec<u8>, base: (u64, u64), run: Run) {
     let chunks = run.chunk.wrapping_sub(base.1) as i64;
-    super::record::write_length(out, run.first.wrapping_sub(base.0));
-    super::record::write_length(out, run.below - run.first);
-    super::record::write_length(out, ((chunks << 1) ^ (chunks >> 63)) as u64);
+    write_length(out, run.first.wrapping_sub(base.0));
+    write_length(out, run.below - run.first);
+    write_length(out, ((chunks << 1) ^ (chunks >> 63)) as u64);
 }
 
 fn unpack(packed: &mut &[u8], base: (u64, u64)) -> Option<Run> {
-    let mut reader = super::record::Reader(packed);
+    let mut reader = Reader(packed);
     let first = base.0.wrapping_add(reader.length()?);
     let below = first.checked_add(reader.length()?)?;
     let chunks = reader.length()?;

@@ -12,7 +12,7 @@ use super::{
     Store, StoreError, StorePort, SubscriptionRecord, WriteSet, recover,
 };
 use crate::{
-    message::{ApplicationMessage, Envelope, Origin, Stamp, SubscriptionIdentifiers},
+    message::{ApplicationMessage, Envelope, Stamp, SubscriptionIdentifiers},
     mqtt::QoS,
     session::{QueueSummary, SliceRange, Will},
     time::Moment,
@@ -20,12 +20,10 @@ use crate::{
 
 fn message(topic: &str, payload: &[u8]) -> ApplicationMessage {
     let envelope = Envelope {
-        qos: QoS::ExactlyOnce,
         retain: true,
         expires_at: Moment::from_micros(77),
-        topic_hash: 0,
         stamp: Stamp { micros: 1, counter: 2, shard: 3 },
-        origin: Origin::default(),
+        ..Envelope::of(QoS::ExactlyOnce)
     };
     ApplicationMessage::new(topic, &[38, 0, 1, b'k', 0, 1, b'v'], payload, envelope)
 }

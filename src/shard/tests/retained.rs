@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::kit::{Broker, V5, V311, durable, identifier_of, options, publish};
 use crate::{
-    message::{ApplicationMessage, Envelope, Origin, Stamp},
+    message::{ApplicationMessage, Envelope, Stamp},
     mqtt::{AckKind, Publish, PublishProperties, QoS, RetainHandling, Subscribe, SubscriptionOptions, TopicFilter},
     time::Moment,
 };
@@ -335,12 +335,9 @@ fn what_is_published_after_the_clock_was_set_back_takes_the_place_of_what_was_ke
 /// A message that was retained at `moment`.
 fn retained_at(topic: &str, moment: Moment) -> ApplicationMessage {
     let envelope = Envelope {
-        qos: QoS::AtMostOnce,
         retain: true,
-        expires_at: Moment::NEVER,
-        topic_hash: 0,
         stamp: Stamp { micros: moment.micros(), counter: 1, shard: 0 },
-        origin: Origin::default(),
+        ..Envelope::of(QoS::AtMostOnce)
     };
     ApplicationMessage::new(topic, &[], b"old", envelope)
 }

@@ -5,25 +5,17 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use crate::{
-    message::{ApplicationMessage, Envelope, Origin, Stamp, SubscriptionIdentifiers},
+    message::{ApplicationMessage, Envelope, SubscriptionIdentifiers},
     mqtt::QoS,
     session::SliceRange,
     store::{
         Batch, Entries, Entry, Fault, Joiner, MemoryStore, Operation, QueueEntry, SessionRecord, SharedMemory, Space,
         Store as _, StoreError, recover,
     },
-    time::Moment,
 };
 
 fn message(number: u64) -> ApplicationMessage {
-    let envelope = Envelope {
-        qos: QoS::ExactlyOnce,
-        retain: false,
-        expires_at: Moment::NEVER,
-        topic_hash: 0,
-        stamp: Stamp::default(),
-        origin: Origin::default(),
-    };
+    let envelope = Envelope::of(QoS::ExactlyOnce);
     ApplicationMessage::new("a/b", &[], number.to_string().as_bytes(), envelope)
 }
 
