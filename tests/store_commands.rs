@@ -107,7 +107,7 @@ fn a_directory_in_use_missing_or_newer_is_refused_by_every_command() {
 fn damage_is_told_line_by_line_and_the_rest_is_salvaged() {
     let room = room("damage");
     let directory = made(&room);
-    let journal = find(&directory, "db/0.jnl");
+    let journal = find(&directory, "db/1.jnl");
     let mut bytes = fs::read(&journal).expect("readable");
     let at = bytes.windows(4).position(|bytes| bytes == b"kept").expect("the retained message is there");
     bytes[at] ^= 1;
@@ -115,7 +115,7 @@ fn damage_is_told_line_by_line_and_the_rest_is_salvaged() {
     fs::write(find(&directory, "watermark"), "").expect("room on the disk");
     let (code, text, errors) = store("check", &directory, &[]);
     assert_eq!(code, 1);
-    assert!(text.lines().any(|line| line.contains("0.jnl: ")) && text.lines().any(|line| line.contains("watermark: ")));
+    assert!(text.lines().any(|line| line.contains("1.jnl: ")) && text.lines().any(|line| line.contains("watermark: ")));
     assert!(errors.contains("ringmq store salvage"), "{errors}");
     assert_eq!(fs::read(&journal).expect("readable"), bytes);
     for command in ["stats", "export"] {
@@ -125,7 +125,7 @@ fn damage_is_told_line_by_line_and_the_rest_is_salvaged() {
     let target = room.join("new");
     let to = target.to_string_lossy().into_owned();
     let (code, text, _) = store("salvage", &directory, &["--to", &to]);
-    assert!(code == 0 && text.contains("missing: ") && text.contains("0.jnl"), "{text}");
+    assert!(code == 0 && text.contains("missing: ") && text.contains("1.jnl"), "{text}");
     assert_eq!(store("check", &target, &[]).0, 0);
     let (code, _, errors) = store("salvage", &directory, &["--to", &to]);
     assert!(code == 1 && errors.contains("is not empty"), "{errors}");

@@ -36,7 +36,7 @@ pub mod wires;
 
 pub use self::{
     clock::Clock,
-    filesystem::room_at,
+    filesystem::{hole_after, room_at},
     kernel::{Errno, Kernel, Socket},
     mesh::{Mesh, MeshPort},
     slots::ConnectionId,

@@ -20,6 +20,7 @@
 //! | `db-before` | links to its files while it is opened |
 //! | `probe` | there while it is found out whether the disk can be written to again |
 
+mod ahead;
 mod copy;
 mod inspect;
 mod journal_files;
@@ -42,6 +43,7 @@ use std::{
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use self::ahead::RoomAhead;
 pub use self::{
     copy::StoreCopy,
     inspect::{Inspection, inspect},
@@ -248,6 +250,9 @@ pub struct DiskStore {
     last: CommitRecord,
     lacking: Option<Lacking>,
     directory: PathBuf,
+    ahead: RoomAhead,
+    /// Every commit is synced before anybody goes on.
+    is_waited_for: bool,
     memtable_bytes: u64,
     lock: Arc<File>,
 }
@@ -316,7 +321,10 @@ impl DiskStore {
             let file = OpenOptions::new().write(true).open(journal).map_err(at(journal))?;
             file.set_len(*end).and_then(|()| file.sync_all()).map_err(at(journal))?;
         }
-        if let (true, Some((journal, end))) = (has_failed, inspection.journals.last()) {
+        if let ([(journal, 0)], None) = (&inspection.journals[..], &inspection.torn) {
+            // Nothing is in it. The library forgets the length of a journal that it opens, and gives one to a new one.
+            fs::remove_file(journal).map_err(at(journal))?;
+        } else if let (true, Some((journal, end))) = (has_failed, inspection.journals.last()) {
             medium::write_anew(journal, *end).map_err(at(journal))?;
         }
         let opened = open_database(&data, memtable_bytes).and_then(|(database, spaces)| {
@@ -351,8 +359,9 @@ impl DiskStore {
             fs::remove_file(&clean).map_err(at(&clean))?;
             sync_directory(directory)?;
         }
-        let directory = directory.to_owned();
-        Ok(Self { database, spaces, watermark, last, lacking, directory, memtable_bytes, lock })
+        let (directory, ahead) = (directory.to_owned(), RoomAhead::new(data));
+        let is_waited_for = true;
+        Ok(Self { database, spaces, watermark, last, lacking, directory, ahead, is_waited_for, memtable_bytes, lock })
     }
 
     /// What the store lies on.
@@ -394,6 +403,7 @@ impl DiskStore {
             noted.map_err(at(&path))?;
             sync_directory(&self.directory)?;
         }
+        self.is_waited_for = sync;
         Ok(())
     }
 
@@ -475,6 +485,9 @@ fn scan_keyspace(keyspace: &Keyspace, space: Space, from: &[u8], max: usize) -> 
 impl Store for DiskStore {
     fn commit(&mut self, writes: &WriteSet, sync: bool) -> Result<(), StoreError> {
         let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
+        if self.is_waited_for {
+            self.ahead.make(writes.len(), writes.bytes());
+        }
         let mut batch = self.database.batch().durability(Some(mode));
         let number = writes.get(Space::State, record::COMMIT_KEY).flatten().and_then(record::read_number);
         let number = number.filter(|&number| number == self.last.number + 1);

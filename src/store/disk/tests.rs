@@ -126,7 +126,7 @@ fn a_database_that_is_gone_is_not_made_anew() {
 #[test]
 fn the_rest_of_a_commit_that_was_under_way_is_cut_off_and_only_that() {
     let (_temporary, directory) = made();
-    let journal = directory.join("db/0.jnl");
+    let journal = directory.join("db/1.jnl");
     let end = journal_files::scan(&journal, None, &mut |_| {}).unwrap().end;
     let mut file = OpenOptions::new().write(true).open(&journal).unwrap();
     file.seek(SeekFrom::Start(end)).unwrap();
@@ -140,13 +140,13 @@ fn the_rest_of_a_commit_that_was_under_way_is_cut_off_and_only_that() {
     Box::new(store).close().unwrap();
     let end = journal_files::scan(&journal, None, &mut |_| {}).unwrap().end;
     OpenOptions::new().write(true).open(&journal).unwrap().write_all_at(&[1, 3], end).unwrap();
-    assert!(refused(&directory).to_string().contains("0.jnl"));
+    assert!(refused(&directory).to_string().contains("1.jnl"));
 }
 
 #[test]
 fn sequence_numbers_of_batches_are_looked_at() {
     let (_temporary, directory) = made();
-    let journal = directory.join("db/0.jnl");
+    let journal = directory.join("db/1.jnl");
     let good = fs::read(&journal).unwrap();
     // The library's checksum of a batch leaves out its sequence number, which follows the tag and the count.
     for byte in 5..13 {
@@ -160,7 +160,7 @@ fn sequence_numbers_of_batches_are_looked_at() {
             );
             match DiskStore::open(&directory) {
                 Ok(store) => assert_eq!(sessions(&store), 3, "byte {byte} bit {bit}"),
-                Err(error) => assert!(error.to_string().contains("0.jnl"), "{error}"),
+                Err(error) => assert!(error.to_string().contains("1.jnl"), "{error}"),
             }
         }
     }
