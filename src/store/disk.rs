@@ -698,7 +698,11 @@ fn create(directory: &Path, data: &Path, memtable_bytes: u64) -> Result<(), Open
 fn link_all(data: &Path, before: &Path, torn: Option<&Path>) -> Result<(), OpenError> {
     let making = before.with_extension("making");
     remove_directory(&making)?;
-    link_directory(data, &making, torn)?;
+    if let Err(error) = link_directory(data, &making, torn) {
+        // What it takes of a disk that is full would be in the way of the next attempt.
+        remove_directory(&making)?;
+        return Err(error);
+    }
     fs::rename(&making, before).map_err(at(before))
 }
 
@@ -711,11 +715,28 @@ fn link_directory(from: &Path, to: &Path, torn: Option<&Path>) -> Result<(), Ope
             link_directory(&path, &target, torn)?;
         } else if torn == Some(path.as_path()) || fs::hard_link(&path, &target).is_err() {
             // Some file systems have no links.
-            let copied = fs::copy(&path, &target).and_then(|_| File::open(&target)).and_then(|copy| copy.sync_all());
-            copied.map_err(at(&path))?;
+            copy_without_room(&path, &target).map_err(at(&path))?;
         }
     }
     sync_directory(to)
+}
+
+/// Copies a file, and writes nothing where it has nothing but zeros: a journal has room for much more than is in it.
+fn copy_without_room(from: &Path, to: &Path) -> io::Result<()> {
+    let (mut source, target) = (File::open(from)?, File::create(to)?);
+    let (mut block, mut end) = (vec![0; COPY_BYTES], 0);
+    loop {
+        let count = source.read(&mut block)?;
+        let bytes = &block[..count];
+        if count == 0 {
+            target.set_len(end)?;
+            return target.sync_all();
+        }
+        if bytes.iter().any(|&byte| byte != 0) {
+            target.write_all_at(bytes, end)?;
+        }
+        end += count as u64;
+    }
 }
 
 /// Puts the database back as it was before an opening that came to nothing.
@@ -752,6 +773,8 @@ fn sync_directory(directory: &Path) -> Result<(), OpenError> {
 const COMMIT: (Space, &[u8]) = (Space::State, record::COMMIT_KEY);
 /// Says which commit wrote to a space last; before every key of the space's own.
 const MARKER_KEY: &[u8] = &[0];
+/// What is copied at once.
+const COPY_BYTES: usize = 64 << 10;
 /// Blocks that are kept in memory for reading.
 const CACHE_BYTES: u64 = 16 << 20;
 /// What a space gathers in memory before it is written as a table.

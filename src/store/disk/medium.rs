@@ -65,10 +65,15 @@ fn probe(directory: &Path) -> io::Result<()> {
 /// Copies the first `bytes` of a journal into a new file that takes its place.
 pub(super) fn write_anew(journal: &Path, bytes: u64) -> io::Result<()> {
     let fresh = journal.with_extension("anew");
-    let mut source = io::Read::take(File::open(journal)?, bytes);
-    let mut target = File::create(&fresh)?;
-    io::copy(&mut source, &mut target)?;
-    target.sync_all()?;
+    let written = File::open(journal).and_then(|source| {
+        let mut target = File::create(&fresh)?;
+        io::copy(&mut io::Read::take(source, bytes), &mut target)?;
+        target.sync_all()
+    });
+    if let Err(error) = written {
+        // What it takes of a disk that is full would be in the way of the next attempt.
+        return Err(fs::remove_file(&fresh).err().unwrap_or(error));
+    }
     fs::rename(&fresh, journal)?;
     let directory = journal.parent().unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()

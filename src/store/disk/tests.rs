@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DiskStore, Lacking, OpenError, StoreCopy, Watermark, inspect, journal_files, lock_to_read};
+use super::{
+    COPY_BYTES, DiskStore, Lacking, OpenError, StoreCopy, Watermark, copy_without_room, inspect, journal_files,
+    lock_to_read,
+};
 use crate::store::{Batch, Joiner, Operation, SessionRecord, Space, Store as _, StoreError, WriteSet, recover};
 
 /// Commits sessions `numbers`, one at a time, in a store that goes on with its numbers.
@@ -230,4 +233,18 @@ fn what_was_synced_is_there_after_the_end_of_the_machine() {
     let (_temporary, directory) = made();
     started_anew(&directory, 5, 4);
     assert!(refused(&directory).to_string().contains("commit 3"));
+}
+
+#[test]
+fn a_copy_of_a_journal_has_its_length_and_takes_no_more_room_than_what_is_in_it() {
+    use std::os::unix::fs::MetadataExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+    let file = fs::File::create(&from).unwrap();
+    file.write_all_at(b"begin", 0).unwrap();
+    file.write_all_at(b"later", 5 << 20).unwrap();
+    file.set_len((16 << 20) + 3).unwrap();
+    copy_without_room(&from, &to).unwrap();
+    assert!(fs::read(&from).unwrap() == fs::read(&to).unwrap());
+    assert!(fs::metadata(&to).unwrap().blocks() * 512 <= 2 * COPY_BYTES as u64);
 }
