@@ -308,7 +308,7 @@ impl DiskStore {
         }
         let scratch = directory.join("db-look");
         remove_directory(&scratch)?;
-        let inspection = inspect::inspect_with(directory, &scratch, progress);
+        let inspection = inspect::inspect_with(directory, has_failed, &scratch, progress);
         remove_directory(&scratch)?;
         let inspection = inspection?;
         inspection.verdict(directory)?;

@@ -5,8 +5,8 @@
 //! what stands before those parts can be applied as well: together with it when that is parts of other groups, so nothing
 //! waits in a circle. What is applied is committed whole. A batch counts as durable when everything in it has been
 //! committed.
-//! After a commit that failed nothing is lost of what was taken in: it is committed again, with what has come since, to a
-//! store that was opened anew. See `keeper`.
+//! After a commit or a sync that failed nothing is lost of what was taken in: what was not synced is committed again, with what
+//! has come since, to a store that was opened anew. See `keeper`.
 //! Never: a disk.
 
 use std::collections::VecDeque;
@@ -59,6 +59,8 @@ pub struct Joiner {
     /// Sessions whose records are yet to be removed.
     ended: VecDeque<u64>,
     writes: WriteSet,
+    /// What was committed since the last sync, in order.
+    unsynced: Vec<WriteSet>,
     commit_number: u64,
 }
 
@@ -73,6 +75,7 @@ impl Joiner {
             queues,
             ended: ended.into(),
             writes: WriteSet::default(),
+            unsynced: Vec::new(),
             commit_number,
         }
     }
@@ -271,9 +274,19 @@ impl Joiner {
         (self.writes.len() + references, self.writes.bytes() + bytes)
     }
 
-    /// Goes on after commit `commit_number` of the store, which was opened anew.
+    /// Everything that was committed is on the disk.
+    pub fn is_synced(&mut self) {
+        self.unsynced.clear();
+    }
+
+    /// Goes on after commit `commit_number` of the store, which was opened anew: what was committed since the last sync may not
+    /// be there, and is committed again.
     pub fn go_on_after(&mut self, commit_number: u64) {
         self.commit_number = commit_number;
+        if !planted(Bug::FailedSyncForgotten) {
+            let newest = std::mem::take(&mut self.writes);
+            self.unsynced.drain(..).chain([newest]).for_each(|set| self.writes.append(set));
+        }
         if planted(Bug::FailedCommitForgotten) {
             self.writes.clear();
         }
@@ -295,7 +308,12 @@ impl Joiner {
             self.commit_number += 1;
             self.writes.put(Space::State, record::COMMIT_KEY, self.commit_number.to_le_bytes().to_vec());
             store.commit(&self.writes, sync)?;
-            self.writes.clear();
+            let committed = std::mem::take(&mut self.writes);
+            if sync {
+                self.unsynced.clear();
+            } else {
+                self.unsynced.push(committed);
+            }
         }
         for (line, shard) in self.lines.iter_mut().zip(0..) {
             if line.applied > line.durable {
@@ -310,7 +328,7 @@ impl Joiner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{MemoryStore, Part, SharedMemory};
+    use crate::store::{Fault, Medium as _, MemoryStore, Part, SharedMemory};
 
     /// Identifiers received in session 1, one for each number.
     fn received(numbers: &[u16]) -> Vec<Operation> {
@@ -380,5 +398,32 @@ mod tests {
         joiner.take(Batch { shard: 0, number: 3, operations: received(&[3, 4, 5]), parts });
         assert_eq!(commit(&mut joiner, &mut store), (vec![(0, 3)], vec![1, 2, 3, 4, 5]));
         assert!(joiner.groups.is_empty() && joiner.is_idle());
+    }
+
+    #[test]
+    fn what_a_failed_sync_took_is_committed_again() {
+        let memory = SharedMemory::default();
+        let mut store = MemoryStore::new(memory.clone());
+        let mut joiner = Joiner::new(1, 0, Queues::default(), Vec::new());
+        let take = |joiner: &mut Joiner, number, operations| {
+            joiner.take(Batch { shard: 0, number, operations, parts: Vec::new() });
+        };
+        take(&mut joiner, 1, received(&[1, 2]));
+        joiner.commit(&mut store, false, |_, _| ()).unwrap();
+        store.sync().unwrap();
+        joiner.is_synced();
+        take(&mut joiner, 2, received(&[3, 4]));
+        joiner.commit(&mut store, false, |_, _| ()).unwrap();
+        take(&mut joiner, 3, vec![Operation::ReceivedEnd(1, 3), Operation::ReceivedEnd(1, 1)]);
+        joiner.commit(&mut store, false, |_, _| ()).unwrap();
+        memory.set_fault(Some(Fault::Unsynced));
+        store.sync().unwrap_err();
+        memory.set_fault(None);
+        let (_, commit_number) = memory.clone().reopen().unwrap();
+        assert_eq!(commit_number, 1);
+        joiner.go_on_after(commit_number);
+        assert_eq!(commit(&mut joiner, &mut store).1, [2, 4]);
+        joiner.go_on_after(2);
+        assert!(joiner.is_idle(), "what was synced is not written again");
     }
 }

@@ -22,11 +22,12 @@
 //!
 //! What is then on the disk, and what is missing there?
 //! - The commits up to n - 1, which succeeded, and n, which failed, whole or not at all: a commit is one batch of the
-//!   library, with a checksum. With "batched" those since the last sync may be lost with a sync that fails; then what is
-//!   found ends before the watermark, the store is refused, and durability stays down until somebody has salvaged it.
-//! - The joiner still has the write set of n, and goes on taking in what shards ask for. A write set says of each key what
-//!   its last value is, or that it has none. So the set of n with all that came since, committed to what was found, has the
-//!   same outcome whether n was there or not: each key of n gets its last value, since no key of n leaves the set before.
+//!   library, with a checksum. Of those since the last sync some of the last may be lost with a sync that fails: then what is
+//!   found ends between the last sync and n.
+//! - The joiner still has the write sets since the last sync, the one of n among them, and goes on taking in what shards ask for.
+//!   A write set says of each key what its last value is, or that it has none. So all of them with all that came since,
+//!   committed to what was found, have the same outcome wherever that ends: each key gets its last value, since no key leaves
+//!   the sets before.
 //! - Whether a group of several shards is complete is the joiner's to know, before and after alike; no part of one is in the
 //!   set that would not have been committed anyway.
 //!
@@ -378,6 +379,7 @@ impl Keeper {
                 written.push((shard, number));
             })?;
             store.sync()?;
+            joiner.is_synced();
             written.into_iter().for_each(|(shard, number)| say(&said.durable, shard, number));
         } else {
             joiner.commit(store, sync, |shard, number| say(&said.durable, shard, number))?;
@@ -389,6 +391,7 @@ impl Keeper {
 
     fn sync(&mut self) -> Result<(), StoreError> {
         self.store.as_deref_mut().ok_or_else(closed)?.sync()?;
+        self.joiner.is_synced();
         self.is_synced = true;
         self.synced_at = Instant::now();
         Ok(())

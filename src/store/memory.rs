@@ -19,6 +19,17 @@ struct States {
     room: Option<Room>,
 }
 
+impl States {
+    fn sync(&mut self) -> Result<(), StoreError> {
+        if self.fault == Some(Fault::Unsynced) {
+            self.written = self.synced.clone();
+            return Err(StoreError::Failed("told to fail".into()));
+        }
+        self.synced = self.written.clone();
+        Ok(())
+    }
+}
+
 /// How a commit fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -26,6 +37,8 @@ pub enum Fault {
     Refused,
     /// It is written, and said not to be.
     Denied,
+    /// It is written; a sync fails, and takes with it what was not synced.
+    Unsynced,
 }
 
 /// What outlives a [`MemoryStore`]: opened again after a crash.
@@ -110,19 +123,14 @@ impl Store for MemoryStore {
                 None => states.written.remove(&key),
             };
         }
-        if states.fault.is_some() {
+        if states.fault == Some(Fault::Denied) {
             return Err(StoreError::Failed("told to fail".into()));
         }
-        if sync {
-            states.synced = states.written.clone();
-        }
-        Ok(())
+        if sync { states.sync() } else { Ok(()) }
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
-        let mut states = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        states.synced = states.written.clone();
-        Ok(())
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).sync()
     }
 
     fn scan(&self, space: Space, from: &[u8], max: usize) -> Result<Vec<Record>, StoreError> {

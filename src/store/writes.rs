@@ -60,6 +60,12 @@ impl WriteSet {
         self.records.insert((space, key.into()), None);
     }
 
+    /// Says what `later` says as well, which has the last word.
+    pub fn append(&mut self, mut later: WriteSet) {
+        self.bytes += later.bytes;
+        self.records.append(&mut later.records);
+    }
+
     /// What this commit will say about a key.
     #[must_use]
     pub fn get(&self, space: Space, key: &[u8]) -> Option<Option<&[u8]>> {

@@ -170,6 +170,11 @@ fn a_quota_that_is_used_up_loses_nothing_of_what_is_written_in_batches() {
     outlast(2, &["--durability", "batched"], Faults { write: EDQUOT, create: EDQUOT, ..Faults::default() });
 }
 
+#[test]
+fn a_disk_that_cannot_sync_loses_nothing_of_what_is_written_in_batches() {
+    outlast(2, &["--durability", "batched"], Faults { sync: EIO, ..Faults::default() });
+}
+
 /// The broker dies while its store has failed: nothing is lost of what was acknowledged before.
 #[test]
 fn a_broker_that_dies_without_its_store_has_promised_nothing_more() {

@@ -243,7 +243,11 @@ impl State {
     }
 
     fn sync(&mut self) -> Vec<usize> {
-        self.store.sync().unwrap_or_else(|error| fail("the store can be synced", format!("{error}")));
+        if self.store.sync().is_err() {
+            self.condition = Condition::Failed;
+            return (0..self.durable.len()).collect();
+        }
+        self.joiner.is_synced();
         let woken = (0..self.durable.len()).filter(|&shard| self.durable[shard] != self.written[shard]).collect();
         self.durable.clone_from(&self.written);
         woken

@@ -58,12 +58,13 @@ impl Inspection {
 pub fn inspect(directory: &Path, progress: &mut dyn FnMut(u64)) -> Result<Inspection, OpenError> {
     let scratch = tempfile::Builder::new().prefix("ringmq-store-").tempdir();
     let scratch = scratch.map_err(at(&std::env::temp_dir()))?;
-    inspect_with(directory, &scratch.path().join("db"), progress)
+    inspect_with(directory, false, &scratch.path().join("db"), progress)
 }
 
 /// The same; `scratch` is a directory to make and to use, which is left there.
 pub(super) fn inspect_with(
     directory: &Path,
+    has_failed: bool,
     scratch: &Path,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Inspection, OpenError> {
@@ -74,8 +75,12 @@ pub(super) fn inspect_with(
     check_format(directory)?;
     let mut inspection = Inspection::default();
     let watermark = Watermark::read(directory);
-    let (expected, same_boot) =
-        watermark.as_ref().map_or((0, false), |watermark| (watermark.expected(), watermark.same_boot));
+    // A sync that failed may have lost what the end of the machine would.
+    let (expected, same_boot) = match &watermark {
+        Ok(watermark) if has_failed => (watermark.synced, false),
+        Ok(watermark) => (watermark.expected(), watermark.same_boot),
+        Err(_) => (0, false),
+    };
     inspection.expected = expected;
     inspection.problems.extend(watermark.err());
     if !data.is_dir() {

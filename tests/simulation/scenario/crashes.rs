@@ -331,9 +331,10 @@ fn live(world: &mut World, random: &mut Random) {
 
 /// The disk fails, or is nearly full: nobody is told what is not so.
 fn fail_disk(world: &mut World, random: &mut Random) {
-    match random.below(5) {
+    match random.below(7) {
         0 => world.set_store_full(true),
         1 | 2 => world.set_store_fault(Some(Fault::Denied)),
+        3 | 4 => world.set_store_fault(Some(Fault::Unsynced)),
         _ => world.set_store_fault(Some(Fault::Refused)),
     }
     world.clients.iter_mut().for_each(|client| client.profile.is_refused = true);
