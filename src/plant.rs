@@ -103,6 +103,8 @@ pub enum Bug {
     SyncedWhenWritten,
     /// A session that was made through a listener that keeps nothing is kept.
     KeptThroughMemory,
+    /// That an identifier which is received may have been released is known until the broker's next end only.
+    DoubtForgotten,
 }
 
 impl Bug {
@@ -156,6 +158,7 @@ impl Bug {
         Bug::BatchedBeforeWritten,
         Bug::SyncedWhenWritten,
         Bug::KeptThroughMemory,
+        Bug::DoubtForgotten,
     ];
 }
 

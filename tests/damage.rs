@@ -20,8 +20,8 @@ use ringmq::{
     mqtt::QoS,
     session::Will,
     store::{
-        Batch, DiskStore, Entry, Joiner, Operation, SessionRecord, Space, Store, StoreCopy, SubscriptionRecord,
-        inspect, recover,
+        Batch, DiskStore, Entry, Joiner, Operation, ReceivedRecord, SessionRecord, Space, Store, StoreCopy,
+        SubscriptionRecord, inspect, recover,
     },
 };
 
@@ -71,7 +71,9 @@ fn turn(random: &mut Random, number: u64, payload_bytes: usize) -> Vec<Operation
     let retained = message(&format!("retained/{}", number % 30), number.to_le_bytes().to_vec(), true);
     operations.push(Operation::Retained(retained));
     if number.is_multiple_of(3) {
-        operations.push(Operation::Received(session, number as u16));
+        let received =
+            ReceivedRecord { identifier: number as u16, fingerprint: number, is_doubted: number.is_multiple_of(2) };
+        operations.push(Operation::Received(session, received));
         operations.push(Operation::ReceivedEnd(session, (number as u16).wrapping_sub(3 * SESSIONS as u16)));
     }
     operations

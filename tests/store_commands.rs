@@ -140,7 +140,7 @@ fn what_is_no_export_is_refused_with_its_line_and_leaves_nothing() {
         (String::new(), "line 1: the file is empty"),
         ("{}\n".into(), "line 1: missing field `kind`"),
         (format!("{session}\n"), "line 1: the first line"),
-        (r#"{"kind":"export","version":2}"#.into(), "line 1: version 2 was written by a newer"),
+        (r#"{"kind":"export","version":3}"#.into(), "line 1: version 3 was written by a newer"),
         (format!("{HEAD}\n{session}\n{session}\n"), "line 3: there is a session of \"a\" already"),
         (format!("{HEAD}\n{{\"kind\":\"queued\",\"sequence\":1,\"qos\":1}}"), "line 2: a queued message comes after"),
         (queued(r#","body":9"#), "line 3: there is no body 9"),
@@ -161,12 +161,12 @@ fn what_is_no_export_is_refused_with_its_line_and_leaves_nothing() {
     assert_eq!(store("export", &directory, &[]).1, LINES, "what was there is as it was");
 }
 
-const HEAD: &str = r#"{"kind":"export","version":1}"#;
+const HEAD: &str = r#"{"kind":"export","version":2}"#;
 
 /// An export with everything in it.
-const LINES: &str = r#"{"kind":"export","version":1}
+const LINES: &str = r#"{"kind":"export","version":2}
 {"kind":"body","body":1,"message":{"topic":"a/b","qos":1,"payload":"for both"}}
-{"kind":"session","client_id":"first","expiry_interval_s":4294967295,"offline_since_us":5,"sent_below":2,"subscriptions":[{"filter":"a/#","options":1,"identifier":7}],"received":[3],"will":{"delay_s":1,"message_expiry_interval_s":2,"message":{"topic":"w","qos":0,"payload":""}}}
+{"kind":"session","client_id":"first","expiry_interval_s":4294967295,"offline_since_us":5,"sent_below":2,"subscriptions":[{"filter":"a/#","options":1,"identifier":7}],"received":[3,{"identifier":4,"fingerprint":18446744073709551615},{"identifier":5,"fingerprint":7,"is_doubted":true}],"will":{"delay_s":1,"message_expiry_interval_s":2,"message":{"topic":"w","qos":0,"payload":""}}}
 {"kind":"queued","sequence":1,"qos":2}
 {"kind":"queued","sequence":2,"qos":1,"subscription_identifiers":[7,8],"body":1}
 {"kind":"queued","sequence":4,"qos":2,"retain":true,"message":{"topic":"a/b","qos":2,"payload_base64":"/w==","properties_base64":"AQE=","expires_at_us":9}}

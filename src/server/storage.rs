@@ -14,7 +14,7 @@ use crate::{
     shard::Shard,
     store::{
         DiskStore, Joiner, Journal, Keeper, KeeperHandle, KeeperPort, Lacking, OpenError, Pace, RecordsRead, Recovered,
-        RecoveredSession, StoreError, recover_watched, remedy,
+        RecoveredSession, StoreError, doubt, recover_watched, remedy,
     },
     time::Moment,
 };
@@ -28,6 +28,14 @@ pub enum StorageError {
     /// What is in it cannot be read.
     #[error("{}: {error}. {}", .directory.display(), remedy(.directory))]
     Read {
+        /// The data directory.
+        directory: PathBuf,
+        /// Why.
+        error: StoreError,
+    },
+    /// It cannot be noted in it what may be missing.
+    #[error("{}: it cannot be noted that the last of what was told to clients may be missing: {error}", .directory.display())]
+    Doubt {
         /// The data directory.
         directory: PathBuf,
         /// Why.
@@ -152,7 +160,8 @@ pub fn open(
     let promises_less =
         config.listeners.iter().any(|listener| given.promises_more_than(config.durability_of(listener)));
     if lacking.is_some() || promises_less {
-        recovered.sessions.iter_mut().for_each(|session| session.is_doubtful = true);
+        let noted = doubt(&mut recovered, &mut store);
+        noted.map_err(|error| StorageError::Doubt { directory: directory.clone(), error })?;
     }
     let shards = wakes.len();
     let (sessions, retained) = (recovered.sessions.len(), recovered.retained.len());

@@ -11,7 +11,9 @@ mod state;
 
 pub use acknowledgements::{Acknowledgements, Answer, AnswerNumber, RetainedRequest};
 pub use aliases::{AliasError, SentAlias, SentAliases, TopicAliases};
-pub use outbox::{Acknowledged, Delivery, Dropped, Outbox, Resend, Settled, ShareOrigin, Slice, Stored, Unparked};
+pub use outbox::{
+    Acknowledged, Delivery, Dropped, Outbox, Resend, Settled, ShareOrigin, Slice, Stored, Unparked, leave_out,
+};
 pub use parked::{QueueSummary, SliceRange};
-pub use received::ReceivedIdentifiers;
+pub use received::{ReceivedIdentifiers, UNKNOWN_MESSAGE, fingerprint};
 pub use state::{HeldSubscription, Kept, NO_CONNECTION, Session, Will};

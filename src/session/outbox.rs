@@ -226,13 +226,6 @@ impl Outbox {
         self.next_sequence
     }
 
-    /// Keeps away from PacketIdentifiers that the client may hold of deliveries that are forgotten, which were those from the
-    /// next one or from `sent_below` on, whichever is later. It may happen again: what is left out each time is a share of
-    /// all identifiers that comes back to none of those before for long.
-    pub fn leave_out(&mut self, sent_below: u64) {
-        self.next_sequence = self.next_sequence.max(sent_below) + LEFT_OUT;
-    }
-
     /// Deliveries before this one have been sent.
     #[must_use]
     pub fn sent_below(&self) -> u64 {
@@ -668,6 +661,14 @@ impl Outbox {
         self.in_flight.retain(|entry| !entry.stage.is_gone());
         self.gone = 0;
     }
+}
+
+/// Keeps away from PacketIdentifiers that a client may hold of deliveries that are forgotten, which were those from
+/// `next_sequence` on. Returns where to go on. It may happen again: what is left out each time is a share of all identifiers that
+/// comes back to none of those before for long.
+#[must_use]
+pub fn leave_out(next_sequence: u64) -> u64 {
+    next_sequence.saturating_add(LEFT_OUT)
 }
 
 /// There are 65,535 PacketIdentifiers.

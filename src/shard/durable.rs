@@ -13,7 +13,7 @@ use std::{collections::VecDeque, rc::Rc};
 use crate::{
     config::Durability,
     message::{ApplicationMessage, Publication, SubscriptionIdentifiers},
-    mqtt::{QoS, ReasonCode, TopicFilter},
+    mqtt::{PacketIdentifier, QoS, ReasonCode, TopicFilter},
     plant::{Bug, planted},
     runtime::ConnectionId,
     session::{Delivery, Kept, Session, Settled, Stored, Unparked},
@@ -22,8 +22,8 @@ use crate::{
         ledger::AnswerReference, queues::Waiting, timers::Timer,
     },
     store::{
-        Condition, Entry, Group, Journal, Operation, QueueEntry, QueueSlice, RecoveredSession, SessionRecord,
-        SliceRequest, StoreError, SubscriptionRecord,
+        Condition, Entry, Group, Journal, Operation, QueueEntry, QueueSlice, ReceivedRecord, RecoveredSession,
+        SessionRecord, SliceRequest, StoreError, SubscriptionRecord,
     },
     time::Moment,
 };
@@ -474,8 +474,7 @@ impl Shard {
 
     /// Takes over what the store held of a session whose client is at home here, before anything is served.
     pub fn restore_session(&mut self, recovered: RecoveredSession, now: Moment) {
-        let RecoveredSession { number, record, subscriptions, queue, used_below, received, will, is_doubtful } =
-            recovered;
+        let RecoveredSession { number, record, subscriptions, queue, used_below, received, will } = recovered;
         let index = self.clients.create(&record.client_id);
         self.shared.sessions.add(1);
         if let Some(session) = self.clients.sessions.at_mut(index) {
@@ -486,23 +485,17 @@ impl Shard {
             let next_sequence = if is_known { record.sent_below } else { 0 }.max(used_below);
             session.kept = Some(Box::new(Kept { number, next_sequence }));
             self.shared.kept_sessions.add(1);
-            for identifier in received {
-                if let Some(identifier) = crate::mqtt::PacketIdentifier::new(identifier) {
-                    session.received.get_or_insert_default().insert(identifier);
+            for ReceivedRecord { identifier, fingerprint, is_doubted } in received {
+                let Some(identifier) = PacketIdentifier::new(identifier) else { continue };
+                let received = session.received.get_or_insert_default();
+                received.insert(identifier);
+                if is_doubted {
+                    received.doubt(identifier, fingerprint);
                 }
-            }
-            if let (true, Some(received)) = (is_doubtful, session.received.as_mut()) {
-                received.doubt();
             }
             session.will = will.map(Box::new);
             if let Some(summary) = queue {
                 session.outbox_mut().restore(summary);
-            }
-            if is_doubtful {
-                session.outbox_mut().leave_out(record.sent_below);
-                session.drop_empty_outbox();
-                let offline_since = Some(session.offline_since);
-                self.clients.durable.journal.ask_lazily(Operation::Session(number, record_of(session, offline_since)));
             }
             let waiting = session.outbox.as_deref().map_or(Waiting::default(), Waiting::of);
             self.clients.queues.note(Waiting::default(), waiting);

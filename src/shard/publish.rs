@@ -17,7 +17,7 @@ use crate::{
     plant::{Bug, planted},
     routing::{InterestTable, Prefixes, TopicHash, home},
     runtime::ConnectionId,
-    session::{AliasError, Answer},
+    session::{AliasError, Answer, UNKNOWN_MESSAGE, fingerprint},
     shard::{
         RANK_DELIVERY, RANK_HOME, Shard,
         connections::Flags,
@@ -27,7 +27,7 @@ use crate::{
         ledger::{AnswerReference, Wait},
         parcel::Parcel,
     },
-    store::Operation,
+    store::{Operation, ReceivedRecord},
     time::Moment,
 };
 
@@ -65,8 +65,7 @@ impl Shard {
         // [v5 MQTT-4.9.0-3] Only PUBLISHes are counted; everything else is handled at any time.
         // [v5 MQTT-4.3.2-5] Nothing is remembered of an identifier of QoS 1, so it is a new message each time.
         let mut is_open = self.is_received(id, identifier);
-        // [v3 MQTT-3.3.1-1] [v5 MQTT-3.3.1-1] It is no repetition: PUBREL had come, and its commit went with the machine.
-        if is_open && !publish.dup && self.received_is_doubtful(id) {
+        if is_open && self.is_new_under(id, identifier, publish, topic) {
             self.release_received(id, identifier);
             is_open = false;
         }
@@ -173,7 +172,7 @@ impl Shard {
             }
             (QoS::ExactlyOnce, Some(identifier)) => {
                 if !reason.is_error() {
-                    self.receive(id, identifier);
+                    self.receive(id, identifier, publish.topic, publish.payload);
                 }
                 // [v5 MQTT-4.3.3-9] A refused identifier is free again.
                 self.owe(id, Answer::PubRec(identifier, reason), 0);
@@ -203,7 +202,7 @@ impl Shard {
         if publish.qos == QoS::ExactlyOnce
             && let Some(identifier) = identifier
         {
-            self.receive(id, identifier);
+            self.receive(id, identifier, topic, publish.payload);
         }
         let report = if identifier.is_some() { Taken::Report } else { Taken::Ignore };
         let source = Source::Connection { id, session: publisher };
@@ -466,19 +465,32 @@ impl Shard {
             .is_some_and(|received| received.contains(identifier))
     }
 
-    fn received_is_doubtful(&mut self, id: ConnectionId) -> bool {
-        self.session_of(id)
+    /// Whether a PUBLISH under an identifier that is open is a new message: PUBREL had come, and its commit went with the
+    /// machine. What came before would come with DUP [v3 MQTT-3.3.1-1] [v5 MQTT-3.3.1-1], and the same.
+    fn is_new_under(
+        &mut self,
+        id: ConnectionId,
+        identifier: PacketIdentifier,
+        publish: &Publish<'_>,
+        topic: &str,
+    ) -> bool {
+        let received = self
+            .session_of(id)
             .and_then(|session| self.clients.sessions.at(session))
-            .and_then(|session| session.received.as_ref())
-            .is_some_and(|received| received.is_doubtful())
+            .and_then(|session| session.received.as_ref());
+        let Some(known) = received.and_then(|received| received.doubted(identifier)) else { return false };
+        let is_another = || known != UNKNOWN_MESSAGE && known != fingerprint(topic, publish.payload);
+        !publish.dup || publish.qos != QoS::ExactlyOnce || is_another()
     }
 
-    fn receive(&mut self, id: ConnectionId, identifier: PacketIdentifier) {
+    fn receive(&mut self, id: ConnectionId, identifier: PacketIdentifier, topic: &str, payload: &[u8]) {
         let Some(connection) = self.clients.connections.open_mut(id) else { return };
         let Some(session) = self.clients.sessions.at_mut(connection.session) else { return };
         let is_new = session.received.get_or_insert_default().insert(identifier);
         if let (true, Some(number)) = (is_new, session.number()) {
-            self.clients.durable.journal.ask(Operation::Received(number, identifier.value()));
+            let fingerprint = fingerprint(topic, payload);
+            let received = ReceivedRecord { identifier: identifier.value(), fingerprint, is_doubted: false };
+            self.clients.durable.journal.ask(Operation::Received(number, received));
         }
         connection.received_here = connection.received_here.saturating_add(u16::from(is_new));
     }

@@ -108,7 +108,7 @@ pub(super) fn meaning(space: Space, key: &[u8], value: &[u8]) -> Option<Meaning>
                     std::str::from_utf8(rest).ok()?;
                     record::read_subscription(value).map(|_| Meaning::Part(Kind::Subscription, session))
                 }
-                tag::RECEIVED => (rest.len() == 2).then_some(Meaning::Part(Kind::Received, session)),
+                tag::RECEIVED => record::read_received(rest, value).map(|_| Meaning::Part(Kind::Received, session)),
                 tag::HEAD if rest.is_empty() => Some(Meaning::Head(session, record::read_head(value)?)),
                 tag::WILL if rest.is_empty() => record::read_will(value).map(|_| Meaning::Part(Kind::Will, session)),
                 _ => None,

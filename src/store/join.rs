@@ -195,8 +195,9 @@ impl Joiner {
             Operation::QueueEnd { session, sequence, number: Some(_) } => self.queues.end(session, sequence),
             Operation::QueueEnd { session, sequence, number: None } => self.queues.end_released(session, sequence),
             Operation::QueueReleased { session, sequence, .. } => self.queues.release(session, sequence),
-            Operation::Received(session, identifier) => {
-                writes.put(Space::State, &record::received_key(session, identifier), Vec::new());
+            Operation::Received(session, received) => {
+                let key = record::received_key(session, received.identifier);
+                writes.put(Space::State, &key, record::write_received(received));
             }
             Operation::ReceivedEnd(session, identifier) => {
                 writes.remove(Space::State, &record::received_key(session, identifier));
@@ -328,11 +329,12 @@ impl Joiner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Fault, Medium as _, MemoryStore, Part, SharedMemory};
+    use crate::store::{Fault, Medium as _, MemoryStore, Part, ReceivedRecord, SharedMemory};
 
     /// Identifiers received in session 1, one for each number.
     fn received(numbers: &[u16]) -> Vec<Operation> {
-        numbers.iter().map(|&number| Operation::Received(1, number)).collect()
+        let received = |&identifier: &u16| ReceivedRecord { identifier, fingerprint: 1, is_doubted: false };
+        numbers.iter().map(|number| Operation::Received(1, received(number))).collect()
     }
 
     fn part(group: Group, begin: usize, end: usize, others: u16) -> Part {

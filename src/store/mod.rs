@@ -19,6 +19,7 @@ mod census;
 mod chunk;
 mod condition;
 mod disk;
+mod doubt;
 mod join;
 mod journal;
 mod keeper;
@@ -40,11 +41,12 @@ pub use disk::{
     DiskMedium, DiskStore, Inspection, Lacking, OpenError, Problem, StoreCopy, inspect, lock_directory, lock_to_read,
     remedy,
 };
+pub use doubt::doubt;
 pub use join::Joiner;
 pub use journal::Journal;
 pub use keeper::{Keeper, KeeperHandle, KeeperPort, Pace, StorePort};
 pub use memory::{Fault, MemoryStore, SharedMemory};
-pub use operation::{Batch, Entries, Entry, Group, Operation, Part, SessionRecord, SubscriptionRecord};
+pub use operation::{Batch, Entries, Entry, Group, Operation, Part, ReceivedRecord, SessionRecord, SubscriptionRecord};
 pub use queues::Queues;
 pub use recover::{RecordsRead, Recovered, RecoveredSession, recover, recover_watched};
 pub use salvage::{Salvaged, salvage};

@@ -24,6 +24,17 @@ pub struct SessionRecord {
     pub sent_below: u64,
 }
 
+/// A QoS 2 identifier that was received and not released, as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceivedRecord {
+    /// The PacketIdentifier.
+    pub identifier: u16,
+    /// Tells its message from others; 0: unknown.
+    pub fingerprint: u64,
+    /// It may have been released.
+    pub is_doubted: bool,
+}
+
 /// A subscription as it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscriptionRecord {
@@ -90,7 +101,7 @@ pub enum Operation {
         number: u64,
     },
     /// A QoS 2 identifier was received.
-    Received(u64, u16),
+    Received(u64, ReceivedRecord),
     /// It was released.
     ReceivedEnd(u64, u16),
     /// A retained message.

@@ -6,7 +6,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{SessionRecord, StoreError, SubscriptionRecord};
+use super::{ReceivedRecord, SessionRecord, StoreError, SubscriptionRecord};
 use crate::{
     message::{ApplicationMessage, Envelope, Stamp},
     mqtt::QoS,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The version of the format that this program writes.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The first byte of a key of the state.
 pub mod tag {
@@ -206,6 +206,27 @@ pub fn read_subscription(value: &[u8]) -> Option<SubscriptionRecord> {
     Some(record)
 }
 
+/// A QoS 2 identifier that was received.
+pub fn write_received(record: ReceivedRecord) -> Vec<u8> {
+    let mut out = vec![u8::from(record.is_doubted)];
+    out.extend_from_slice(&record.fingerprint.to_le_bytes());
+    out
+}
+
+/// See [`write_received`]. `identifier`: from the end of its key.
+pub fn read_received(identifier: &[u8], value: &[u8]) -> Option<ReceivedRecord> {
+    let identifier = u16::from_be_bytes(identifier.try_into().ok()?);
+    let mut reader = Reader(value);
+    let is_doubted = match reader.byte()? {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    let fingerprint = reader.u64()?;
+    reader.end()?;
+    Some(ReceivedRecord { identifier, fingerprint, is_doubted })
+}
+
 /// A Will.
 pub fn write_will(will: &Will) -> Vec<u8> {
     let mut out = Vec::with_capacity(16 + will.message.charged_bytes());
@@ -365,7 +386,7 @@ mod tests {
         #[test]
         fn damaged_records_are_no_records_and_no_panics(value in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = (read_message(&value), read_session(&value), read_head(&value));
-            let _ = (read_will(&value), read_subscription(&value), read_number(&value));
+            let _ = (read_will(&value), read_subscription(&value), read_number(&value), read_received(&[0, 1], &value));
         }
     }
 
@@ -385,5 +406,18 @@ mod tests {
         assert_eq!((read.delay_s, read.message_expiry_interval_s, read.message.topic()), (5, Some(0), "w"));
         let record = SubscriptionRecord { options: 13, identifier: 268_435_455 };
         assert_eq!(read_subscription(&write_subscription(record)), Some(record));
+    }
+
+    #[test]
+    fn received_identifiers_are_read_back_as_written_and_nothing_else_is() {
+        for is_doubted in [false, true] {
+            let record = ReceivedRecord { identifier: 0x0102, fingerprint: 1 << 63 | 7, is_doubted };
+            let value = write_received(record);
+            assert_eq!(read_received(&[1, 2], &value), Some(record));
+            assert!((0..value.len()).all(|len| read_received(&[1, 2], &value[..len]).is_none()));
+            assert_eq!(read_received(&[1, 2], &[&value[..], &[0]].concat()), None);
+            assert_eq!(read_received(&[1], &value), None);
+            assert_eq!(read_received(&[1, 2], &[&[2], &value[1..]].concat()), None);
+        }
     }
 }

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use ahash::{AHashMap, AHashSet};
 
 use super::{
-    Queues, SessionRecord, Space, Store, StoreError, SubscriptionRecord,
+    Queues, ReceivedRecord, SessionRecord, Space, Store, StoreError, SubscriptionRecord,
     chunk::{ChunkMessage, Reference, for_each_message},
     queues::FoundQueue,
     record::{self, Head, damaged, tag},
 };
 use crate::{
     message::ApplicationMessage,
+    plant::{Bug, planted},
     session::{QueueSummary, Will},
 };
 
@@ -34,11 +35,9 @@ pub struct RecoveredSession {
     /// Places of its queue before this one were in use.
     pub used_below: u64,
     /// QoS 2 identifiers received and not released.
-    pub received: Vec<u16>,
+    pub received: Vec<ReceivedRecord>,
     /// Its Will.
     pub will: Option<Will>,
-    /// The last of what its client was told or sent may be missing.
-    pub is_doubtful: bool,
 }
 
 /// Everything that a store holds.
@@ -110,7 +109,6 @@ pub fn recover_watched(
                     used_below: 0,
                     received: Vec::new(),
                     will: None,
-                    is_doubtful: false,
                 };
                 sessions.insert(number, session);
             }
@@ -140,8 +138,9 @@ pub fn recover_watched(
                 session.subscriptions.push((filter.into(), record));
             }
             Some(&tag::RECEIVED) => {
-                let identifier = rest.try_into().map(u16::from_be_bytes).map_err(|_| what())?;
-                session.received.push(identifier);
+                let mut received = record::read_received(rest, &value).ok_or_else(what)?;
+                received.is_doubted &= !planted(Bug::DoubtForgotten);
+                session.received.push(received);
             }
             Some(&tag::HEAD) => {
                 let head = record::read_head(&value).ok_or_else(what)?;

@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     Batch, Condition, Entry, Fault, Group, Joiner, Journal, Keeper, KeeperHandle, KeeperPort, Medium, MemoryStore,
-    Operation, Pace, Part, QueueEntry, Record, Recovered, Room, SessionRecord, SharedMemory, SliceRequest, Space,
-    Store, StoreError, StorePort, SubscriptionRecord, WriteSet, recover,
+    Operation, Pace, Part, QueueEntry, ReceivedRecord, Record, Recovered, Room, SessionRecord, SharedMemory,
+    SliceRequest, Space, Store, StoreError, StorePort, SubscriptionRecord, WriteSet, doubt, record, recover,
 };
 use crate::{
     message::{ApplicationMessage, Envelope, Stamp, SubscriptionIdentifiers},
@@ -37,6 +37,11 @@ fn session(number: u64) -> Operation {
     let client_id = format!("client-{number}").into();
     let record = SessionRecord { client_id, expiry_interval_s: 60, offline_since_us: Some(number), sent_below: 4 };
     Operation::Session(number, record)
+}
+
+fn received(session: u64, identifier: u16) -> Operation {
+    let fingerprint = u64::from(identifier) + 100;
+    Operation::Received(session, ReceivedRecord { identifier, fingerprint, is_doubted: false })
 }
 
 fn queue(number: u64, entries: &[(u64, u64)]) -> Operation {
@@ -107,7 +112,7 @@ fn a_group_is_committed_whole_in_whichever_order_its_parts_come() {
         assert_eq!(bench.commit(), [(0, 1)]);
         let group = Group { origin: 0, number: 1 };
         let mut parts = vec![
-            part(0, 2, group, vec![Operation::Received(1, 5), queue(10, &[(1, 0)])], 1),
+            part(0, 2, group, vec![received(1, 5), queue(10, &[(1, 0)])], 1),
             part(1, 1, group, vec![queue(11, &[(2, 0)])], 0),
         ];
         if !origin_first {
@@ -121,7 +126,7 @@ fn a_group_is_committed_whole_in_whichever_order_its_parts_come() {
         bench.joiner.take(second);
         assert_eq!(bench.commit(), [(0, 2), (1, 1)]);
         assert_eq!(bench.queued(), [(1, 0), (2, 0)]);
-        assert_eq!(bench.recover().sessions[0].received, [5]);
+        assert_eq!(bench.recover().sessions[0].received.len(), 1);
     }
 }
 
@@ -193,7 +198,7 @@ fn what_an_ended_session_leaves_behind_is_removed() {
     let mut operations = vec![session(1), session(2)];
     operations.extend((0..9).map(|topic| Operation::Subscription(1, format!("t/{topic}").into(), subscription)));
     operations.extend((0..9).map(|sequence| queue(100 + sequence, &[(1, sequence), (2, sequence)])));
-    operations.push(Operation::Received(1, 4));
+    operations.push(received(1, 4));
     bench.joiner.take(plain(0, 1, operations));
     bench.commit();
     bench.joiner.take(plain(0, 2, vec![Operation::SessionEnd(1)]));
@@ -233,8 +238,8 @@ fn every_operation_is_read_back() {
             queue(11, &[(1, 1), (2, 0)]),
             queue(12, &[(1, 2)]),
             queue(13, &[(2, 1)]),
-            Operation::Received(1, 1),
-            Operation::Received(1, u16::MAX),
+            received(1, 1),
+            received(1, u16::MAX),
             Operation::Retained(message("kept", b"value")),
             Operation::Retained(message("gone", b"value")),
             Operation::Will(1, Box::new(will())),
@@ -263,7 +268,7 @@ fn every_operation_is_read_back() {
         ("client-1", Some(1), 4)
     );
     assert_eq!(first.subscriptions, [(Box::from("a/+"), subscription)]);
-    assert_eq!(first.received, [1]);
+    assert_eq!(first.received, [ReceivedRecord { identifier: 1, fingerprint: 101, is_doubted: false }]);
     let will_read = first.will.as_ref().expect("kept");
     assert_eq!(
         (will_read.delay_s, will_read.message_expiry_interval_s, will_read.message.payload()),
@@ -314,6 +319,69 @@ fn what_may_have_been_sent_is_told_from_what_was_not() {
     assert_eq!(summary(None, 0, 6), of(6, 106), "who was there may have been sent a window full");
     assert_eq!(summary(None, 0, 1), of(3, 103), "and everything before a message that has arrived");
     assert_eq!(summary(None, 0, 100), of(8, 108));
+}
+
+#[test]
+fn what_is_doubted_once_is_doubted_at_the_next_start_and_no_message_is_touched() {
+    let memory = SharedMemory::default();
+    let mut bench = Bench { store: MemoryStore::new(memory.clone()), ..Bench::new(1) };
+    let mut operations = vec![session(1), session(2), session(3), received(1, 8), received(2, 9)];
+    operations.extend((4..10).map(|sequence| queue(20 + sequence, &[(1, sequence), (3, sequence)])));
+    operations.push(Operation::QueueEnd { session: 1, sequence: 5, number: Some(25) });
+    operations.extend([(3, 4), (3, 9)].map(|(session, sequence)| Operation::QueueReleased {
+        session,
+        sequence,
+        number: 20 + sequence,
+    }));
+    operations.extend((5..9).map(|sequence| Operation::QueueEnd { session: 3, sequence, number: Some(20 + sequence) }));
+    bench.joiner.take(plain(0, 1, operations));
+    bench.commit();
+    let before = bench.recover();
+    let (queued, mut doubted) = (bench.queued(), bench.recover());
+    doubt(&mut doubted, &mut bench.store).unwrap();
+    memory.cut_power();
+    let after = bench.recover();
+    assert_eq!((after.commit_number, doubted.commit_number), (2, 2));
+    assert_eq!(bench.queued(), queued);
+    for ((before, after), doubted) in before.sessions.iter().zip(&after.sessions).zip(&doubted.sessions) {
+        assert_eq!((&before.record, before.queue), (&after.record, after.queue));
+        assert_eq!((after.used_below, &after.received), (doubted.used_below, &doubted.received));
+        assert!(after.received.iter().all(|received| received.is_doubted && received.fingerprint > 100));
+    }
+    // Behind what was in the queue, or had been sent.
+    assert_eq!(after.sessions.iter().map(|session| session.used_below).collect::<Vec<_>>(), [25_041, 25_035, 25_041]);
+    // Its queue goes on from there, also when what was in it goes first.
+    let mut joiner = Joiner::new(1, after.commit_number, after.queues, after.ended);
+    let mut operations: Vec<_> = [4, 6, 7, 8, 9]
+        .map(|sequence| (1, sequence))
+        .map(|(session, sequence)| Operation::QueueEnd { session, sequence, number: Some(20 + sequence) })
+        .into();
+    operations.extend([4, 9].map(|sequence| Operation::QueueEnd { session: 3, sequence, number: None }));
+    operations.push(queue(90, &[(2, 25_035)]));
+    joiner.take(plain(0, 1, operations));
+    joiner.commit(&mut bench.store, true, |_, _| {}).unwrap();
+    let mut last = bench.recover();
+    assert_eq!(last.sessions.iter().map(|session| session.used_below).collect::<Vec<_>>(), [25_041, 25_035, 25_041]);
+    assert_eq!(bench.queued(), [(2, 25_035)]);
+    // And once more: behind what came since.
+    doubt(&mut last, &mut bench.store).unwrap();
+    let used: Vec<_> = bench.recover().sessions.iter().map(|session| session.used_below).collect();
+    assert_eq!((used, bench.queued()), (vec![50_072, 50_067, 50_072], vec![(2, 25_035)]));
+}
+
+#[test]
+fn what_is_left_out_again_and_again_is_one_range() {
+    let mut bench = Bench::new(1);
+    bench.joiner.take(plain(0, 1, vec![session(1), queue(20, &[(1, 4)])]));
+    bench.commit();
+    for times in 1..=3 {
+        let mut recovered = bench.recover();
+        doubt(&mut recovered, &mut bench.store).unwrap();
+        let head = bench.store.get(Space::State, &record::session_key(record::tag::HEAD, 1)).unwrap().unwrap();
+        let gone = vec![(5, 5 + times * 25_031)];
+        assert_eq!(record::read_head(&head), Some(record::Head { floor: 4, gone, released: Vec::new() }));
+    }
+    assert_eq!(bench.queued(), [(1, 4)]);
 }
 
 #[test]

@@ -393,10 +393,11 @@ impl Checker {
     /// A message has come for the first time: after none that was published later.
     fn check_order(&mut self, client: usize, number: Number) {
         let message = &self.messages[number];
-        // A Will whose CONNECT was never answered is none of those that its client counts on, and what a power cut met under
-        // way at QoS 2 may have been mistaken for a repetition the first time.
+        // A Will whose CONNECT was never answered is none of those that its client counts on.
         let is_open_will = self.clients[message.publisher].wills.get(&number) == Some(&Will::Open);
-        if is_open_will || (message.is_forgiven && message.qos == QoS::ExactlyOnce) {
+        // One that the client took for a repetition had come in its place, and comes once more after the next power cut.
+        let had_come = self.clients[client].forgiven.has_swallowed(number);
+        if is_open_will || had_come {
             return;
         }
         let watched = &mut self.clients[client];

@@ -186,9 +186,6 @@ fn cut(
     if random.once_in(3) {
         victim.kill()?;
         load.killed();
-        if is_batched {
-            load.checker.forgives_what_is_under_way();
-        }
         load.restarted(victim.start()?);
         load.run(life(random));
     }

@@ -13,7 +13,7 @@ use ringmq::{
     server::Share,
     store::{
         Batch, Condition, Joiner, Medium, MemoryStore, QueueSlice, SharedMemory, SliceRequest, Space, Store, StorePort,
-        recover,
+        doubt, recover,
     },
 };
 
@@ -91,11 +91,12 @@ impl SimulatedStore {
         window: u64,
         promises: &[Durability],
     ) -> (SimulatedStore, Vec<Share>) {
-        let store: Box<dyn Store> = Box::new(MemoryStore::new(memory.clone()));
+        let mut store: Box<dyn Store> = Box::new(MemoryStore::new(memory.clone()));
         let recovered = recover(&*store, window);
         let mut recovered = recovered.unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
         if promises.iter().any(|&promise| Durability::Sync.promises_more_than(promise)) {
-            recovered.sessions.iter_mut().for_each(|session| session.is_doubtful = true);
+            let noted = doubt(&mut recovered, &mut *store);
+            noted.unwrap_or_else(|error| fail("the store can be written", format!("{error}")));
         }
         let (queues, ended) = (std::mem::take(&mut recovered.queues), std::mem::take(&mut recovered.ended));
         let mut joiner = Joiner::new(shards as u16, recovered.commit_number, queues, ended);

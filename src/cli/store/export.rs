@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::{
     CommandError, DirectoryArgs, at,
-    lines::{Line, MessageLine, QueuedLine, SessionLine, SubscriptionLine, VERSION, WillLine},
+    lines::{Line, MessageLine, QueuedLine, ReceivedLine, SessionLine, SubscriptionLine, VERSION, WillLine},
     open_whole,
     progress::Progress,
 };
@@ -118,7 +118,7 @@ fn session_line(session: &RecoveredSession) -> SessionLine {
         offline_since_us: session.record.offline_since_us,
         sent_below: session.record.sent_below,
         subscriptions: subscriptions.collect(),
-        received: session.received.clone(),
+        received: session.received.iter().copied().map(ReceivedLine::of).collect(),
         will: session.will.as_ref().map(WillLine::of),
     }
 }

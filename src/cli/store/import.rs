@@ -170,8 +170,8 @@ impl Import {
             let record = SubscriptionRecord { options: subscription.options, identifier: subscription.identifier };
             self.ask(subscription.filter.len(), Operation::Subscription(number, subscription.filter.into(), record));
         }
-        for identifier in line.received {
-            self.ask(0, Operation::Received(number, identifier));
+        for received in line.received {
+            self.ask(0, Operation::Received(number, received.record()));
         }
         if let Some(will) = line.will {
             let will = will.will()?;

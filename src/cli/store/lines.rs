@@ -10,6 +10,7 @@ use crate::{
     message::{ApplicationMessage, Envelope, Origin, Stamp},
     mqtt::QoS,
     session::Will,
+    store::ReceivedRecord,
     time::Moment,
 };
 
@@ -48,9 +49,49 @@ pub(super) struct SessionLine {
     pub subscriptions: Vec<SubscriptionLine>,
     /// QoS 2 identifiers received and not released.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub received: Vec<u16>,
+    pub received: Vec<ReceivedLine>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub will: Option<WillLine>,
+}
+
+/// A QoS 2 identifier, alone when no more is known of it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum ReceivedLine {
+    Alone(u16),
+    Known(KnownLine),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KnownLine {
+    pub identifier: u16,
+    /// Tells its message from others; 0 or absent: unknown.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fingerprint: u64,
+    /// It may have been released.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub is_doubted: bool,
+}
+
+impl ReceivedLine {
+    pub fn of(record: ReceivedRecord) -> Self {
+        match record {
+            ReceivedRecord { identifier, fingerprint: 0, is_doubted: false } => Self::Alone(identifier),
+            ReceivedRecord { identifier, fingerprint, is_doubted } => {
+                Self::Known(KnownLine { identifier, fingerprint, is_doubted })
+            }
+        }
+    }
+
+    pub fn record(&self) -> ReceivedRecord {
+        match *self {
+            Self::Alone(identifier) => ReceivedRecord { identifier, fingerprint: 0, is_doubted: false },
+            Self::Known(KnownLine { identifier, fingerprint, is_doubted }) => {
+                ReceivedRecord { identifier, fingerprint, is_doubted }
+            }
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -186,4 +227,4 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// The version of these lines.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;

@@ -3,8 +3,12 @@
 use super::kit::{Broker, Client, V5, V31, V311, durable, options, publish};
 use crate::{
     mqtt::{AckKind, PayloadFormatIndicator, Publish, PublishProperties, UserProperties},
+    session::fingerprint,
     shard::tests::kit::encoded,
-    store::{RecoveredSession, SessionRecord, SubscriptionRecord},
+    store::{
+        Batch, Joiner, MemoryStore, Operation, Queues, ReceivedRecord, SessionRecord, SubscriptionRecord, doubt,
+        recover,
+    },
 };
 
 /// A publisher and a subscriber of everything at QoS 2.
@@ -331,21 +335,38 @@ fn own_publications_come_back_unless_no_local_says_otherwise() {
     assert_eq!(broker.take(other).len(), 3);
 }
 
-/// A publisher that the store knows with an identifier of QoS 2 that is not released, and a subscriber that it knows.
-fn recovered(is_doubtful: bool) -> (Broker, Client, Client) {
+/// A publisher that the store knows with an identifier of QoS 2 that is not released, of `t` with payload `m`, and a subscriber
+/// that it knows. `starts`: how often the broker was started since the machine took what came last, if it did.
+fn recovered(starts: Option<u32>) -> (Broker, Client, Client) {
+    let mut joiner = Joiner::new(1, 0, Queues::default(), Vec::new());
+    let session = |number, client_id: &str| {
+        let client_id = client_id.into();
+        Operation::Session(
+            number,
+            SessionRecord { client_id, expiry_interval_s: 60, offline_since_us: None, sent_below: 7 },
+        )
+    };
+    let received = ReceivedRecord { identifier: 5, fingerprint: fingerprint("t", b"m"), is_doubted: false };
+    let operations = vec![
+        session(1, "publisher"),
+        session(2, "subscriber"),
+        Operation::Subscription(2, "t".into(), SubscriptionRecord { options: 2, identifier: 0 }),
+        Operation::Received(1, received),
+    ];
+    let mut store = MemoryStore::default();
+    joiner.take(Batch { shard: 0, number: 1, operations, parts: Vec::new() });
+    joiner.commit(&mut store, true, |_, _| {}).unwrap();
+    let mut kept = recover(&store, 0).unwrap();
+    for start in 0..starts.unwrap_or(0) {
+        kept = recover(&store, 0).unwrap();
+        if start == 0 {
+            doubt(&mut kept, &mut store).unwrap();
+        }
+    }
     let mut broker = Broker::kept(1, |_| {});
     let now = broker.now;
-    for (number, client_id, received, filter) in [(1, "publisher", vec![5], None), (2, "subscriber", vec![], Some("t"))]
-    {
-        let record =
-            SessionRecord { client_id: client_id.into(), expiry_interval_s: 60, offline_since_us: None, sent_below: 7 };
-        let subscription = SubscriptionRecord { options: 2, identifier: 0 };
-        let subscriptions = filter.map(|filter: &str| (filter.into(), subscription)).into_iter().collect();
-        let will = None;
-        broker.shards[0].restore_session(
-            RecoveredSession { number, record, subscriptions, queue: None, used_below: 0, received, will, is_doubtful },
-            now,
-        );
+    for session in kept.sessions {
+        broker.shards[0].restore_session(session, now);
     }
     let [publisher, subscriber] = ["publisher", "subscriber"].map(|name| broker.connect_as(durable(V5, name, 60)));
     (broker, publisher, subscriber)
@@ -353,18 +374,52 @@ fn recovered(is_doubtful: bool) -> (Broker, Client, Client) {
 
 #[test]
 fn an_identifier_that_the_store_may_have_missed_the_release_of_is_free_for_a_new_message() {
-    for (is_doubtful, dup, is_new) in [(false, false, false), (true, true, false), (true, false, true)] {
-        let (mut broker, publisher, subscriber) = recovered(is_doubtful);
-        broker.send(publisher, Publish { dup, ..publish(2, 5, "t", "m") });
+    for (starts, dup, payload, is_new) in [
+        (None, false, "n", false),
+        (Some(1), true, "m", false),
+        (Some(1), false, "m", true),
+        // Its publisher sends it again, and the broker never had it.
+        (Some(1), true, "n", true),
+        // The broker was killed before the publisher was back.
+        (Some(2), true, "m", false),
+        (Some(2), false, "m", true),
+        (Some(2), true, "n", true),
+    ] {
+        let (mut broker, publisher, subscriber) = recovered(starts);
+        broker.send(publisher, Publish { dup, ..publish(2, 5, "t", payload) });
         assert_eq!(broker.take(publisher), ["PUBREC 5"]);
-        assert_eq!(broker.take(subscriber).len(), usize::from(is_new));
+        assert_eq!(broker.take(subscriber).len(), usize::from(is_new), "{starts:?} {dup} {payload}");
+        // From here on it is certain whose it is.
+        broker.send(publisher, Publish { dup: is_new, ..publish(2, 5, "t", payload) });
+        assert_eq!(broker.take(publisher), ["PUBREC 5"]);
+        assert_eq!(
+            broker.take(subscriber).len(),
+            usize::from(!is_new && starts.is_some()),
+            "{starts:?} {dup} {payload}"
+        );
     }
 }
 
 #[test]
+fn a_doubted_identifier_is_free_for_a_message_of_qos_1() {
+    let (mut broker, publisher, subscriber) = recovered(Some(1));
+    broker.send(publisher, Publish { dup: true, ..publish(1, 5, "t", "m") });
+    assert_eq!((broker.take(publisher), broker.take(subscriber).len()), (vec!["PUBACK 5".to_owned()], 1));
+}
+
+#[test]
+fn an_alias_stands_for_its_topic_when_messages_are_told_apart() {
+    let (mut broker, publisher, subscriber) = recovered(Some(1));
+    broker.send(publisher, aliased(0, 0, "t", 1));
+    assert_eq!(broker.take(subscriber).len(), 1);
+    broker.send(publisher, Publish { dup: true, ..aliased(2, 5, "", 1) });
+    assert_eq!((broker.take(publisher), broker.take(subscriber)), (vec!["PUBREC 5".to_owned()], Vec::new()));
+}
+
+#[test]
 fn identifiers_of_deliveries_that_the_store_may_have_forgotten_are_left_out() {
-    for (is_doubtful, identifier) in [(false, 1), (true, 1 + 7 + 25_031)] {
-        let (mut broker, publisher, subscriber) = recovered(is_doubtful);
+    for (starts, identifier) in [(None, 1), (Some(1), 1 + 7 + 25_031), (Some(2), 1 + 7 + 25_031)] {
+        let (mut broker, publisher, subscriber) = recovered(starts);
         broker.send(publisher, publish(2, 6, "t", "m"));
         assert_eq!(broker.take(subscriber), [format!("PUBLISH q2 id={identifier} t=m")]);
     }

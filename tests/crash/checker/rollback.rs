@@ -5,8 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringmq::mqtt::QoS;
-
 use super::{Checker, Kind, Moment, Number, Rule, Session, Watched, Will, matches};
 
 /// What a client may have lost or get again.
@@ -46,14 +44,14 @@ impl Forgiven {
 }
 
 impl Checker {
-    /// The power was cut, and what was acknowledged later than `since` may be forgotten, with all that came of it.
+    /// The power was cut, and what was acknowledged later than `since` may be forgotten, with all that came of it. What is not
+    /// acknowledged yet is sent again, and a broker that has forgotten that its identifier is free tells it from what was.
     pub fn rolls_back(&mut self, since: Moment) {
         let cut = self.tick();
         let mut floors: BTreeMap<&str, Number> = BTreeMap::new();
         for message in &mut self.messages {
             message.is_forgiven |= message.acknowledged.is_some_and(|acknowledged| acknowledged > since);
         }
-        self.forgives_what_is_under_way();
         for (number, message) in self.messages.iter().enumerate() {
             let is_value = matches!(message.kind, Kind::Retained | Kind::Clear);
             if is_value && message.acknowledged.is_some() && !message.is_forgiven {
@@ -89,15 +87,6 @@ impl Checker {
                 }
                 stands && is_kept
             });
-        }
-    }
-
-    /// What is under way at QoS 2 is sent again, under an identifier that the broker may know from a message before it, whose
-    /// release it has forgotten.
-    pub fn forgives_what_is_under_way(&mut self) {
-        for message in &mut self.messages {
-            let may_be_mistaken = message.qos == QoS::ExactlyOnce && !matches!(message.kind, Kind::Will(_));
-            message.is_forgiven |= message.acknowledged.is_none() && may_be_mistaken;
         }
     }
 
