@@ -405,7 +405,8 @@ impl Outbox {
             let stage = Stage::Released { number: Some(number), counts: false };
             return self.in_flight.push_back(InFlight { sequence, stage });
         };
-        if is_sent && self.has_span_for(sequence) {
+        // Where one had no room among the identifiers it was not sent, nor was anything behind it.
+        if is_sent && self.queue.is_empty() && self.has_span_for(sequence) {
             parked.sent = parked.sent.saturating_sub(1);
             // The client may hold it.
             let stage = Stage::Sent { delivery, counts: false };
@@ -606,6 +607,8 @@ impl Outbox {
         if let (Some(first), Some(last)) = (self.in_flight.front(), self.in_flight.back()) {
             assert!(!first.stage.is_gone(), "the window begins with what is unacknowledged");
             assert!(last.sequence - first.sequence < SPAN_MAX - 1 || planted(Bug::PacketIdentifierReused));
+            let is_before = self.queue.front().is_none_or(|queued| last.sequence < queued.sequence);
+            assert!(is_before || planted(Bug::SequenceNotKept), "what waits is behind what is in flight");
         }
         let bytes: u64 = self.queue.iter().map(Queued::bytes).sum();
         let rest = self.rest.as_ref();

@@ -222,6 +222,30 @@ fn stored(number: u64) -> Delivery {
     Delivery { stored: Some(Stored { number, batch: 0 }), ..delivery(QoS::AtLeastOnce) }
 }
 
+#[test]
+fn what_has_no_room_among_the_identifiers_stays_in_front_of_what_comes_behind_it() {
+    let mut outbox = Outbox::default();
+    let summary = QueueSummary { first: 0, last: 70_003, sent_below: 70_004, sent: 6, count: 0, bytes: 0 };
+    outbox.restore(summary);
+    let entry = |sequence| Unparked { sequence, number: sequence, delivery: Some(stored(sequence)) };
+    outbox.begin_resume();
+    let range = outbox.ask_slice(true).unwrap();
+    outbox.take_slice(range, [0, 1, 70_000, 70_001].map(entry).into(), false, true);
+    assert_eq!(resend_all(&mut outbox).len(), 2);
+    for sequence in [0, 1] {
+        assert_eq!(outbox.handle_puback(identifier_of(sequence)), Acknowledged::Completed);
+    }
+    assert_eq!(send(&mut outbox, 1), Some(identifier_of(70_000)));
+    let range = SliceRange { from: 70_002, ..range };
+    outbox.take_slice(range, [70_002, 70_003].map(entry).into(), true, true);
+    outbox.check_invariants();
+    for sequence in 70_000..=70_003 {
+        assert_eq!(outbox.handle_puback(identifier_of(sequence)), Acknowledged::Completed);
+        assert_eq!(send(&mut outbox, 1), Some(sequence + 1).filter(|&next| next < 70_004).map(identifier_of));
+        outbox.check_invariants();
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_parked_is_sent_once_and_in_order(
