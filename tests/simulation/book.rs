@@ -129,14 +129,6 @@ impl Book {
         }
     }
 
-    /// Messages of `publisher` that are under way may be taken for those whose PacketIdentifiers they have.
-    pub fn note_doubt(&mut self, publisher: usize) {
-        let is_under_way = |message: &&mut Message| message.publisher == publisher && message.acknowledged.is_none();
-        for message in self.messages.iter_mut().filter(is_under_way) {
-            message.may_be_lost |= message.written.is_some();
-        }
-    }
-
     /// Whether the broker has died since the message was first written: then what it had not said may be done again.
     pub fn has_met_crash(&self, message: &Message) -> bool {
         self.crashed_at.is_some_and(|crashed| message.written.is_some_and(|written| written <= crashed))

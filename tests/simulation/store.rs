@@ -83,18 +83,21 @@ impl StorePort for SimulatedPort {
 
 impl SimulatedStore {
     /// Opens what `memory` holds, and says what each of `shards` shards takes over. `window`: how many messages are in flight
-    /// to a client. `promises`: what listeners promise.
+    /// to a client. `promises`: what listeners promise; the store gives the most of it. `was_cut`: the machine has died.
     pub fn open(
         memory: &SharedMemory,
         key: HashKey,
         shards: usize,
         window: u64,
         promises: &[Durability],
+        was_cut: bool,
     ) -> (SimulatedStore, Vec<Share>) {
         let mut store: Box<dyn Store> = Box::new(MemoryStore::new(memory.clone()));
         let recovered = recover(&*store, window);
         let mut recovered = recovered.unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
-        if promises.iter().any(|&promise| Durability::Sync.promises_more_than(promise)) {
+        let is_batched = !promises.contains(&Durability::Sync);
+        let given = if is_batched { Durability::Batched } else { Durability::Sync };
+        if (is_batched && was_cut) || promises.iter().any(|&promise| given.promises_more_than(promise)) {
             let noted = doubt(&mut recovered, &mut *store);
             noted.unwrap_or_else(|error| fail("the store can be written", format!("{error}")));
         }

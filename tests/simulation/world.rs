@@ -124,6 +124,7 @@ impl Broker {
         clock: &Rc<Cell<u64>>,
         key: HashKey,
         memory: &SharedMemory,
+        was_cut: bool,
     ) -> Broker {
         let shared = Arc::new(Shared::new(setup.shards as u16, 1, key, setup.interest_slots));
         let ports = Mesh::build::<MeshMessage>(setup.shards, setup.mesh).expect("descriptors for the wake-ups");
@@ -131,7 +132,8 @@ impl Broker {
         let listen = |_| setup.promises.iter().map(|_| network.listen()).collect();
         let listeners: Vec<Vec<Socket>> = (0..setup.shards).map(listen).collect();
         let window = setup.config.mqtt.inflight_max.into();
-        let kept = setup.store_pace.map(|_| SimulatedStore::open(memory, key, setup.shards, window, &setup.promises));
+        let open = |_| SimulatedStore::open(memory, key, setup.shards, window, &setup.promises, was_cut);
+        let kept = setup.store_pace.map(open);
         let (store, shares) = kept.map_or((None, Vec::new()), |(store, shares)| (Some(store), shares));
         let mut shares = shares.into_iter();
         let nodes = ports.into_iter().zip(&listeners).enumerate().map(|(index, (port, sockets))| {
@@ -204,7 +206,7 @@ impl World {
         let book = Book::new(traces);
         book.tell(|| format!("{setup:?}"));
         let memory = SharedMemory::default();
-        let broker = Broker::start(&setup, &network, &clock, key, &memory);
+        let broker = Broker::start(&setup, &network, &clock, key, &memory, false);
         World {
             random,
             book,
@@ -258,7 +260,7 @@ impl World {
         self.network = FakeNetwork::new(self.random.number());
         let key = HashKey::from_seed(u128::from(self.random.number()));
         self.book.tell(|| format!("the broker starts with {shards} shards"));
-        let broker = Broker::start(&self.setup, &self.network, &self.clock, key, &self.memory);
+        let broker = Broker::start(&self.setup, &self.network, &self.clock, key, &self.memory, cuts_power);
         Broker { shared: self.shared, listeners: self.listeners, nodes: self.nodes, store: self.store } = broker;
     }
 
@@ -367,8 +369,11 @@ impl World {
     }
 
     /// A new client, not connected.
-    pub fn add(&mut self, profile: Profile) -> usize {
+    pub fn add(&mut self, mut profile: Profile) -> usize {
         let index = self.clients.len();
+        if !self.setup.promises.contains(&profile.through) {
+            profile.through = self.setup.promises[0];
+        }
         self.book.tell(|| format!("client {index}: {profile:?}"));
         self.clients.push(Client::new(index, profile));
         index

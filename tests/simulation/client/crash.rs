@@ -42,7 +42,6 @@ impl Client {
         }
         if !survival.holds(self.promises.0, book.now) {
             self.is_rolled_back = true;
-            book.note_doubt(self.index);
         }
         for held in &mut self.subscriptions {
             held.is_lost |= held.acknowledged.is_some_and(|time| !survival.holds(held.promise, time));

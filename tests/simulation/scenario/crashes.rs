@@ -23,14 +23,14 @@ pub fn crashes(seed: u64, random: &mut Random, traces: bool) -> World {
 fn crash(seed: u64, random: &mut Random, traces: bool) -> World {
     let mut setup = Setup::random(random);
     setup.store_pace = Some(*random.pick(&PACES));
-    let kind = random.below(13);
+    let kind = random.below(14);
     setup.shards = if kind < 5 { random.between(1, 4) } else { random.between(3, 4) };
     let is_short = kind == 10 && random.once_in(2);
     if is_short {
         setup.config.mqtt.queue_messages_max = QUEUE_SHORT as u32;
     }
     if kind > 10 {
-        setup.promises = PROMISES.to_vec();
+        setup.promises = if kind > 12 { vec![Durability::Batched] } else { PROMISES.to_vec() };
     }
     let mut world = World::new(seed, setup, traces);
     world.drops = is_short;
@@ -69,7 +69,8 @@ fn lives(world: &mut World, random: &mut Random) {
     }
 }
 
-/// Listeners promise more and less, and the broker dies, alone or with the machine: nobody misses what was promised.
+/// Listeners promise more and less, or all of them `batched` and the store no more, and the broker dies, alone or with the
+/// machine: nobody misses what was promised.
 fn promises(world: &mut World, random: &mut Random) {
     populate(world, random);
     world.holds = random.once_in(3);
@@ -93,6 +94,10 @@ fn promises(world: &mut World, random: &mut Random) {
             }
             let shards = random.between(1, 4);
             world.cut_power(shards);
+            if random.once_in(2) {
+                // Before anybody is back.
+                world.crash(shards);
+            }
             come_back(world, random);
         } else {
             begin_life(world, random);
