@@ -103,8 +103,6 @@ pub enum Bug {
     SyncedWhenWritten,
     /// A session that was made through a listener that keeps nothing is kept.
     KeptThroughMemory,
-    /// That an identifier which is received may have been released is known until the broker's next end only.
-    DoubtForgotten,
 }
 
 impl Bug {
@@ -158,7 +156,6 @@ impl Bug {
         Bug::BatchedBeforeWritten,
         Bug::SyncedWhenWritten,
         Bug::KeptThroughMemory,
-        Bug::DoubtForgotten,
     ];
 }
 

@@ -15,6 +15,7 @@ use crate::mqtt::PacketIdentifier;
 pub struct ReceivedIdentifiers {
     set: Set,
     /// Those that may have been released, with the fingerprints of their messages. After most starts there are none.
+    #[allow(clippy::box_collection, reason = "almost every session has none, and pays a word for it")]
     doubted: Option<Box<BTreeMap<u16, u64>>>,
 }
 

@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     message::ApplicationMessage,
-    plant::{Bug, planted},
     session::{QueueSummary, Will},
 };
 
@@ -138,9 +137,7 @@ pub fn recover_watched(
                 session.subscriptions.push((filter.into(), record));
             }
             Some(&tag::RECEIVED) => {
-                let mut received = record::read_received(rest, &value).ok_or_else(what)?;
-                received.is_doubted &= !planted(Bug::DoubtForgotten);
-                session.received.push(received);
+                session.received.push(record::read_received(rest, &value).ok_or_else(what)?);
             }
             Some(&tag::HEAD) => {
                 let head = record::read_head(&value).ok_or_else(what)?;
