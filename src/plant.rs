@@ -91,8 +91,6 @@ pub enum Bug {
     ThinnedChunkLost,
     /// A store that is opened again after a failure lacks the commit that failed.
     FailedCommitForgotten,
-    /// A store that is opened again after a failure lacks the commits that a failed sync took with it.
-    FailedSyncForgotten,
     /// A shard does not say that the store has failed before what it took was durable.
     UndoneReportedAsDone,
     /// What goes back to its share group leaves its member's queue in the store before another queue has it.
@@ -150,7 +148,6 @@ impl Bug {
         Bug::HeadForgotten,
         Bug::ThinnedChunkLost,
         Bug::FailedCommitForgotten,
-        Bug::FailedSyncForgotten,
         Bug::UndoneReportedAsDone,
         Bug::ShareReturnedSplit,
         Bug::BatchedBeforeWritten,

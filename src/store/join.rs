@@ -284,10 +284,8 @@ impl Joiner {
     /// be there, and is committed again.
     pub fn go_on_after(&mut self, commit_number: u64) {
         self.commit_number = commit_number;
-        if !planted(Bug::FailedSyncForgotten) {
-            let newest = std::mem::take(&mut self.writes);
-            self.unsynced.drain(..).chain([newest]).for_each(|set| self.writes.append(set));
-        }
+        let newest = std::mem::take(&mut self.writes);
+        self.unsynced.drain(..).chain([newest]).for_each(|set| self.writes.append(set));
         if planted(Bug::FailedCommitForgotten) {
             self.writes.clear();
         }

@@ -87,9 +87,9 @@ fn a_second_process_is_refused_and_so_is_a_look_from_outside() {
 fn a_newer_format_is_refused_and_an_unreadable_one_is_damage() {
     let (_temporary, directory) = made();
     let format = directory.join("format");
-    fs::write(&format, "3\n").unwrap();
+    fs::write(&format, "4\n").unwrap();
     let error = refused(&directory);
-    assert!(matches!(error, OpenError::Newer { found: 3, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 4, .. }), "{error}");
     fs::write(&format, "1\n").unwrap();
     let error = refused(&directory);
     assert!(matches!(error, OpenError::Older { found: 1, .. }) && error.to_string().contains("export"), "{error}");
