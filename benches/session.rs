@@ -9,7 +9,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use ringmq::{
     message::{ApplicationMessage, Envelope, Origin, Stamp, SubscriptionIdentifiers},
     mqtt::{PacketIdentifier, QoS, ReasonCode},
-    session::{Acknowledged, Acknowledgements, Answer, Delivery, Outbox, ReceivedIdentifiers, Resend},
+    session::{Acknowledged, Acknowledgements, Answer, Delivery, Outbox, Reached, ReceivedIdentifiers, Resend},
     time::Moment,
 };
 
@@ -35,7 +35,7 @@ fn delivery(qos: QoS) -> Delivery {
 fn fill(outbox: &mut Outbox, delivery: &Delivery, window: u32, identifiers: &mut Vec<PacketIdentifier>) {
     identifiers.clear();
     (0..window).for_each(|_| outbox.push(delivery.clone(), None));
-    while let Some((identifier, delivery)) = outbox.take_next(window, 0) {
+    while let Some((identifier, delivery)) = outbox.take_next(window, Reached::ALL) {
         black_box(delivery);
         identifiers.extend(identifier);
     }

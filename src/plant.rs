@@ -65,6 +65,10 @@ pub enum Bug {
     GroupSplit,
     /// A QoS 2 PUBLISH is sent before the store has it.
     Qos2SentBeforeDurable,
+    /// A QoS 2 PUBLISH that the store may lose is sent at a place that is not reserved.
+    PlaceNotReserved,
+    /// What clients may hold of messages that went with the machine is not released.
+    HeldForgotten,
     /// Acknowledgements do not wait for the store.
     AckBeforeDurable,
     /// A shard reports a publication as taken before its own part is durable.
@@ -135,6 +139,8 @@ impl Bug {
         Bug::SleepingMemberForgotten,
         Bug::GroupSplit,
         Bug::Qos2SentBeforeDurable,
+        Bug::PlaceNotReserved,
+        Bug::HeldForgotten,
         Bug::AckBeforeDurable,
         Bug::ReportBeforeDurable,
         Bug::ConnackBeforeDurable,

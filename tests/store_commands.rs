@@ -64,7 +64,7 @@ fn what_is_imported_is_exported_the_same_and_salvaged_the_same() {
 #[test]
 fn what_an_older_version_exported_is_imported() {
     let directory = room("older");
-    let older = LINES.replace(r#""version":2"#, r#""version":1"#);
+    let older = LINES.replace(r#""version":3"#, r#""version":1"#);
     let (code, _, errors) = import(&directory, &older);
     assert_eq!((code, store("export", &directory, &[]).1), (0, LINES.into()), "{errors}");
 }
@@ -148,9 +148,13 @@ fn what_is_no_export_is_refused_with_its_line_and_leaves_nothing() {
         (String::new(), "line 1: the file is empty"),
         ("{}\n".into(), "line 1: missing field `kind`"),
         (format!("{session}\n"), "line 1: the first line"),
-        (r#"{"kind":"export","version":3}"#.into(), "line 1: version 3 was written by a newer"),
+        (r#"{"kind":"export","version":4}"#.into(), "line 1: version 4 was written by a newer"),
         (format!("{HEAD}\n{session}\n{session}\n"), "line 3: there is a session of \"a\" already"),
         (format!("{HEAD}\n{{\"kind\":\"queued\",\"sequence\":1,\"qos\":1}}"), "line 2: a queued message comes after"),
+        (
+            format!("{HEAD}\n{}\n", session.replace("0,", r#"0,"used_below":9,"held":[[4,9],[2,3]],"#)),
+            "line 2: the ranges that are held",
+        ),
         (queued(r#","body":9"#), "line 3: there is no body 9"),
         (queued(r#","message":{"topic":"a/+","qos":1}"#), "line 3: \"a/+\" is no topic name"),
         (queued(r#","message":{"topic":"a","qos":3}"#), "line 3: there is no QoS 3"),
@@ -169,12 +173,12 @@ fn what_is_no_export_is_refused_with_its_line_and_leaves_nothing() {
     assert_eq!(store("export", &directory, &[]).1, LINES, "what was there is as it was");
 }
 
-const HEAD: &str = r#"{"kind":"export","version":2}"#;
+const HEAD: &str = r#"{"kind":"export","version":3}"#;
 
 /// An export with everything in it.
-const LINES: &str = r#"{"kind":"export","version":2}
+const LINES: &str = r#"{"kind":"export","version":3}
 {"kind":"body","body":1,"message":{"topic":"a/b","qos":1,"payload":"for both"}}
-{"kind":"session","client_id":"first","expiry_interval_s":4294967295,"offline_since_us":5,"sent_below":2,"subscriptions":[{"filter":"a/#","options":1,"identifier":7}],"received":[3,{"identifier":4,"fingerprint":18446744073709551615},{"identifier":5,"fingerprint":7,"is_doubted":true}],"will":{"delay_s":1,"message_expiry_interval_s":2,"message":{"topic":"w","qos":0,"payload":""}}}
+{"kind":"session","client_id":"first","expiry_interval_s":4294967295,"offline_since_us":5,"sent_below":2,"used_below":20,"reserved_below":30,"held":[[5,7],[9,20]],"subscriptions":[{"filter":"a/#","options":1,"identifier":7}],"received":[3,{"identifier":4,"fingerprint":18446744073709551615},{"identifier":5,"fingerprint":7,"is_doubted":true}],"will":{"delay_s":1,"message_expiry_interval_s":2,"message":{"topic":"w","qos":0,"payload":""}}}
 {"kind":"queued","sequence":1,"qos":2}
 {"kind":"queued","sequence":2,"qos":1,"subscription_identifiers":[7,8],"body":1}
 {"kind":"queued","sequence":4,"qos":2,"retain":true,"message":{"topic":"a/b","qos":2,"payload_base64":"/w==","properties_base64":"AQE=","expires_at_us":9}}

@@ -7,13 +7,15 @@ mod aliases;
 mod outbox;
 mod parked;
 mod received;
+mod reserve;
 mod state;
 
 pub use acknowledgements::{Acknowledgements, Answer, AnswerNumber, RetainedRequest};
 pub use aliases::{AliasError, SentAlias, SentAliases, TopicAliases};
 pub use outbox::{
-    Acknowledged, Delivery, Dropped, Outbox, Resend, Settled, ShareOrigin, Slice, Stored, Unparked, leave_out,
+    Acknowledged, Delivery, Dropped, Outbox, Reached, Resend, Settled, ShareOrigin, Slice, Stored, Unparked,
 };
 pub use parked::{QueueSummary, SliceRange};
 pub use received::{ReceivedIdentifiers, UNKNOWN_MESSAGE, fingerprint};
+pub use reserve::{Reserve, ReserveRecord};
 pub use state::{HeldSubscription, Kept, NO_CONNECTION, Session, Will};

@@ -79,6 +79,29 @@ pub struct Settled {
     pub is_released: bool,
 }
 
+/// How far the store is, for what a client is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Reached {
+    /// The last batch of which everything is kept that the client's listener promises.
+    pub promised: u64,
+    /// The last batch that outlives the machine.
+    pub synced: u64,
+    /// Places before this one are reserved.
+    pub reserved_below: u64,
+}
+
+impl Reached {
+    /// Everything is kept.
+    pub const ALL: Reached = Reached { promised: u64::MAX, synced: u64::MAX, reserved_below: u64::MAX };
+
+    /// Whether a message of QoS 2 may not be sent yet that was asked for with `batch`.
+    fn keeps_waiting(self, sequence: u64, batch: u64) -> bool {
+        let is_promised = batch <= self.promised || planted(Bug::Qos2SentBeforeDurable);
+        let is_reserved = batch <= self.synced || sequence < self.reserved_below || planted(Bug::PlaceNotReserved);
+        !(is_promised && is_reserved)
+    }
+}
+
 /// A delivery that waits behind the in-flight window.
 #[derive(Debug)]
 pub(super) struct Queued {
@@ -248,14 +271,13 @@ impl Outbox {
         self.rest = Some(Box::new(Rest::of(summary)));
     }
 
-    /// The QoS 2 delivery at the front of the queue, when it waits for the store.
-    fn front_waits_for_store(&self, durable: u64) -> bool {
-        let front = self.queue.front().map(|queued| &queued.delivery);
-        front.is_some_and(|delivery| {
-            delivery.qos == QoS::ExactlyOnce
-                && delivery.stored.is_some_and(|stored| stored.batch > durable)
-                && !planted(Bug::Qos2SentBeforeDurable)
-        })
+    /// The place of the delivery at the front of the queue and the batch that it was asked for with, when it is one of QoS 2
+    /// that waits for the store.
+    #[must_use]
+    pub fn waits_for_store(&self, reached: Reached) -> Option<(u64, u64)> {
+        let Queued { sequence, delivery } = self.queue.front()?;
+        let Stored { batch, .. } = delivery.stored.filter(|_| delivery.qos == QoS::ExactlyOnce)?;
+        reached.keeps_waiting(*sequence, batch).then_some((*sequence, batch))
     }
 
     /// Whether nothing is in flight or queued.
@@ -448,8 +470,8 @@ impl Outbox {
 
     /// Moves the next waiting delivery into the in-flight window, when fewer than `quota` are unacknowledged, and
     /// returns it with its PacketIdentifier. A QoS 0 delivery that waited for an offline client has none and leaves. One of
-    /// QoS 2 leaves once the store has it: `durable` is the last batch that it has.
-    pub fn take_next(&mut self, quota: u32, durable: u64) -> Option<(Option<PacketIdentifier>, Cow<'_, Delivery>)> {
+    /// QoS 2 leaves once the store is far enough.
+    pub fn take_next(&mut self, quota: u32, reached: Reached) -> Option<(Option<PacketIdentifier>, Cow<'_, Delivery>)> {
         let front = self.queue.front()?;
         if front.delivery.qos == QoS::AtMostOnce {
             let Queued { delivery, .. } = self.queue.pop_front()?;
@@ -460,7 +482,7 @@ impl Outbox {
         if self.counted >= quota || self.resend_from < self.in_flight.len() || !self.has_span_for(front.sequence) {
             return None;
         }
-        if self.front_waits_for_store(durable) {
+        if self.waits_for_store(reached).is_some() {
             return None;
         }
         // [v5 MQTT-4.3.2-1] [v5 MQTT-4.3.3-1] The next sequence number has an identifier that is not in use.
@@ -666,25 +688,15 @@ impl Outbox {
     }
 }
 
-/// Keeps away from PacketIdentifiers that a client may hold of deliveries that are forgotten, which were those from
-/// `next_sequence` on. Returns where to go on. It may happen again: what is left out each time is a share of all identifiers that
-/// comes back to none of those before for long.
-#[must_use]
-pub fn leave_out(next_sequence: u64) -> u64 {
-    next_sequence.saturating_add(LEFT_OUT)
-}
-
 /// There are 65,535 PacketIdentifiers.
-const SPAN_MAX: u64 = 65_535;
-/// Identifiers that are left out: 0.382 of all, the smaller part of the golden section.
-const LEFT_OUT: u64 = 25_031;
+pub(super) const SPAN_MAX: u64 = 65_535;
 const SPARE_ENTRIES: usize = 4;
 /// With so many bytes queued what the store has is parked.
 const MEMORY_BYTES_MAX: u64 = 1 << 20;
 /// So many entries that are gone are worth taking out of the middle of the window.
 const GONE_MIN: u32 = 32;
 
-fn identifier_of(sequence: u64) -> PacketIdentifier {
+pub(super) fn identifier_of(sequence: u64) -> PacketIdentifier {
     let value = 1 + (sequence % SPAN_MAX) as u16;
     PacketIdentifier::new(value).unwrap_or(PacketIdentifier::MIN)
 }

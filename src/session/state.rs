@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::{
     message::{ApplicationMessage, Stamp},
     routing::FilterIndex,
-    session::{Outbox, ReceivedIdentifiers},
+    session::{Outbox, ReceivedIdentifiers, Reserve},
     time::Moment,
 };
 
@@ -38,12 +38,14 @@ pub struct Will {
 }
 
 /// What the store knows of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// Names the session there, for ever.
     pub number: u64,
     /// Where its outbox goes on when it is made anew: a place in a durable queue is used once.
     pub next_sequence: u64,
+    /// The places that are reserved, where the store may lose what its client was sent.
+    pub reserve: Option<Box<Reserve>>,
 }
 
 /// What the broker keeps for one client.

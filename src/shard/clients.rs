@@ -27,6 +27,7 @@ use crate::{
         durable::{Durable, Waiter},
         frames::{FrameKind, Frames, SHARED_PAYLOAD_BYTES_MIN},
         queues::{Queues, Waiting},
+        reserve::may_hold,
     },
     store::{Journal, SliceRequest},
     sync::Arc,
@@ -261,6 +262,9 @@ impl Clients {
         if stored.is_some() && order.qos == QoS::ExactlyOnce && durability != Durability::Memory {
             self.durable.wait(durability, Waiter::Session(order.session, generation));
         }
+        let is_reserved =
+            stored.is_some() && order.qos == QoS::ExactlyOnce && !is_away && durability != Durability::Sync;
+        let place = is_reserved.then_some(outbox.next_sequence());
         let memory_max = if is_away { 0 } else { self.config.mqtt.queue_memory_messages as usize };
         let delivery = Delivery {
             message: Rc::clone(message),
@@ -272,6 +276,9 @@ impl Clients {
         };
         outbox.push(delivery, Some(memory_max));
         self.counters.deliveries[usize::from(order.qos.value())] += 1;
+        if let Some(place) = place {
+            self.reserve(order.session, place);
+        }
         self.pump_from(before, order.session, now);
         Delivered::Yes
     }
@@ -328,11 +335,15 @@ impl Clients {
         if let Some(outbox) = self.sessions.at_mut(session).and_then(|session| session.outbox.as_deref_mut()) {
             outbox.begin_resume();
         }
+        self.resume_held(session);
         self.pump(session, now);
     }
 
     /// Sends from a session's outbox what its window and its out-buffer have room for, and has more read when that is needed.
     pub fn pump(&mut self, session: u32, now: Moment) {
+        if self.sessions.at(session).is_some_and(may_hold) {
+            self.release_held(session, now);
+        }
         let outbox = self.sessions.at(session).and_then(|session| session.outbox.as_deref());
         if let Some(outbox) = outbox.filter(|outbox| !outbox.is_idle()) {
             let before = Waiting::of(outbox);
@@ -351,6 +362,7 @@ impl Clients {
         let Some(found) = self.sessions.at_mut(session) else { return };
         let (number, slot) = (found.number(), found.connection);
         let Some(outbox) = found.outbox.as_deref_mut() else { return };
+        let mut waits = None;
         if let Some(connection) = self.connections.at(slot) {
             let version = connection.version;
             let packet_bytes_max = connection.packet_bytes_max as usize;
@@ -358,7 +370,8 @@ impl Clients {
             let room = pump_bytes_max(&self.config);
             let unsent_bytes = connection.unsent_bytes as usize;
             let takes_aliases = connection.flags.any(Flags::TAKES_ALIASES);
-            let durable = self.durable.reached(connection.durability);
+            let durability = connection.durability;
+            let reached = self.durable.reached_for(durability, found.kept.as_deref_mut());
             while outbox.may_send(quota) {
                 let Some(out) = self.connections.out_for_delivery(slot, now) else { break };
                 if unsent_bytes + out.len() >= room {
@@ -370,7 +383,7 @@ impl Clients {
                         continue;
                     }
                     Some(Resend::Publish(identifier, delivery)) => (Some(identifier), Cow::Owned(delivery), true),
-                    None => match outbox.take_next(quota, durable) {
+                    None => match outbox.take_next(quota, reached) {
                         Some((identifier, delivery)) => (identifier, delivery, false),
                         None => break,
                     },
@@ -398,10 +411,16 @@ impl Clients {
                     self.durable.end_queued(number, outbox.take_settled());
                 }
             }
+            if durability != Durability::Sync {
+                waits = outbox.waits_for_store(reached);
+            }
         }
         self.queues.note(before, Waiting::of(outbox));
         if outbox.has_parked() {
             self.ask_slice(session);
+        }
+        if let Some((sequence, batch)) = waits {
+            self.await_reserve(session, sequence, batch);
         }
     }
 
@@ -427,7 +446,7 @@ fn has_own_room(config: &Config, queue: Waiting, bytes: u64) -> bool {
 }
 
 /// Bytes on their way to a client from which on no more of its queue is written.
-fn pump_bytes_max(config: &Config) -> usize {
+pub(super) fn pump_bytes_max(config: &Config) -> usize {
     PUMP_BYTES_MAX.min(config.mqtt.out_buffer_bytes_max as usize)
 }
 

@@ -76,6 +76,8 @@ counters! {
     store_full,
     /// CONNECTs, PUBLISHes and subscriptions that were refused because of either.
     refused_unkept,
+    /// PUBRELs for PacketIdentifiers that clients may hold of messages that the machine took with it.
+    held_released,
     /// Wills published.
     wills_published,
     /// Sessions that have expired.

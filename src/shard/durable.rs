@@ -16,7 +16,7 @@ use crate::{
     mqtt::{PacketIdentifier, QoS, ReasonCode, TopicFilter},
     plant::{Bug, planted},
     runtime::ConnectionId,
-    session::{Delivery, Kept, Session, Settled, Stored, Unparked},
+    session::{Delivery, Kept, Reserve, Session, Settled, Stored, Unparked},
     shard::{
         ConnectionEffect, Ending, Shard, SubscriptionBits, clients::Order, connections::Flags, exchange::MeshMessage,
         ledger::AnswerReference, queues::Waiting, timers::Timer,
@@ -49,7 +49,7 @@ pub struct Durable {
     /// By what is waited for, in order of batches.
     waits: [VecDeque<(u64, Waiter)>; Durability::COUNT],
     /// Connections that have ended before their CONNACK was true: they are closed when they have heard it.
-    closings: VecDeque<(u64, ConnectionEffect)>,
+    closings: VecDeque<(u64, Durability, ConnectionEffect)>,
     /// What had been asked for when the packet under way began.
     mark: u64,
     /// The group that the publication under way belongs to, once another shard takes part in it.
@@ -103,9 +103,9 @@ impl Durable {
         self.wait_for(self.journal.last_batch(), durability, waiter);
     }
 
-    /// Closes a connection when everything that has been asked for is durable.
-    pub fn hold(&mut self, close: ConnectionEffect) {
-        self.closings.push_back((self.journal.last_batch(), close));
+    /// Closes a connection when `durability` can be promised of everything that has been asked for.
+    pub fn hold(&mut self, durability: Durability, close: ConnectionEffect) {
+        self.closings.push_back((self.journal.last_batch(), durability, close));
     }
 
     /// Makes `waiter` wait until `durability` can be promised of a batch.
@@ -141,6 +141,13 @@ impl Durable {
             let waits = &mut self.waits[durability as usize];
             waits.pop_front_if(|(batch, _)| *batch <= reached).map(|(_, waiter)| waiter)
         })
+    }
+
+    /// The next connection that is closed now.
+    fn poll_closings(&mut self) -> Option<ConnectionEffect> {
+        let &(batch, durability, _) = self.closings.front()?;
+        let is_reached = batch <= self.reached(durability);
+        self.closings.pop_front_if(|_| is_reached).map(|(.., close)| close)
     }
 
     /// Asks for a delivery to be queued for the durable session `session`, when its QoS has that kept.
@@ -185,7 +192,7 @@ impl Shard {
     pub fn handle_store(&mut self, durable: u64, condition: Condition, now: Moment) {
         if durable > self.clients.durable.journal.durable() {
             self.clients.durable.journal.set_durable(durable);
-            self.release_durable(durable, now);
+            self.release_waiters(now);
         }
         if condition == self.clients.durable.journal.condition() {
             return;
@@ -203,15 +210,6 @@ impl Shard {
         }
     }
 
-    /// Batches up to `durable` are: what waited for them goes on.
-    fn release_durable(&mut self, durable: u64, now: Moment) {
-        let closings = &mut self.clients.durable.closings;
-        while let Some((_, close)) = closings.pop_front_if(|(batch, _)| *batch <= durable) {
-            self.effects.connections.push(close);
-        }
-        self.release_waiters(now);
-    }
-
     /// The store says how far it has written what it has not synced yet.
     pub fn handle_written(&mut self, written: u64, now: Moment) {
         if written > self.clients.durable.journal.written() {
@@ -221,6 +219,9 @@ impl Shard {
     }
 
     fn release_waiters(&mut self, now: Moment) {
+        while let Some(close) = self.clients.durable.poll_closings() {
+            self.effects.connections.push(close);
+        }
         while let Some(waiter) = self.clients.durable.poll() {
             match waiter {
                 Waiter::Answer(answer) => self.settled.push(answer),
@@ -307,7 +308,7 @@ impl Shard {
     /// The store has failed. What waits for it is not true before it is open again: nobody may be told so until then, and
     /// whoever can be told something else is.
     fn give_up_on_store(&mut self) {
-        for (_, close) in std::mem::take(&mut self.clients.durable.closings) {
+        for (.., close) in std::mem::take(&mut self.clients.durable.closings) {
             if let ConnectionEffect::Close(id, _, _) = close {
                 self.effects.connections.push(ConnectionEffect::Close(id, None, Ending::Reset));
             }
@@ -421,7 +422,7 @@ impl Shard {
         }
         let kept = session.kept.get_or_insert_with(|| {
             self.shared.kept_sessions.add(1);
-            Box::new(Kept { number: durable.journal.take_number(), next_sequence: 0 })
+            Box::new(Kept { number: durable.journal.take_number(), next_sequence: 0, reserve: None })
         });
         let number = kept.number;
         let record = Operation::Session(number, record_of(session, None));
@@ -462,6 +463,9 @@ impl Shard {
             let record = SubscriptionRecord { options: options.0, identifier };
             durable.journal.ask(Operation::Subscription(number, filter.into(), record));
         }
+        if options.qos() == QoS::ExactlyOnce {
+            self.clients.reserve_ahead(session);
+        }
     }
 
     /// A durable session has unsubscribed.
@@ -474,7 +478,7 @@ impl Shard {
 
     /// Takes over what the store held of a session whose client is at home here, before anything is served.
     pub fn restore_session(&mut self, recovered: RecoveredSession, now: Moment) {
-        let RecoveredSession { number, record, subscriptions, queue, used_below, received, will } = recovered;
+        let RecoveredSession { number, record, subscriptions, queue, used_below, reserve, received, will } = recovered;
         let index = self.clients.create(&record.client_id);
         self.shared.sessions.add(1);
         if let Some(session) = self.clients.sessions.at_mut(index) {
@@ -483,7 +487,8 @@ impl Shard {
             session.expiry_interval_s = record.expiry_interval_s;
             let is_known = record.offline_since_us.is_some() && !planted(Bug::SequenceNotKept);
             let next_sequence = if is_known { record.sent_below } else { 0 }.max(used_below);
-            session.kept = Some(Box::new(Kept { number, next_sequence }));
+            let reserve = reserve.map(|record| Box::new(Reserve::of(record)));
+            session.kept = Some(Box::new(Kept { number, next_sequence, reserve }));
             self.shared.kept_sessions.add(1);
             for ReceivedRecord { identifier, fingerprint, is_doubted } in received {
                 let Some(identifier) = PacketIdentifier::new(identifier) else { continue };

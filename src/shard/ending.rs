@@ -133,7 +133,7 @@ impl Shard {
             // [v5 MQTT-3.14.4-1] [v5 MQTT-3.14.4-2] These are the last bytes.
             let close = ConnectionEffect::Close(id, last, gone.ending);
             if connection.flags.any(Flags::HELD) {
-                self.clients.durable.hold(close);
+                self.clients.durable.hold(connection.durability, close);
             } else {
                 self.effects.connections.push(close);
             }

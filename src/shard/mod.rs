@@ -24,6 +24,7 @@ mod packets;
 mod parcel;
 mod publish;
 mod queues;
+mod reserve;
 mod retained;
 mod share;
 mod shared;

@@ -108,9 +108,13 @@ impl Shard {
     }
 
     fn on_pubcomp(&mut self, id: ConnectionId, ack: &Ack<'_>, now: Moment) {
-        let Some((session, outbox)) = self.outbox_of(id) else { return };
-        if outbox.handle_pubcomp(ack.packet_identifier) == Acknowledged::Mismatch {
-            return self.refuse(id, ReasonCode::ProtocolError, now);
+        let Some(session) = self.session_of(id) else { return };
+        let outbox = self.clients.sessions.at_mut(session).and_then(|session| session.outbox.as_deref_mut());
+        let identifier = ack.packet_identifier;
+        match outbox.map_or(Acknowledged::Unknown, |outbox| outbox.handle_pubcomp(identifier)) {
+            Acknowledged::Mismatch => return self.refuse(id, ReasonCode::ProtocolError, now),
+            Acknowledged::Unknown => return self.clients.complete_held(session, identifier),
+            Acknowledged::Completed | Acknowledged::Release => {}
         }
         self.end_queued(session);
         self.clients.pump(session, now);

@@ -63,6 +63,8 @@ pub(super) enum Meaning {
     Retained,
     /// How far a session is through its queue.
     Head(u64, Head),
+    /// The places of a session's queue that are reserved.
+    Reserve(u64),
     /// Queued messages.
     Chunk,
 }
@@ -70,7 +72,7 @@ pub(super) enum Meaning {
 impl Meaning {
     pub(super) fn kind(&self) -> Option<Kind> {
         match self {
-            Meaning::Commit | Meaning::Head(..) | Meaning::Chunk => None,
+            Meaning::Commit | Meaning::Head(..) | Meaning::Reserve(_) | Meaning::Chunk => None,
             Meaning::Session(..) => Some(Kind::Session),
             Meaning::Part(kind, _) => Some(*kind),
             Meaning::Retained => Some(Kind::Retained),
@@ -110,6 +112,7 @@ pub(super) fn meaning(space: Space, key: &[u8], value: &[u8]) -> Option<Meaning>
                 }
                 tag::RECEIVED => record::read_received(rest, value).map(|_| Meaning::Part(Kind::Received, session)),
                 tag::HEAD if rest.is_empty() => Some(Meaning::Head(session, record::read_head(value)?)),
+                tag::RESERVE if rest.is_empty() => record::read_reserve(value).map(|_| Meaning::Reserve(session)),
                 tag::WILL if rest.is_empty() => record::read_will(value).map(|_| Meaning::Part(Kind::Will, session)),
                 _ => None,
             }
@@ -132,6 +135,7 @@ pub(super) fn name_of(space: Space, key: &[u8]) -> String {
         }
         (Space::State, Some((&tag::RECEIVED, _))) => format!("a QoS 2 identifier of session {}", number(1)),
         (Space::State, Some((&tag::HEAD, _))) => format!("how far session {} is through its queue", number(1)),
+        (Space::State, Some((&tag::RESERVE, _))) => format!("what is reserved for session {}", number(1)),
         (Space::State, Some((&tag::WILL, _))) => format!("the Will of session {}", number(1)),
         _ => format!("record {}", key.escape_ascii()),
     }
@@ -199,7 +203,7 @@ pub fn census(store: &dyn Store, progress: &mut dyn FnMut(u64)) -> Result<Census
                     return;
                 }
                 Meaning::Chunk => return count_chunk(&mut census, &mut parts, &clients, &heads, value),
-                Meaning::Commit | Meaning::Retained => {}
+                Meaning::Commit | Meaning::Reserve(_) | Meaning::Retained => {}
             }
             if let Some(kind) = meaning.kind() {
                 census.kinds.entry(kind).or_default().add(key.len() + value.len());

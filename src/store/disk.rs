@@ -22,6 +22,7 @@
 
 mod ahead;
 mod copy;
+mod format;
 mod inspect;
 mod journal_files;
 mod keyspaces;
@@ -32,7 +33,7 @@ mod tests;
 use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     ops::Bound,
     os::unix::fs::FileExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -103,7 +104,7 @@ pub enum OpenError {
     },
     /// An older program wrote it.
     #[error(
-        "{}: written in format {found} by an older RingMQ; this one reads format {FORMAT_VERSION} only. Export it with that version (`ringmq store export`), and import it with this one", .directory.display()
+        "{}: written in format {found} by an older RingMQ; this one reads no format before 3. Export it with that version (`ringmq store export`), and import it with this one", .directory.display()
     )]
     Older {
         /// The directory.
@@ -312,6 +313,7 @@ impl DiskStore {
         remove_directory(&scratch)?;
         let inspection = inspection?;
         inspection.verdict(directory)?;
+        format::raise(directory)?;
         let mut watermark = Watermark::open(directory)?;
         let before = directory.join("db-before");
         link_all(&data, &before, inspection.torn.as_ref().map(|(journal, _)| journal.as_path()))?;
@@ -650,19 +652,6 @@ fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
 }
 
-/// Checks the version of the format.
-fn check_format(directory: &Path) -> Result<(), OpenError> {
-    let path = directory.join("format");
-    let text = fs::read(&path).map_err(|error| damaged(directory, Problem::io(&path)(error)))?;
-    let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<u32>().ok());
-    match number {
-        Some(found) if found > FORMAT_VERSION => Err(OpenError::Newer { directory: directory.to_owned(), found }),
-        Some(FORMAT_VERSION) => Ok(()),
-        Some(found @ 1..) => Err(OpenError::Older { directory: directory.to_owned(), found }),
-        _ => Err(damaged(directory, Problem::new(&path, "the version of the format is damaged"))),
-    }
-}
-
 /// Whether nothing was committed in `directory` yet.
 fn is_new(directory: &Path, data: &Path) -> Result<bool, OpenError> {
     if data.exists() {
@@ -685,10 +674,7 @@ fn create(directory: &Path, data: &Path, memtable_bytes: u64) -> Result<(), Open
     remove_directory(&making)?;
     drop(open_database(&making, memtable_bytes).map_err(|problem| damaged(directory, problem))?);
     Watermark::create(directory)?;
-    let path = directory.join("format");
-    let mut file = File::create(&path).map_err(at(&path))?;
-    writeln!(file, "{FORMAT_VERSION}").and_then(|()| file.sync_all()).map_err(at(&path))?;
-    sync_directory(directory)?;
+    format::write(directory)?;
     fs::rename(&making, data).map_err(at(&making))?;
     sync_directory(directory)
 }

@@ -6,11 +6,11 @@
 //! found, lacking what it lacked.
 
 use super::{Recovered, Space, Store, StoreError, WriteSet, record};
-use crate::session::leave_out;
+use crate::plant::{Bug, planted};
 
 /// Takes every session of `recovered`, which was read from `store`, for one whose client was told or sent more than the store
-/// knows: an identifier that is received may have been released, and its next message leaves out the PacketIdentifiers that
-/// its client may hold of messages that are forgotten.
+/// knows: an identifier that is received may have been released, and of messages that are forgotten its client may hold the
+/// PacketIdentifiers of all places that were reserved.
 ///
 /// # Errors
 /// When the store cannot be written to.
@@ -19,10 +19,13 @@ pub fn doubt(recovered: &mut Recovered, store: &mut dyn Store) -> Result<(), Sto
     for session in &mut recovered.sessions {
         let queue = session.queue.map_or(0, |queue| queue.sent_below.max(queue.last.saturating_add(1)));
         let next = session.record.sent_below.max(session.used_below).max(queue);
-        session.used_below = leave_out(next);
-        let head = recovered.queues.leave_out(session.number, next, session.used_below);
-        let key = record::session_key(record::tag::HEAD, session.number);
-        writes.put(Space::State, &key, record::write_head(&head));
+        if let Some(reserve) =
+            session.reserve.as_mut().filter(|reserve| reserve.below > next && !planted(Bug::HeldForgotten))
+        {
+            session.used_below = reserve.doubt(next);
+            let key = record::session_key(record::tag::RESERVE, session.number);
+            writes.put(Space::State, &key, record::write_reserve(reserve));
+        }
         for received in session.received.iter_mut().filter(|received| !received.is_doubted) {
             received.is_doubted = true;
             let key = record::received_key(session.number, received.identifier);

@@ -212,6 +212,10 @@ impl Joiner {
                 let key = record::session_key(tag::WILL, session);
                 writes.put(Space::State, &key, record::write_will(&will));
             }
+            Operation::Reserve(session, reserve) => {
+                let key = record::session_key(tag::RESERVE, session);
+                writes.put(Space::State, &key, record::write_reserve(&reserve));
+            }
             Operation::WillEnd(session) => writes.remove(Space::State, &record::session_key(tag::WILL, session)),
         }
     }
@@ -225,7 +229,7 @@ impl Joiner {
         self.queues.thin(store, &mut self.writes, max)?;
         let Some(&session) = self.ended.front() else { return Ok(self.has_garbage()) };
         let mut room = max;
-        for tag in [tag::SUBSCRIPTION, tag::RECEIVED, tag::WILL, tag::HEAD] {
+        for tag in [tag::SUBSCRIPTION, tag::RECEIVED, tag::WILL, tag::HEAD, tag::RESERVE] {
             let prefix = record::session_key(tag, session);
             let found = store.scan(Space::State, &prefix, room)?;
             for (key, _) in found.into_iter().take_while(|(key, _)| key.starts_with(&prefix)) {

@@ -366,35 +366,41 @@ impl Keeper {
         let bytes = self.joiner.pending().1;
         let Self { joiner, store, said, wake, .. } = self;
         let store = store.as_deref_mut().ok_or_else(closed)?;
-        let say = |said: &[AtomicU64], shard: u16, number: u64| {
-            if let (Some(said), Some(wake)) = (said.get(usize::from(shard)), wake.get(usize::from(shard))) {
-                said.store(number, Ordering::Release);
+        let syncs_at_once = sync && !self.says_written;
+        joiner.commit(store, syncs_at_once, |shard, number| {
+            let (written, wake) = (said.written.get(usize::from(shard)), wake.get(usize::from(shard)));
+            if let (Some(written), Some(wake)) = (written.filter(|_| !syncs_at_once), wake) {
+                written.store(number, Ordering::Release);
                 wake();
             }
-        };
-        if self.says_written {
-            let mut written = Vec::new();
-            joiner.commit(store, false, |shard, number| {
-                say(&said.written, shard, number);
-                written.push((shard, number));
-            })?;
-            store.sync()?;
-            joiner.is_synced();
-            written.into_iter().for_each(|(shard, number)| say(&said.durable, shard, number));
-        } else {
-            joiner.commit(store, sync, |shard, number| say(&said.durable, shard, number))?;
-        }
-        self.is_synced = sync || self.says_written;
+        })?;
         self.room.written += bytes;
+        self.is_synced = false;
+        match sync {
+            true if syncs_at_once => self.note_synced(),
+            true => self.sync()?,
+            false => {}
+        }
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
         self.store.as_deref_mut().ok_or_else(closed)?.sync()?;
         self.joiner.is_synced();
-        self.is_synced = true;
+        self.note_synced();
         self.synced_at = Instant::now();
         Ok(())
+    }
+
+    /// Everything that was committed is synced: says so to those who have not heard.
+    fn note_synced(&mut self) {
+        self.is_synced = true;
+        for ((durable, wake), shard) in self.said.durable.iter().zip(&self.wake).zip(0..) {
+            let number = self.joiner.durable(shard);
+            if durable.swap(number, Ordering::AcqRel) != number {
+                wake();
+            }
+        }
     }
 
     /// The store has failed: waits until it is open again and has everything.
@@ -469,12 +475,8 @@ impl Keeper {
             self.take(request);
         }
         self.commit(true)?;
-        self.sync()?;
         // What was written and not synced when it failed is known to be there only now.
-        for (durable, shard) in self.said.durable.iter().zip(0..) {
-            durable.fetch_max(self.joiner.durable(shard), Ordering::AcqRel);
-        }
-        Ok(())
+        self.sync()
     }
 
     /// Says to shards what the store can do.

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::{
     message::{ApplicationMessage, SubscriptionIdentifiers},
     mqtt::QoS,
-    session::Will,
+    session::{ReserveRecord, Will},
 };
 
 /// A session as it is kept.
@@ -112,6 +112,8 @@ pub enum Operation {
     Will(u64, Box<Will>),
     /// A session has no Will any more.
     WillEnd(u64),
+    /// The places of a session's queue that are reserved.
+    Reserve(u64, ReserveRecord),
 }
 
 /// Names what one QoS 2 publication changes on all shards together.

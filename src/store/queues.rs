@@ -556,18 +556,6 @@ impl Queues {
         }
     }
 
-    /// Places of a session are never to be used, which come behind all that were. Returns its head, to be written.
-    pub fn leave_out(&mut self, session: u64, from: u64, below: u64) -> Head {
-        let Some(queue) = self.queues.get_mut(&session) else { return Head { floor: below, ..Head::default() } };
-        let more = queue.more.get_or_insert_default();
-        match more.gone.last_mut().filter(|(_, last_below)| *last_below == from) {
-            Some((_, last_below)) => *last_below = below,
-            None => more.gone.push((from, below)),
-        }
-        queue.skip_gone();
-        queue.head()
-    }
-
     /// A chunk was found, with so many references, of which so many are to sessions that are there and to places that are
     /// not done with.
     pub fn restore_chunk(&mut self, chunk: u64, bytes: usize, total: u32, live: u32) {

@@ -10,12 +10,12 @@ use super::{ReceivedRecord, SessionRecord, StoreError, SubscriptionRecord};
 use crate::{
     message::{ApplicationMessage, Envelope, Stamp},
     mqtt::QoS,
-    session::Will,
+    session::{ReserveRecord, Will},
     time::Moment,
 };
 
 /// The version of the format that this program writes.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// The first byte of a key of the state.
 pub mod tag {
@@ -31,6 +31,8 @@ pub mod tag {
     pub const RETAINED: u8 = b'r';
     /// How far a session is through its queue.
     pub const HEAD: u8 = b'h';
+    /// The places of its queue that are reserved.
+    pub const RESERVE: u8 = b'p';
     /// What concerns the store itself.
     pub const META: u8 = b'm';
 }
@@ -94,13 +96,8 @@ pub fn write_head(head: &Head) -> Vec<u8> {
     let mut out = Vec::with_capacity(12 + 4 * (head.gone.len() + head.released.len()));
     write_length(&mut out, head.floor);
     write_length(&mut out, head.gone.len() as u64);
+    write_ranges(&mut out, &head.gone);
     let mut last = 0;
-    for &(from, below) in &head.gone {
-        write_length(&mut out, from.wrapping_sub(last));
-        write_length(&mut out, below.wrapping_sub(from));
-        last = below;
-    }
-    last = 0;
     for &sequence in &head.released {
         write_length(&mut out, sequence.wrapping_sub(last));
         last = sequence;
@@ -114,13 +111,11 @@ pub fn read_head(value: &[u8]) -> Option<Head> {
     let floor = reader.length()?;
     let count = reader.length()?.min(value.len() as u64);
     let mut head = Head { floor, ..Head::default() };
-    let mut last = 0_u64;
     for _ in 0..count {
-        let from = last.checked_add(reader.length()?)?;
-        last = from.checked_add(reader.length()?).filter(|&below| below > from)?;
-        head.gone.push((from, last));
+        let last = head.gone.last().map_or(0, |&(_, below)| below);
+        head.gone.push(reader.range(last)?);
     }
-    last = 0;
+    let mut last = 0_u64;
     while !reader.0.is_empty() {
         let step = reader.length()?;
         if step == 0 && !head.released.is_empty() {
@@ -130,6 +125,36 @@ pub fn read_head(value: &[u8]) -> Option<Head> {
         head.released.push(last);
     }
     Some(head)
+}
+
+/// The places that are reserved.
+pub fn write_reserve(record: &ReserveRecord) -> Vec<u8> {
+    let mut out = Vec::with_capacity(12 + 8 * record.held.len());
+    write_length(&mut out, record.floor);
+    write_length(&mut out, record.below);
+    write_ranges(&mut out, &record.held);
+    out
+}
+
+/// See [`write_reserve`].
+pub fn read_reserve(value: &[u8]) -> Option<ReserveRecord> {
+    let mut reader = Reader(value);
+    let mut record = ReserveRecord { floor: reader.length()?, below: reader.length()?, held: Vec::new() };
+    while !reader.0.is_empty() {
+        let last = record.held.last().map_or(0, |&(_, below)| below);
+        record.held.push(reader.range(last)?);
+    }
+    Some(record)
+}
+
+/// Ranges of places, in order.
+fn write_ranges(out: &mut Vec<u8>, ranges: &[(u64, u64)]) {
+    let mut last = 0;
+    for &(from, below) in ranges {
+        write_length(out, from.wrapping_sub(last));
+        write_length(out, below.wrapping_sub(from));
+        last = below;
+    }
 }
 
 const MESSAGE_RETAIN: u8 = 4;
@@ -305,6 +330,13 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// A range that comes behind `last`, and is not empty.
+    fn range(&mut self, last: u64) -> Option<(u64, u64)> {
+        let from = last.checked_add(self.length()?)?;
+        let below = from.checked_add(self.length()?).filter(|&below| below > from)?;
+        Some((from, below))
+    }
+
     pub fn u32_length(&mut self) -> Option<u32> {
         NonZeroU32::new(u32::try_from(self.length()?).ok()?).map(NonZeroU32::get)
     }
@@ -366,7 +398,7 @@ mod tests {
         }
 
         #[test]
-        fn heads_are_read_back_as_written(
+        fn heads_and_reserves_are_read_back_as_written(
             floor: u64, steps in prop::collection::vec((1u64..1 << 40, 1u64..1 << 40), 0..6),
             released in prop::collection::btree_set(any::<u64>(), 0..6),
         ) {
@@ -379,13 +411,15 @@ mod tests {
             for &(from, below) in &gone {
                 prop_assert!(is_in(&gone, from) && is_in(&gone, below - 1) && !is_in(&gone, below) && !is_in(&gone, from - 1));
             }
+            let reserve = ReserveRecord { floor, below: floor / 2, held: gone.clone() };
+            prop_assert_eq!(read_reserve(&write_reserve(&reserve)), Some(reserve));
             let head = Head { floor, gone, released: released.into_iter().collect() };
             prop_assert_eq!(read_head(&write_head(&head)), Some(head));
         }
 
         #[test]
         fn damaged_records_are_no_records_and_no_panics(value in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (read_message(&value), read_session(&value), read_head(&value));
+            let _ = (read_message(&value), read_session(&value), read_head(&value), read_reserve(&value));
             let _ = (read_will(&value), read_subscription(&value), read_number(&value), read_received(&[0, 1], &value));
         }
     }

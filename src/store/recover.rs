@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     message::ApplicationMessage,
-    session::{QueueSummary, Will},
+    session::{QueueSummary, ReserveRecord, Will},
 };
 
 /// A recovered session.
@@ -33,6 +33,8 @@ pub struct RecoveredSession {
     pub queue: Option<QueueSummary>,
     /// Places of its queue before this one were in use.
     pub used_below: u64,
+    /// The places of it that are reserved, if any ever were.
+    pub reserve: Option<ReserveRecord>,
     /// QoS 2 identifiers received and not released.
     pub received: Vec<ReceivedRecord>,
     /// Its Will.
@@ -106,6 +108,7 @@ pub fn recover_watched(
                     subscriptions: Vec::new(),
                     queue: None,
                     used_below: 0,
+                    reserve: None,
                     received: Vec::new(),
                     will: None,
                 };
@@ -115,7 +118,9 @@ pub fn recover_watched(
                 recovered.retained.push(record::read_message(value).ok_or_else(|| damaged("retained message", key))?);
             }
             // Sessions come last in order of tags or not: what belongs to them is looked at when all are known.
-            tag::SUBSCRIPTION | tag::RECEIVED | tag::WILL | tag::HEAD => parts.push((key.to_vec(), value.to_vec())),
+            tag::SUBSCRIPTION | tag::RECEIVED | tag::WILL | tag::HEAD | tag::RESERVE => {
+                parts.push((key.to_vec(), value.to_vec()));
+            }
             _ => return Err(damaged("record", key)),
         }
         Ok(u64::from(tag == tag::RETAINED))
@@ -142,8 +147,14 @@ pub fn recover_watched(
             Some(&tag::HEAD) => {
                 let head = record::read_head(&value).ok_or_else(what)?;
                 let used = [head.floor, head.gone.last().map_or(0, |gone| gone.1)];
-                session.used_below = head.released.last().map_or(0, |last| last + 1).max(used[0]).max(used[1]);
+                let released = head.released.last().map_or(0, |last| last + 1);
+                session.used_below = session.used_below.max(released).max(used[0]).max(used[1]);
                 heads.insert(number, head);
+            }
+            Some(&tag::RESERVE) => {
+                let reserve = record::read_reserve(&value).ok_or_else(what)?;
+                session.used_below = session.used_below.max(reserve.floor);
+                session.reserve = Some(reserve);
             }
             _ => session.will = Some(record::read_will(&value).ok_or_else(what)?),
         }

@@ -80,7 +80,7 @@ pub fn salvage(from: &StoreCopy, to: &mut DiskStore, progress: &mut dyn FnMut(u6
                 (Space::State, Some(&record::tag::SUBSCRIPTION)) => Kind::Subscription,
                 (Space::State, Some(&record::tag::RECEIVED)) => Kind::Received,
                 (Space::State, Some(&record::tag::WILL)) => Kind::Will,
-                (Space::State, Some(&record::tag::HEAD)) => Kind::Queued,
+                (Space::State, Some(&record::tag::HEAD | &record::tag::RESERVE)) => Kind::Queued,
                 (Space::State, _) => Kind::Retained,
             };
             let Some(meaning) = meaning(space, key, value) else {
@@ -100,6 +100,8 @@ pub fn salvage(from: &StoreCopy, to: &mut DiskStore, progress: &mut dyn FnMut(u6
                         salvaged.taken.entry(Kind::Queued).or_default().count += count;
                     }
                 }
+                Meaning::Reserve(session) if !sessions.contains(&session) => return,
+                Meaning::Reserve(_) => {}
                 Meaning::Chunk => salvaged.take_chunk(value, &sessions, &heads),
                 _ => salvaged.taken.entry(guess).or_default().add(size),
             }

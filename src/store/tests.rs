@@ -8,13 +8,13 @@ use std::{
 
 use super::{
     Batch, Condition, Entry, Fault, Group, Joiner, Journal, Keeper, KeeperHandle, KeeperPort, Medium, MemoryStore,
-    Operation, Pace, Part, QueueEntry, ReceivedRecord, Record, Recovered, Room, SessionRecord, SharedMemory,
-    SliceRequest, Space, Store, StoreError, StorePort, SubscriptionRecord, WriteSet, doubt, record, recover,
+    Operation, Pace, Part, QueueEntry, ReceivedRecord, Record, Recovered, RecoveredSession, Room, SessionRecord,
+    SharedMemory, SliceRequest, Space, Store, StoreError, StorePort, SubscriptionRecord, WriteSet, doubt, recover,
 };
 use crate::{
     message::{ApplicationMessage, Envelope, Stamp, SubscriptionIdentifiers},
     mqtt::QoS,
-    session::{QueueSummary, SliceRange, Will},
+    session::{QueueSummary, ReserveRecord, SliceRange, Will},
     time::Moment,
 };
 
@@ -326,6 +326,8 @@ fn what_is_doubted_once_is_doubted_at_the_next_start_and_no_message_is_touched()
     let memory = SharedMemory::default();
     let mut bench = Bench { store: MemoryStore::new(memory.clone()), ..Bench::new(1) };
     let mut operations = vec![session(1), session(2), session(3), received(1, 8), received(2, 9)];
+    let reserve = |below| ReserveRecord { below, ..ReserveRecord::default() };
+    operations.extend([Operation::Reserve(1, reserve(74)), Operation::Reserve(3, reserve(10))]);
     operations.extend((4..10).map(|sequence| queue(20 + sequence, &[(1, sequence), (3, sequence)])));
     operations.push(Operation::QueueEnd { session: 1, sequence: 5, number: Some(25) });
     operations.extend([(3, 4), (3, 9)].map(|(session, sequence)| Operation::QueueReleased {
@@ -348,40 +350,33 @@ fn what_is_doubted_once_is_doubted_at_the_next_start_and_no_message_is_touched()
         assert_eq!((after.used_below, &after.received), (doubted.used_below, &doubted.received));
         assert!(after.received.iter().all(|received| received.is_doubted && received.fingerprint > 100));
     }
-    // Behind what was in the queue, or had been sent.
-    assert_eq!(after.sessions.iter().map(|session| session.used_below).collect::<Vec<_>>(), [25_041, 25_035, 25_041]);
+    // Behind what was reserved, where anything was.
+    assert_eq!(after.sessions.iter().map(|session| session.used_below).collect::<Vec<_>>(), [74, 0, 10]);
+    let held = |recovered: &Recovered| -> Vec<Vec<(u64, u64)>> {
+        let held = |session: &RecoveredSession| session.reserve.clone().map_or(Vec::new(), |reserve| reserve.held);
+        recovered.sessions.iter().map(held).collect()
+    };
+    assert_eq!(held(&after), [vec![(10, 74)], vec![], vec![]]);
     // Its queue goes on from there, also when what was in it goes first.
     let mut joiner = Joiner::new(1, after.commit_number, after.queues, after.ended);
     let mut operations: Vec<_> = [4, 6, 7, 8, 9]
-        .map(|sequence| (1, sequence))
-        .map(|(session, sequence)| Operation::QueueEnd { session, sequence, number: Some(20 + sequence) })
+        .map(|sequence| Operation::QueueEnd { session: 1, sequence, number: Some(20 + sequence) })
         .into();
     operations.extend([4, 9].map(|sequence| Operation::QueueEnd { session: 3, sequence, number: None }));
-    operations.push(queue(90, &[(2, 25_035)]));
+    operations.push(queue(90, &[(1, 74)]));
+    let grown = ReserveRecord { floor: 74, below: 138, held: vec![(10, 74)] };
+    operations.extend([Operation::Reserve(1, grown), queue(91, &[(2, 4)])]);
     joiner.take(plain(0, 1, operations));
     joiner.commit(&mut bench.store, true, |_, _| {}).unwrap();
     let mut last = bench.recover();
-    assert_eq!(last.sessions.iter().map(|session| session.used_below).collect::<Vec<_>>(), [25_041, 25_035, 25_041]);
-    assert_eq!(bench.queued(), [(2, 25_035)]);
+    assert_eq!(last.sessions.iter().map(|session| session.used_below).collect::<Vec<_>>(), [74, 0, 10]);
+    assert_eq!(bench.queued(), [(1, 74), (2, 4)]);
     // And once more: behind what came since.
     doubt(&mut last, &mut bench.store).unwrap();
-    let used: Vec<_> = bench.recover().sessions.iter().map(|session| session.used_below).collect();
-    assert_eq!((used, bench.queued()), (vec![50_072, 50_067, 50_072], vec![(2, 25_035)]));
-}
-
-#[test]
-fn what_is_left_out_again_and_again_is_one_range() {
-    let mut bench = Bench::new(1);
-    bench.joiner.take(plain(0, 1, vec![session(1), queue(20, &[(1, 4)])]));
-    bench.commit();
-    for times in 1..=3 {
-        let mut recovered = bench.recover();
-        doubt(&mut recovered, &mut bench.store).unwrap();
-        let head = bench.store.get(Space::State, &record::session_key(record::tag::HEAD, 1)).unwrap().unwrap();
-        let gone = vec![(5, 5 + times * 25_031)];
-        assert_eq!(record::read_head(&head), Some(record::Head { floor: 4, gone, released: Vec::new() }));
-    }
-    assert_eq!(bench.queued(), [(1, 4)]);
+    let last = bench.recover();
+    assert_eq!(last.sessions.iter().map(|session| session.used_below).collect::<Vec<_>>(), [138, 0, 10]);
+    assert_eq!(held(&last), [vec![(10, 74), (75, 138)], vec![], vec![]]);
+    assert_eq!(bench.queued(), [(1, 74), (2, 4)]);
 }
 
 #[test]

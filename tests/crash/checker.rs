@@ -179,8 +179,6 @@ pub struct Checker {
     clock: VecDeque<(Duration, Moment)>,
     /// When something was acknowledged last.
     last_acknowledged: Duration,
-    /// Messages that came under an identifier that the broker had forgotten to be in use.
-    swallowed: u64,
     /// The power is off, and the broker does not know what to make of that.
     pub is_dark: bool,
     kills: u32,
@@ -306,7 +304,7 @@ impl Checker {
                 let is_in_time = held.stands.is_some_and(|since| since < message.sent);
                 is_in_time && held.leaving.is_none() && matches(&held.filter, &message.topic)
             };
-            if client.count(number) == 0 && !client.forgiven.has_swallowed(number) && client.held.iter().any(stood) {
+            if client.count(number) == 0 && client.held.iter().any(stood) {
                 client.owed.insert(number);
             }
         }
@@ -395,9 +393,7 @@ impl Checker {
         let message = &self.messages[number];
         // A Will whose CONNECT was never answered is none of those that its client counts on.
         let is_open_will = self.clients[message.publisher].wills.get(&number) == Some(&Will::Open);
-        // One that the client took for a repetition had come in its place, and comes once more after the next power cut.
-        let had_come = self.clients[client].forgiven.has_swallowed(number);
-        if is_open_will || had_come {
+        if is_open_will {
             return;
         }
         let watched = &mut self.clients[client];

@@ -323,20 +323,6 @@ fn what_was_granted_before_a_power_cut_may_be_gone() {
 }
 
 #[test]
-fn what_a_client_took_for_a_repetition_may_come_behind_later_ones() {
-    for swallows in [false, true] {
-        let mut checker = history(QoS::ExactlyOnce);
-        let numbers = [(); 2].map(|()| live(&mut checker, QoS::ExactlyOnce));
-        if swallows {
-            checker.swallows(SUBSCRIBER, numbers[0]);
-        }
-        deliver(&mut checker, numbers[1], QoS::ExactlyOnce, false, NOW);
-        deliver(&mut checker, numbers[0], QoS::ExactlyOnce, false, NOW);
-        assert_eq!(found(checker), if swallows { vec![] } else { vec![Rule::Order] });
-    }
-}
-
-#[test]
 fn what_is_under_way_when_the_power_is_cut_must_come() {
     let mut checker = history(QoS::ExactlyOnce);
     let number = checker.sends(PUBLISHER, "t/1", QoS::ExactlyOnce, Kind::Live, 32);

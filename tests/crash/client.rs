@@ -53,8 +53,6 @@ pub struct Client {
     last_identifier: u16,
     /// QoS 2 messages that came and are not released, by their identifiers.
     received: BTreeMap<u16, Option<Number>>,
-    /// Those of them whose PUBREL may never come: the broker may have forgotten that it sent them.
-    doubtful: BTreeSet<u16>,
     /// Filters whose SUBACK has come.
     filters: BTreeSet<String>,
     /// A clean start whose CONNACK did not come has to be repeated: nobody knows what it ended.
@@ -101,7 +99,6 @@ impl Client {
             outgoing: VecDeque::new(),
             last_identifier: 0,
             received: BTreeMap::new(),
-            doubtful: BTreeSet::new(),
             filters: BTreeSet::new(),
             must_start_clean: false,
             will: None,
@@ -137,14 +134,12 @@ impl Client {
     /// Whether it is connected and every exchange is at its end.
     pub fn is_settled(&self) -> bool {
         let is_quiet = |link: &Link| link.is_up && link.owed.is_empty() && link.requests.is_empty();
-        let waits = |identifier: &u16| !self.doubtful.contains(identifier);
-        self.link.as_ref().is_some_and(is_quiet) && self.outgoing.is_empty() && !self.received.keys().any(waits)
+        self.link.as_ref().is_some_and(is_quiet) && self.outgoing.is_empty() && self.received.is_empty()
     }
 
     /// The broker may have forgotten what it acknowledged and sent last: subscriptions are asked for again.
     pub fn doubts(&mut self) {
         self.filters.clear();
-        self.doubtful = self.received.keys().copied().collect();
     }
 
     /// What it waits for.
@@ -310,7 +305,6 @@ impl Client {
                 if let Some(Some(number)) = self.received.remove(&ack.packet_identifier.value()) {
                     checker.releases(self.index, number);
                 }
-                self.doubtful.remove(&ack.packet_identifier.value());
                 self.owe(link, AckKind::PubComp, ack.packet_identifier, now);
             }
             Packet::SubAck(suback) => {
@@ -351,7 +345,6 @@ impl Client {
         if !session_present || link.is_clean {
             self.outgoing.clear();
             self.received.clear();
-            self.doubtful.clear();
             self.filters.clear();
         }
         for sent in &self.outgoing {
@@ -383,16 +376,10 @@ impl Client {
         }
         self.owe(link, AckKind::PubRec, identifier, now);
         let message = number(publish.payload);
-        let was_doubtful = self.doubtful.remove(&value);
         match self.received.insert(value, message) {
             None => checker.delivers(self.index, publish, now),
             // A duplicate, which goes no further.
             Some(before) if before == message => {}
-            Some(_) if was_doubtful => {
-                if let Some(number) = message {
-                    checker.swallows(self.index, number);
-                }
-            }
             Some(before) => {
                 self.received.insert(value, before);
                 let what = format!("identifier {value} is used for {message:?} before {before:?} is released");

@@ -235,13 +235,9 @@ fn tell(plan: &Plan, load: &Load, shown: &mut BTreeMap<Rule, usize>) {
     let (acknowledged, delivered) = load.checker.counts();
     println!(
         "{durability}, {shards} shards: {}/{kills} kills, {acknowledged} acknowledged, {delivered} delivered, \
-         {} violations {shown:?}{}",
+         {} violations {shown:?}",
         load.checker.kills(),
         violations.len(),
-        match load.checker.swallowed() {
-            0 => String::new(),
-            swallowed => format!(", {swallowed} under identifiers that were forgotten"),
-        }
     );
 }
 

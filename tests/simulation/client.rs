@@ -94,7 +94,7 @@ pub struct Client {
     under_way_max: usize,
     next_identifier: u16,
     /// QoS 2 identifiers received and not released.
-    received: BTreeSet<u16>,
+    received: BTreeMap<u16, Option<Number>>,
     /// Identifiers of messages that it has not acknowledged, with the QoS that they came with.
     unacknowledged: BTreeMap<u16, (Number, QoS)>,
     owed: VecDeque<(AckKind, u16)>,
@@ -137,7 +137,7 @@ impl Client {
             backlog: VecDeque::new(),
             outgoing: VecDeque::new(),
             next_identifier: 0,
-            received: BTreeSet::new(),
+            received: BTreeMap::new(),
             unacknowledged: BTreeMap::new(),
             owed: VecDeque::new(),
             sits_on: None,
@@ -562,7 +562,13 @@ impl Client {
             if before.is_some() && (!(publish.dup || is_known) || before != message) {
                 fail("identifiers are not reused", format!("{who} holds {identifier} of {before:?}, got {message:?}"));
             }
-            if publish.qos == QoS::ExactlyOnce && !self.received.insert(identifier) {
+            if publish.qos == QoS::ExactlyOnce
+                && let Some(known) = self.received.insert(identifier, message)
+            {
+                if known != message {
+                    let what = format!("{who} has {identifier} of {known:?} not released, got {message:?}");
+                    fail("identifiers are not reused", what);
+                }
                 // It is known: PUBREC got lost with a connection.
                 return;
             }

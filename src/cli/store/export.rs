@@ -112,11 +112,15 @@ fn session_line(session: &RecoveredSession) -> SessionLine {
         options: record.options,
         identifier: record.identifier,
     });
+    let reserve = session.reserve.clone().unwrap_or_default();
     SessionLine {
         client_id: session.record.client_id.as_ref().into(),
         expiry_interval_s: session.record.expiry_interval_s,
         offline_since_us: session.record.offline_since_us,
         sent_below: session.record.sent_below,
+        used_below: session.used_below,
+        reserved_below: reserve.below,
+        held: reserve.held,
         subscriptions: subscriptions.collect(),
         received: session.received.iter().copied().map(ReceivedLine::of).collect(),
         will: session.will.as_ref().map(WillLine::of),

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     cli::Exit,
     message::{ApplicationMessage, SubscriptionIdentifiers},
+    session::ReserveRecord,
     store::{Batch, DiskStore, Entries, Entry, Joiner, Operation, SessionRecord, Store as _, SubscriptionRecord},
 };
 
@@ -166,6 +167,18 @@ impl Import {
             sent_below: line.sent_below,
         };
         self.ask(record.client_id.len(), Operation::Session(number, record));
+        if line.used_below > 0 || line.reserved_below > 0 {
+            let is_behind = |last: &mut u64, &(from, below): &(u64, u64)| {
+                let is_good = from >= *last && below > from;
+                *last = below;
+                Some(is_good)
+            };
+            if !line.held.iter().scan(0, is_behind).all(|is_good| is_good) {
+                return Err("the ranges that are held are not in order".into());
+            }
+            let (floor, below) = (line.used_below, line.reserved_below);
+            self.ask(0, Operation::Reserve(number, ReserveRecord { floor, below, held: line.held }));
+        }
         for subscription in line.subscriptions {
             let record = SubscriptionRecord { options: subscription.options, identifier: subscription.identifier };
             self.ask(subscription.filter.len(), Operation::Subscription(number, subscription.filter.into(), record));

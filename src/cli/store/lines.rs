@@ -46,6 +46,16 @@ pub(super) struct SessionLine {
     pub offline_since_us: Option<u64>,
     /// Messages before this sequence number have been sent to the client.
     pub sent_below: u64,
+    /// Sequence numbers before this one are not used again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub used_below: u64,
+    /// QoS 2 messages may have been sent up to this sequence number before the store has them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reserved_below: u64,
+    /// Of messages in these ranges of sequence numbers, which were lost, the client may hold the PacketIdentifiers: the first,
+    /// and the first one behind them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<(u64, u64)>,
     pub subscriptions: Vec<SubscriptionLine>,
     /// QoS 2 identifiers received and not released.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -227,4 +237,4 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// The version of these lines.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;

@@ -28,7 +28,7 @@ fn delivery(qos: QoS) -> Delivery {
 }
 
 fn send(outbox: &mut Outbox, quota: u32) -> Option<PacketIdentifier> {
-    outbox.take_next(quota, 0).and_then(|(identifier, _)| identifier)
+    outbox.take_next(quota, Reached::ALL).and_then(|(identifier, _)| identifier)
 }
 
 /// Everything that is sent again, with whether it is a PUBREL.
@@ -265,7 +265,7 @@ proptest! {
                     model.stored.push_back(sequence);
                 },
                 4 | 5 => for _ in 0..amount {
-                    let Some((Some(identifier), _)) = outbox.take_next(u32::MAX, 0) else { break };
+                    let Some((Some(identifier), _)) = outbox.take_next(u32::MAX, Reached::ALL) else { break };
                     let sequence = model.waiting.pop_front().expect("it waited");
                     prop_assert_eq!(identifier, identifier_of(sequence));
                     outbox.handle_puback(identifier);
@@ -299,7 +299,7 @@ proptest! {
         while !outbox.is_empty() {
             model.answer(&mut outbox);
             model.asked = outbox.ask_slice(true).or(model.asked.take());
-            while let Some((Some(identifier), _)) = outbox.take_next(u32::MAX, 0) {
+            while let Some((Some(identifier), _)) = outbox.take_next(u32::MAX, Reached::ALL) {
                 let sequence = model.waiting.pop_front().expect("it waited");
                 prop_assert_eq!(identifier, identifier_of(sequence));
                 outbox.handle_puback(identifier);
@@ -319,7 +319,7 @@ proptest! {
             match step {
                 0 => outbox.push(delivery(QoS::AtLeastOnce), None),
                 1 => outbox.push(delivery(QoS::ExactlyOnce), None),
-                2 => if let Some((Some(identifier), sent)) = outbox.take_next(8, 0) {
+                2 => if let Some((Some(identifier), sent)) = outbox.take_next(8, Reached::ALL) {
                     prop_assert!(model.iter().all(|entry| entry.0 != identifier));
                     model.push((identifier, sent.qos, false));
                 },

@@ -78,7 +78,7 @@ fn a_subscriber_waits_for_what_its_listener_promises() {
         broker.take(client);
         broker.subscribe(client, "t", 2);
         broker.sync_is_held = true;
-        broker.send(publisher, publish(2, 1, "t", "m"));
+        broker.send(publisher, publish(2, 2, "t", "m"));
         assert_eq!(broker.take(client).len(), usize::from(is_told), "PUBLISH of QoS 2");
         broker.sync_is_held = false;
         broker.settle();
@@ -87,6 +87,29 @@ fn a_subscriber_waits_for_what_its_listener_promises() {
         broker.ack(client, AckKind::PubRec, 1);
         assert_eq!(broker.take(client).len(), usize::from(is_told), "PUBREL");
     }
+}
+
+#[test]
+fn a_message_that_the_machine_may_take_is_sent_at_a_place_that_it_cannot() {
+    let mut broker = Broker::kept_through(1, Durability::Batched);
+    let publisher = broker.connect("p", V5);
+    let client = through_second(&mut broker, durable(V5, "c", 100));
+    broker.take(client);
+    broker.subscribe(client, "t", 2);
+    broker.settle();
+    broker.sync_is_held = true;
+    let mut last = 0;
+    let mut sent = |broker: &mut Broker, messages: u16| {
+        (last..last + messages).for_each(|number| broker.send(publisher, publish(2, 1 + number, "t", "m")));
+        last += messages;
+        broker.take(client).len()
+    };
+    // So many were reserved with the subscription, and more of them cannot be yet.
+    assert_eq!((sent(&mut broker, 1), sent(&mut broker, 62)), (1, 62));
+    assert_eq!((sent(&mut broker, 1), sent(&mut broker, 100)), (1, 0));
+    broker.sync_is_held = false;
+    broker.settle();
+    assert_eq!(broker.take(client).len(), 100);
 }
 
 #[test]

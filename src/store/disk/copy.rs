@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    MARKER_KEY, MEMTABLE_BYTES, OpenError, Problem, at, check_format, damaged,
+    MARKER_KEY, MEMTABLE_BYTES, OpenError, Problem, at, damaged, format,
     inspect::data_directory,
     journal_files, keyspace_number,
     keyspaces::{self, Levels, Table},
@@ -41,7 +41,7 @@ impl StoreCopy {
     /// # Errors
     /// When there is no store, it is newer, or nothing of it can be read.
     pub fn make(directory: &Path) -> Result<(Self, Vec<Problem>), OpenError> {
-        check_format(directory)?;
+        format::check(directory)?;
         let data = data_directory(directory);
         let mut failure = Problem::new(&data, "cannot be read");
         for attempt in ATTEMPTS {

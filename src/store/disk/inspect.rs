@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CommitRecord, OpenError, Problem, Watermark, at, check_format, journal_files, keyspaces};
+use super::{CommitRecord, OpenError, Problem, Watermark, at, format, journal_files, keyspaces};
 use crate::store::Space;
 
 /// What was found.
@@ -72,7 +72,7 @@ pub(super) fn inspect_with(
     if !data.exists() && !directory.join("format").exists() && !directory.join("watermark").exists() {
         return Err(OpenError::NotThere(directory.to_owned()));
     }
-    check_format(directory)?;
+    format::check(directory)?;
     let mut inspection = Inspection::default();
     let watermark = Watermark::read(directory);
     // A sync that failed may have lost what the end of the machine would.

@@ -87,16 +87,27 @@ fn a_second_process_is_refused_and_so_is_a_look_from_outside() {
 fn a_newer_format_is_refused_and_an_unreadable_one_is_damage() {
     let (_temporary, directory) = made();
     let format = directory.join("format");
-    fs::write(&format, "4\n").unwrap();
+    fs::write(&format, "5\n").unwrap();
     let error = refused(&directory);
-    assert!(matches!(error, OpenError::Newer { found: 4, .. }), "{error}");
-    fs::write(&format, "1\n").unwrap();
+    assert!(matches!(error, OpenError::Newer { found: 5, .. }), "{error}");
+    fs::write(&format, "2\n").unwrap();
     let error = refused(&directory);
-    assert!(matches!(error, OpenError::Older { found: 1, .. }) && error.to_string().contains("export"), "{error}");
+    assert!(matches!(error, OpenError::Older { found: 2, .. }) && error.to_string().contains("export"), "{error}");
     for text in [&b""[..], b"0\n", b"-1", b"one", b"\xFF"] {
         fs::write(&format, text).unwrap();
         assert!(refused(&directory).to_string().contains("format"));
     }
+}
+
+#[test]
+fn an_older_format_that_can_be_read_is_raised_when_it_is_opened_and_not_before() {
+    let (_temporary, directory) = made();
+    let format = directory.join("format");
+    fs::write(&format, "3\n").unwrap();
+    assert!(inspect(&directory, &mut |_| {}).unwrap().problems.is_empty());
+    assert_eq!(fs::read_to_string(&format).unwrap(), "3\n");
+    drop(DiskStore::open(&directory).unwrap());
+    assert_eq!(fs::read_to_string(&format).unwrap(), "4\n");
 }
 
 #[test]

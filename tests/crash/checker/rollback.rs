@@ -3,7 +3,7 @@
 //! Owns: what may be missing afterwards, what may come again, and the order in which it may be missing: of what one
 //! publisher sent to one topic at one QoS, a client may lack what came last, and nothing before that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Checker, Kind, Moment, Number, Rule, Session, Watched, Will, matches};
 
@@ -14,8 +14,6 @@ pub(super) struct Forgiven {
     missing: BTreeMap<Number, Moment>,
     /// Messages of QoS 2 that the broker may have forgotten to have sent.
     repeated: Vec<Number>,
-    /// Messages that the client took for others.
-    swallowed: BTreeSet<Number>,
     /// When messages of QoS 2 came or were released, whichever was later.
     settled: BTreeMap<Number, Moment>,
 }
@@ -30,11 +28,6 @@ impl Forgiven {
     pub fn may_repeat(&mut self, number: Number) -> bool {
         let place = self.repeated.iter().position(|&repeated| repeated == number);
         place.map(|place| self.repeated.swap_remove(place)).is_some()
-    }
-
-    /// Whether the client took the message for another.
-    pub fn has_swallowed(&self, number: Number) -> bool {
-        self.swallowed.contains(&number)
     }
 
     /// What is wanted no longer.
@@ -88,21 +81,6 @@ impl Checker {
                 stands && is_kept
             });
         }
-    }
-
-    /// A message came under an identifier that its client holds, of a delivery that the broker has forgotten: the client takes
-    /// it for a repetition, and it is lost. The broker keeps away from such identifiers, but not for ever.
-    pub fn swallows(&mut self, client: usize, number: Number) {
-        self.swallowed += 1;
-        let watched = &mut self.clients[client];
-        watched.owed.remove(&number);
-        watched.forgiven.missing.remove(&number);
-        watched.forgiven.swallowed.insert(number);
-    }
-
-    /// How many that happened to.
-    pub fn swallowed(&self) -> u64 {
-        self.swallowed
     }
 
     /// A message has come for the first time: what was sent before it and acknowledged before the same power cut must not be
