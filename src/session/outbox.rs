@@ -64,7 +64,7 @@ pub struct Delivery {
 pub struct Stored {
     /// The number of the message.
     pub number: u64,
-    /// The batch that it was asked for with; 0 for what was there when the broker started.
+    /// The batch that it was asked for with, or a later one; 0 for what was there when the broker started.
     pub batch: u64,
 }
 
@@ -110,8 +110,13 @@ pub(super) struct Queued {
 }
 
 impl Queued {
-    fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.delivery.message.charged_bytes() as u64
+    }
+
+    /// The batch that the store was asked for it with.
+    pub fn batch(&self) -> u64 {
+        self.delivery.stored.map_or(0, |stored| stored.batch)
     }
 
     /// Whether the store has it, with everything that there is to know: it knows no group that gave it.
@@ -341,11 +346,11 @@ impl Outbox {
             is_full && queued.may_be_parked()
         });
         match &mut self.rest {
-            Some(rest) if is_parked => rest.park_back(queued.sequence, queued.bytes()),
+            Some(rest) if is_parked => rest.park_back(&queued),
             Some(rest) => rest.push(queued),
             None if is_parked => {
                 let mut rest = Box::<Rest>::default();
-                rest.park_back(queued.sequence, queued.bytes());
+                rest.park_back(&queued);
                 self.rest = Some(rest);
             }
             None => self.queue.push_back(queued),
@@ -357,7 +362,7 @@ impl Outbox {
         let sent_below = self.rest.as_ref().and_then(|rest| rest.parked()).map_or(0, |parked| parked.sent_below);
         let may_be_parked = |last: &mut Queued| last.may_be_parked() && last.sequence >= sent_below;
         while let Some(last) = self.queue.pop_back_if(may_be_parked) {
-            self.rest.get_or_insert_default().park_front(last.sequence, last.bytes());
+            self.rest.get_or_insert_default().park_front(&last);
         }
         self.queue.shrink_to(SPARE_ENTRIES);
     }
@@ -417,7 +422,11 @@ impl Outbox {
     }
 
     fn unpark(&mut self, parked: &mut Parked, entry: Unparked, is_sent: bool, slice: &mut Slice) {
-        let Unparked { mut sequence, number, delivery } = entry;
+        let Unparked { mut sequence, number, mut delivery } = entry;
+        // The store may have written it and not more.
+        if let Some(stored) = delivery.as_mut().and_then(|delivery| delivery.stored.as_mut()) {
+            stored.batch = parked.batch;
+        }
         if planted(Bug::SequenceNotKept) {
             let sent = self.in_flight.back().map(|last| last.sequence);
             sequence = self.queue.back().map(|last| last.sequence).or(sent).map_or(0, |last| last + 1);

@@ -53,6 +53,8 @@ pub(super) struct Parked {
     pub dropped: u64,
     /// What those that wait are charged with.
     pub bytes: u64,
+    /// None was asked for with a later batch.
+    pub batch: u64,
 }
 
 impl Parked {
@@ -95,7 +97,16 @@ impl Rest {
     pub fn of(summary: QueueSummary) -> Self {
         let QueueSummary { first, last, sent_below, sent, count, bytes } = summary;
         let mut segments = VecDeque::with_capacity(1);
-        segments.push_back(Segment::Parked(Parked { first, last, sent_below, sent, count, dropped: 0, bytes }));
+        segments.push_back(Segment::Parked(Parked {
+            first,
+            last,
+            sent_below,
+            sent,
+            count,
+            dropped: 0,
+            bytes,
+            batch: 0,
+        }));
         Self { segments, queued: count as usize, ..Self::default() }
     }
 
@@ -136,28 +147,31 @@ impl Rest {
     }
 
     /// Parks a message behind everything.
-    pub fn park_back(&mut self, sequence: u64, bytes: u64) {
+    pub fn park_back(&mut self, message: &Queued) {
+        let (sequence, bytes, batch) = (message.sequence, message.bytes(), message.batch());
         self.queued += 1;
         if let Some(Segment::Parked(parked)) = self.segments.back_mut() {
             parked.last = sequence;
             parked.count += 1;
             parked.bytes += bytes;
+            parked.batch = parked.batch.max(batch);
             return;
         }
         if self.segments.is_empty() {
             self.segments.reserve_exact(1);
         }
-        let parked = Parked { first: sequence, last: sequence, count: 1, bytes, ..Parked::default() };
+        let parked = Parked { first: sequence, last: sequence, count: 1, bytes, batch, ..Parked::default() };
         self.segments.push_back(Segment::Parked(parked));
     }
 
     /// Parks a message in front of everything.
-    pub fn park_front(&mut self, sequence: u64, bytes: u64) {
+    pub fn park_front(&mut self, message: &Queued) {
         self.slice = 0;
-        let Some(parked) = self.parked_mut() else { return self.park_back(sequence, bytes) };
-        parked.first = sequence;
+        let Some(parked) = self.parked_mut() else { return self.park_back(message) };
+        parked.first = message.sequence;
         parked.count += 1;
-        parked.bytes += bytes;
+        parked.bytes += message.bytes();
+        parked.batch = parked.batch.max(message.batch());
         self.queued += 1;
     }
 
