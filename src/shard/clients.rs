@@ -19,7 +19,7 @@ use crate::{
     },
     routing::{ChunkedSlab, HashKey, SplitTable, home},
     runtime::ConnectionId,
-    session::{Delivery, Dropped, Resend, SentAlias, SentAliases, Session, Settled, ShareOrigin},
+    session::{Delivery, Dropped, Reached, Resend, SentAlias, SentAliases, Session, Settled, ShareOrigin},
     shard::{
         Shared,
         connections::{Connection, Connections, Flags},
@@ -371,7 +371,8 @@ impl Clients {
             let unsent_bytes = connection.unsent_bytes as usize;
             let takes_aliases = connection.flags.any(Flags::TAKES_ALIASES);
             let durability = connection.durability;
-            let reached = self.durable.reached_for(durability, found.kept.as_deref_mut());
+            let kept = found.kept.as_deref_mut();
+            let reached = kept.map_or(Reached::ALL, |kept| self.durable.reached_for(durability, kept));
             while outbox.may_send(quota) {
                 let Some(out) = self.connections.out_for_delivery(slot, now) else { break };
                 if unsent_bytes + out.len() >= room {
@@ -411,7 +412,7 @@ impl Clients {
                     self.durable.end_queued(number, outbox.take_settled());
                 }
             }
-            if durability != Durability::Sync {
+            if number.is_some() && durability != Durability::Sync {
                 waits = outbox.waits_for_store(reached);
             }
         }

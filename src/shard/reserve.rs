@@ -15,9 +15,9 @@ use crate::{
 
 impl super::durable::Durable {
     /// How far the store is for a client whose listener promises `durability`.
-    pub fn reached_for(&self, durability: Durability, kept: Option<&mut Kept>) -> Reached {
+    pub fn reached_for(&self, durability: Durability, kept: &mut Kept) -> Reached {
         let (promised, synced) = (self.reached(durability), self.reached(Durability::Sync));
-        let reserve = kept.filter(|_| durability != Durability::Sync).and_then(|kept| kept.reserve.as_deref_mut());
+        let reserve = kept.reserve.as_deref_mut().filter(|_| durability != Durability::Sync);
         Reached { promised, synced, reserved_below: reserve.map_or(0, |reserve| reserve.below(synced)) }
     }
 }

@@ -88,10 +88,12 @@ impl Medium for SharedMemory {
     }
 
     fn reopen(&mut self) -> Result<(Box<dyn Store>, u64), StoreError> {
-        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if states.fault.is_some() {
             return Err(StoreError::Failed("told to fail".into()));
         }
+        // As on the disk: what is found is synced before anybody hears of it.
+        states.sync()?;
         let commit = states.written.get(&(Space::State, Box::from(record::COMMIT_KEY)));
         let commit_number = commit.and_then(|value| record::read_number(value)).unwrap_or(0);
         Ok((Box::new(MemoryStore::new(self.clone())), commit_number))

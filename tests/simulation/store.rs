@@ -93,6 +93,8 @@ impl SimulatedStore {
         was_cut: bool,
     ) -> (SimulatedStore, Vec<Share>) {
         let mut store: Box<dyn Store> = Box::new(MemoryStore::new(memory.clone()));
+        // As the store on the disk does when it is opened: what is found may not have been synced.
+        store.sync().unwrap_or_else(|error| fail("the store can be synced", format!("{error}")));
         let recovered = recover(&*store, window);
         let mut recovered = recovered.unwrap_or_else(|error| fail("the store can be read", format!("{error}")));
         let is_batched = !promises.contains(&Durability::Sync);

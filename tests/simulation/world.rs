@@ -247,6 +247,8 @@ impl World {
         if cuts_power {
             self.memory.cut_power();
         }
+        // A broker that cannot sync what it finds does not start.
+        self.memory.set_fault(None);
         for client in &mut self.clients {
             let reads = self.random.once_in(2);
             client.lose_broker(&mut self.book, reads, survival);
