@@ -752,4 +752,4 @@ fn check_limits(shard: &Shard, shared: &Shared, config: &Config, queues_max: usi
 
 const START_MICROS: u64 = 1_700_000_000_000_000;
 /// More steps than any part of a scenario takes.
-const STEPS_MAX: usize = 400_000;
+const STEPS_MAX: usize = 1_200_000;
