@@ -21,21 +21,14 @@ fn delivery(qos: QoS) -> Delivery {
     let (stamp, origin) = (Stamp::default(), Origin::default());
     let envelope = Envelope { qos, retain: false, expires_at: Moment::NEVER, topic_hash: 0, stamp, origin };
     let message = Rc::new(ApplicationMessage::new("building/7/floor/3/temperature", &[], &[b'x'; 64], envelope));
-    Delivery {
-        message,
-        qos,
-        retain: false,
-        subscription_identifiers: SubscriptionIdentifiers::of(&[]),
-        share: None,
-        stored: None,
-    }
+    Delivery::new(message, qos, false, SubscriptionIdentifiers::None, None, None)
 }
 
 /// Fills the window with `identifiers.len()` messages and notes their identifiers.
 fn fill(outbox: &mut Outbox, delivery: &Delivery, window: u32, identifiers: &mut Vec<PacketIdentifier>) {
     identifiers.clear();
     (0..window).for_each(|_| outbox.push(delivery.clone(), None));
-    while let Some((identifier, delivery)) = outbox.take_next(window, Reached::ALL) {
+    while let Some((identifier, delivery)) = outbox.take_next(window, Reached::ALL, true) {
         black_box(delivery);
         identifiers.extend(identifier);
     }

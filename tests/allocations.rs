@@ -10,7 +10,7 @@ use house::{
     pure::{PureShard, publish},
 };
 use ringmq::{
-    mqtt::{AckKind, PacketIdentifier, ProtocolVersion, QoS, ack::encode_success},
+    mqtt::{AckKind, Connect, PacketIdentifier, ProtocolVersion, QoS, ack::encode_success},
     runtime::ConnectionId,
 };
 
@@ -40,10 +40,17 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(version: ProtocolVersion, qos: QoS, subscribers: usize) -> Self {
+    /// `is_kept`: the subscribers' sessions outlive their connections.
+    fn new(version: ProtocolVersion, qos: QoS, subscribers: usize, is_kept: bool) -> Self {
         let mut shard = PureShard::new();
         for number in 0..subscribers {
-            let subscriber = shard.connect(version, &format!("subscriber-{number:04}"));
+            let client_id = format!("subscriber-{number:04}");
+            let mut connect = Connect::new(version, &client_id);
+            connect.clean_start = !is_kept;
+            connect.properties.session_expiry_interval = (is_kept && version.has_properties()).then_some(60);
+            let mut bytes = Vec::new();
+            connect.encode(&mut bytes).expect("a CONNECT");
+            let subscriber = shard.connect_with(&bytes);
             shard.subscribe(subscriber, version, TOPIC, qos);
         }
         let publisher = shard.connect(version, "publisher");
@@ -96,26 +103,34 @@ impl Scene {
     }
 }
 
-fn allocations(version: ProtocolVersion, qos: QoS, subscribers: usize) -> u64 {
-    let allocations = Scene::new(version, qos, subscribers).allocations();
-    println!("{version:?} {qos:?} 1 to {subscribers}: {allocations} allocations in {ROUNDS} messages");
+fn allocations(version: ProtocolVersion, qos: QoS, subscribers: usize, is_kept: bool) -> u64 {
+    let allocations = Scene::new(version, qos, subscribers, is_kept).allocations();
+    println!(
+        "{version:?} {qos:?}, kept: {is_kept}, 1 to {subscribers}: {allocations} allocations in {ROUNDS} messages"
+    );
     allocations
 }
 
 #[test]
-fn a_qos_0_message_allocates_nothing_however_many_get_it() {
+fn a_message_that_is_sent_once_allocates_nothing_however_many_get_it() {
     for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
-        for subscribers in [1, 100] {
-            assert_eq!(allocations(version, QoS::AtMostOnce, subscribers), 0, "{version:?}, 1 to {subscribers}");
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+            for subscribers in [1, 100] {
+                assert_eq!(
+                    allocations(version, qos, subscribers, false),
+                    0,
+                    "{version:?}, {qos:?}, 1 to {subscribers}"
+                );
+            }
         }
     }
 }
 
 #[test]
-fn a_qos_1_message_allocates_twice_however_many_get_it() {
+fn a_message_that_may_have_to_be_sent_again_allocates_twice_however_many_get_it() {
     for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
         for subscribers in [1, 100] {
-            let allocations = allocations(version, QoS::AtLeastOnce, subscribers);
+            let allocations = allocations(version, QoS::AtLeastOnce, subscribers, true);
             assert!(allocations <= 2 * ROUNDS, "{version:?}, 1 to {subscribers}: {allocations}");
         }
     }
@@ -123,7 +138,7 @@ fn a_qos_1_message_allocates_twice_however_many_get_it() {
 
 /// Bytes asked for by a message of `LARGE` bytes to 100 subscribers that comes in receive buffers of 4 KiB.
 fn requested_by_a_large_message(version: ProtocolVersion, qos: QoS) -> u64 {
-    let mut scene = Scene::new(version, qos, 100);
+    let mut scene = Scene::new(version, qos, 100, false);
     scene.frame = publish(version, qos, 1, TOPIC, &vec![b'x'; LARGE]);
     scene.header_bytes = 4;
     for _ in 0..3 {

@@ -4,6 +4,7 @@
 
 mod acknowledgements;
 mod aliases;
+mod delivery;
 mod outbox;
 mod parked;
 mod received;
@@ -12,9 +13,8 @@ mod state;
 
 pub use acknowledgements::{Acknowledgements, Answer, AnswerNumber, RetainedRequest};
 pub use aliases::{AliasError, SentAlias, SentAliases, TopicAliases};
-pub use outbox::{
-    Acknowledged, Delivery, Dropped, Outbox, Reached, Resend, Settled, ShareOrigin, Slice, Stored, Unparked,
-};
+pub use delivery::{Delivery, ShareOrigin, Stored};
+pub use outbox::{Acknowledged, Dropped, Outbox, Reached, Resend, Settled, Slice, Unparked};
 pub use parked::{QueueSummary, SliceRange};
 pub use received::{ReceivedIdentifiers, UNKNOWN_MESSAGE, fingerprint};
 pub use reserve::{Reserve, ReserveRecord};

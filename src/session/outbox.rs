@@ -6,7 +6,8 @@
 //! span from the oldest unacknowledged message to the newest sent one stays below 65,535, so no identifier is in use
 //! twice. At most `quota` messages are sent on one connection and unacknowledged. When the client comes back, what is
 //! in flight is sent again first, in order and within the new connection's quota, and new messages after it. Memory
-//! follows what is unacknowledged, not the span: a client that leaves one message unacknowledged costs one entry.
+//! follows what is unacknowledged, not the span: a client that leaves one message unacknowledged costs one entry. What a
+//! session that ends with its connection has been sent is not kept: only that it is in flight.
 //! What is stored may be parked: the store has it, and the outbox knows only how many there are and between which sequence
 //! numbers. Parked messages come back in slices, oldest first; everything that is queued behind them stays behind them.
 //! Never: an opinion about the socket, about time, or about which message to drop when the queue is full.
@@ -26,47 +27,14 @@ mod tests;
 use std::{borrow::Cow, collections::VecDeque, rc::Rc};
 
 use crate::{
-    message::{ApplicationMessage, SubscriptionIdentifiers},
+    message::ApplicationMessage,
     mqtt::{PacketIdentifier, QoS},
     plant::{Bug, planted},
-    routing::GroupIdentifier,
-    session::parked::{Parked, QueueSummary, Rest, Segment, SliceRange},
+    session::{
+        delivery::{Delivery, ShareOrigin, Stored},
+        parked::{Parked, QueueSummary, Rest, Segment, SliceRange},
+    },
 };
-
-/// The share group that a delivery was taken from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShareOrigin {
-    /// The group's home.
-    pub home: u16,
-    /// The group there.
-    pub group: GroupIdentifier,
-}
-
-/// One delivery to one client.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// What is delivered.
-    pub message: Rc<ApplicationMessage>,
-    /// With this QoS.
-    pub qos: QoS,
-    /// With this RETAIN flag.
-    pub retain: bool,
-    /// With the identifiers of the matching subscriptions.
-    pub subscription_identifiers: SubscriptionIdentifiers,
-    /// The share group that gave it to this client, if one did.
-    pub share: Option<ShareOrigin>,
-    /// Where it stands in the store, if it does.
-    pub stored: Option<Stored>,
-}
-
-/// Where a queued message stands in the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// The number of the message.
-    pub number: u64,
-    /// The batch that it was asked for with, or a later one; 0 for what was there when the broker started.
-    pub batch: u64,
-}
 
 /// What the store holds of a delivery that is done with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,12 +84,12 @@ impl Queued {
 
     /// The batch that the store was asked for it with.
     pub fn batch(&self) -> u64 {
-        self.delivery.stored.map_or(0, |stored| stored.batch)
+        self.delivery.stored().map_or(0, |stored| stored.batch)
     }
 
     /// Whether the store has it, with everything that there is to know: it knows no group that gave it.
     fn may_be_parked(&self) -> bool {
-        self.delivery.stored.is_some() && self.delivery.share.is_none()
+        self.delivery.stored().is_some() && self.delivery.share().is_none()
     }
 }
 
@@ -170,6 +138,8 @@ struct InFlight {
 enum Stage {
     /// PUBLISH was sent; PUBACK or PUBREC is due. `counts`: it was sent on this connection, against its quota.
     Sent { delivery: Delivery, counts: bool },
+    /// As `Sent`, of a session that ends with its connection: nothing would send it again, so nothing more is known of it.
+    Unkept { qos: QoS, counts: bool },
     /// QoS 2: PUBREC came and PUBREL was sent; PUBCOMP is due. The message is not needed any more, only its number in the
     /// store.
     Released { number: Option<u64>, counts: bool },
@@ -179,11 +149,19 @@ enum Stage {
 
 impl Stage {
     fn counts(&self) -> bool {
-        matches!(self, Stage::Sent { counts: true, .. } | Stage::Released { counts: true, .. })
+        match self {
+            Stage::Sent { counts, .. } | Stage::Unkept { counts, .. } | Stage::Released { counts, .. } => *counts,
+            Stage::Gone => false,
+        }
     }
 
-    fn is_sent_with(&self, qos: QoS) -> bool {
-        matches!(self, Stage::Sent { delivery, .. } if delivery.qos == qos)
+    /// The QoS of what waits for PUBACK or PUBREC.
+    fn sent_with(&self) -> Option<QoS> {
+        match self {
+            Stage::Sent { delivery, .. } => Some(delivery.qos),
+            Stage::Unkept { qos, .. } => Some(*qos),
+            Stage::Released { .. } | Stage::Gone => None,
+        }
     }
 
     fn is_gone(&self) -> bool {
@@ -192,9 +170,9 @@ impl Stage {
 
     fn number(&self) -> Option<u64> {
         match self {
-            Stage::Sent { delivery, .. } => delivery.stored.map(|stored| stored.number),
+            Stage::Sent { delivery, .. } => delivery.stored().map(|stored| stored.number),
             Stage::Released { number, .. } => *number,
-            Stage::Gone => None,
+            Stage::Unkept { .. } | Stage::Gone => None,
         }
     }
 }
@@ -281,7 +259,7 @@ impl Outbox {
     #[must_use]
     pub fn waits_for_store(&self, reached: Reached) -> Option<(u64, u64)> {
         let Queued { sequence, delivery } = self.queue.front()?;
-        let Stored { batch, .. } = delivery.stored.filter(|_| delivery.qos == QoS::ExactlyOnce)?;
+        let Stored { batch, .. } = delivery.stored().filter(|_| delivery.qos == QoS::ExactlyOnce)?;
         reached.keeps_waiting(*sequence, batch).then_some((*sequence, batch))
     }
 
@@ -424,8 +402,8 @@ impl Outbox {
     fn unpark(&mut self, parked: &mut Parked, entry: Unparked, is_sent: bool, slice: &mut Slice) {
         let Unparked { mut sequence, number, mut delivery } = entry;
         // The store may have written it and not more.
-        if let Some(stored) = delivery.as_mut().and_then(|delivery| delivery.stored.as_mut()) {
-            stored.batch = parked.batch;
+        if let Some(delivery) = &mut delivery {
+            delivery.set_batch(parked.batch);
         }
         if planted(Bug::SequenceNotKept) {
             let sent = self.in_flight.back().map(|last| last.sequence);
@@ -469,7 +447,7 @@ impl Outbox {
             },
         };
         self.queued_bytes -= queued.bytes();
-        self.settled = queued.delivery.stored.map(|stored| Settled {
+        self.settled = queued.delivery.stored().map(|stored| Settled {
             sequence: queued.sequence,
             number: stored.number,
             is_released: false,
@@ -479,8 +457,13 @@ impl Outbox {
 
     /// Moves the next waiting delivery into the in-flight window, when fewer than `quota` are unacknowledged, and
     /// returns it with its PacketIdentifier. A QoS 0 delivery that waited for an offline client has none and leaves. One of
-    /// QoS 2 leaves once the store is far enough.
-    pub fn take_next(&mut self, quota: u32, reached: Reached) -> Option<(Option<PacketIdentifier>, Cow<'_, Delivery>)> {
+    /// QoS 2 leaves once the store is far enough. `is_kept`: it may have to be sent again.
+    pub fn take_next(
+        &mut self,
+        quota: u32,
+        reached: Reached,
+        is_kept: bool,
+    ) -> Option<(Option<PacketIdentifier>, Cow<'_, Delivery>)> {
         let front = self.queue.front()?;
         if front.delivery.qos == QoS::AtMostOnce {
             let Queued { delivery, .. } = self.queue.pop_front()?;
@@ -498,19 +481,40 @@ impl Outbox {
         let Queued { sequence, delivery } = self.queue.pop_front()?;
         self.queued_bytes -= delivery.message.charged_bytes() as u64;
         // [v5 MQTT-4.3.2-3] [v5 MQTT-4.3.3-3] Unacknowledged from here on.
-        self.in_flight.push_back(InFlight { sequence, stage: Stage::Sent { delivery, counts: true } });
-        self.resend_from = self.in_flight.len();
-        self.counted += 1;
+        if !is_kept && delivery.share().is_none() {
+            self.send(sequence, Stage::Unkept { qos: delivery.qos, counts: true });
+            return Some((Some(identifier_of(sequence)), Cow::Owned(delivery)));
+        }
+        self.send(sequence, Stage::Sent { delivery, counts: true });
         match &self.in_flight.back()?.stage {
             Stage::Sent { delivery, .. } => Some((Some(identifier_of(sequence)), Cow::Borrowed(delivery))),
             _ => None,
         }
     }
 
+    /// Puts a delivery into the in-flight window that is sent at once and kept by nobody, because the session ends with its
+    /// connection. Returns its PacketIdentifier; `None` when something is to be sent before it, or `quota` are unacknowledged.
+    pub fn send_unkept(&mut self, qos: QoS, quota: u32) -> Option<PacketIdentifier> {
+        let sequence = self.next_sequence;
+        // [v5 MQTT-4.9.0-2] [v5 MQTT-3.3.4-9]
+        if !self.is_idle() || self.counted >= quota || !self.has_span_for(sequence) {
+            return None;
+        }
+        self.next_sequence += 1;
+        self.send(sequence, Stage::Unkept { qos, counts: true });
+        Some(identifier_of(sequence))
+    }
+
+    fn send(&mut self, sequence: u64, stage: Stage) {
+        self.in_flight.push_back(InFlight { sequence, stage });
+        self.resend_from = self.in_flight.len();
+        self.counted += 1;
+    }
+
     /// Forgets the delivery in flight as `identifier`, as if acknowledged: it turned out too large for the client.
     pub fn abandon(&mut self, identifier: PacketIdentifier) {
         if let Some(index) = self.find(identifier)
-            && matches!(self.in_flight[index].stage, Stage::Sent { .. })
+            && self.in_flight[index].stage.sent_with().is_some()
         {
             self.complete(index);
         }
@@ -522,7 +526,7 @@ impl Outbox {
         match &self.in_flight[index].stage {
             Stage::Gone => Acknowledged::Unknown,
             // [v3 MQTT-4.3.2-1] [v5 MQTT-4.3.2-3] [v5 MQTT-4.4.0-2]
-            stage if stage.is_sent_with(QoS::AtLeastOnce) => {
+            stage if stage.sent_with() == Some(QoS::AtLeastOnce) => {
                 self.complete(index);
                 Acknowledged::Completed
             }
@@ -534,23 +538,23 @@ impl Outbox {
     pub fn handle_pubrec(&mut self, identifier: PacketIdentifier, refused: bool) -> Acknowledged {
         let Some(index) = self.find(identifier) else { return Acknowledged::Unknown };
         let stage = &mut self.in_flight[index].stage;
-        match stage {
-            Stage::Sent { delivery, counts } if delivery.qos == QoS::ExactlyOnce => {
+        match stage.sent_with() {
+            Some(QoS::ExactlyOnce) => {
                 if refused {
                     // [v5 MQTT-4.4.0-2] [v5 MQTT-4.8.2-6]
                     self.complete(index);
                     return Acknowledged::Completed;
                 }
                 // [v3 MQTT-4.3.3-1] [v5 MQTT-4.3.3-4] [v5 MQTT-4.3.3-6]
-                let (number, counts) = (delivery.stored.map(|stored| stored.number), *counts);
+                let (number, counts) = (stage.number(), stage.counts());
                 *stage = Stage::Released { number, counts };
                 let sequence = self.in_flight[index].sequence;
                 self.settled = number.map(|number| Settled { sequence, number, is_released: false });
                 Acknowledged::Release
             }
-            Stage::Released { .. } if !refused => Acknowledged::Release,
-            Stage::Released { .. } | Stage::Gone => Acknowledged::Unknown,
-            Stage::Sent { .. } => Acknowledged::Mismatch,
+            Some(_) => Acknowledged::Mismatch,
+            None if matches!(stage, Stage::Released { .. }) && !refused => Acknowledged::Release,
+            None => Acknowledged::Unknown,
         }
     }
 
@@ -564,7 +568,7 @@ impl Outbox {
                 Acknowledged::Completed
             }
             Stage::Gone => Acknowledged::Unknown,
-            Stage::Sent { .. } => Acknowledged::Mismatch,
+            Stage::Sent { .. } | Stage::Unkept { .. } => Acknowledged::Mismatch,
         }
     }
 
@@ -574,7 +578,9 @@ impl Outbox {
         self.counted = 0;
         for entry in &mut self.in_flight {
             match &mut entry.stage {
-                Stage::Sent { counts, .. } | Stage::Released { counts, .. } => *counts = false,
+                Stage::Sent { counts, .. } | Stage::Unkept { counts, .. } | Stage::Released { counts, .. } => {
+                    *counts = false;
+                }
                 Stage::Gone => {}
             }
         }
@@ -587,7 +593,7 @@ impl Outbox {
         while let Some(entry) = self.in_flight.get_mut(self.resend_from) {
             let identifier = identifier_of(entry.sequence);
             match &mut entry.stage {
-                Stage::Gone => self.resend_from += 1,
+                Stage::Unkept { .. } | Stage::Gone => self.resend_from += 1,
                 Stage::Released { .. } => {
                     self.resend_from += 1;
                     return Some(Resend::PubRel(identifier));
@@ -616,7 +622,10 @@ impl Outbox {
         });
         let unsent = self.queue.into_iter().map(|queued| queued.delivery);
         let behind = self.rest.into_iter().flat_map(|rest| rest.into_messages()).map(|queued| queued.delivery);
-        begun.chain(unsent).chain(behind).filter_map(|delivery| delivery.share.map(|origin| (origin, delivery.message)))
+        begun
+            .chain(unsent)
+            .chain(behind)
+            .filter_map(|delivery| delivery.share().map(|origin| (origin, delivery.message)))
     }
 
     /// Lets go of spare memory. Called when the outbox has drained.

@@ -103,6 +103,12 @@ impl Session {
         self.connection != NO_CONNECTION
     }
 
+    /// Whether its client cannot come back to it, so that nothing is ever sent again.
+    #[must_use]
+    pub fn ends_with_connection(&self) -> bool {
+        self.expiry_interval_s == 0 && self.kept.is_none()
+    }
+
     /// The outbox, made when first used.
     pub fn outbox_mut(&mut self) -> &mut Outbox {
         let next_sequence = self.kept.as_ref().map_or(0, |kept| kept.next_sequence);

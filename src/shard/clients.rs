@@ -1,7 +1,8 @@
 //! Sessions and connections together: how one delivery reaches one client.
 //!
 //! Owns: the sessions and connections of the shard, and what is written to a client.
-//! Always: a QoS 1 or 2 delivery enters the session's outbox first and is sent from there, in order; a QoS 0 delivery is
+//! Always: a QoS 1 or 2 delivery enters the session's outbox and is sent from there, in order, unless nothing goes before it and
+//! nothing would send it again: then it is written at once, and the outbox knows only that it is in flight. A QoS 0 delivery is
 //! written at once or dropped. What waits for a slow client is bounded by its out-buffer and its queue, and costs nobody
 //! else anything [v3 MQTT-4.5.0-1] [v5 MQTT-4.5.0-1].
 //! Never: waits. A full queue drops or disconnects as configured.
@@ -171,31 +172,57 @@ impl Clients {
         now: Moment,
     ) -> Delivered {
         let Some(session) = self.sessions.at_mut(order.session) else { return Delivered::Gone };
-        if order.qos == QoS::AtMostOnce && session.is_online() {
-            let slot = session.connection;
+        let (slot, is_online) = (session.connection, session.is_online());
+        let identifier = match order.qos {
             // [v5 MQTT-3.3.4-10] Past the window: that holds up QoS 1 and 2 only.
-            return self.write_qos0(publication, frames, slot, order, now);
-        }
-        if order.qos == QoS::AtMostOnce && !self.config.mqtt.queue_qos0_offline {
-            self.counters.dropped_offline += 1;
-            return Delivered::Offline;
-        }
-        self.enqueue(publication, order, now)
+            QoS::AtMostOnce if is_online => None,
+            QoS::AtMostOnce if !self.config.mqtt.queue_qos0_offline => {
+                self.counters.dropped_offline += 1;
+                return Delivered::Offline;
+            }
+            QoS::AtMostOnce => return self.enqueue(publication, order, now),
+            _ => match self.begin_unkept(publication, order, now) {
+                Some(identifier) => Some(identifier),
+                None => return self.enqueue(publication, order, now),
+            },
+        };
+        self.write_at_once(publication, frames, slot, order, identifier, now)
     }
 
-    /// Writes a QoS 0 delivery to a connection, or drops it.
-    fn write_qos0(
+    /// Begins a QoS 1 or 2 delivery that need not go through the queue: it may be sent at once, and nothing would send it
+    /// again, because its session ends with its connection. So the message is not kept.
+    fn begin_unkept(
+        &mut self,
+        publication: &Publication<'_>,
+        order: Order<'_>,
+        now: Moment,
+    ) -> Option<PacketIdentifier> {
+        let session = self.sessions.at_mut(order.session)?;
+        let connection = self.connections.at(session.connection)?;
+        // What a share group gave goes back to it.
+        let is_kept = !session.ends_with_connection() || order.share.is_some();
+        let has_room = connection.outbound_bytes() < pump_bytes_max(&self.config);
+        if is_kept || !has_room || publication.envelope.has_expired(now) || !fits(connection, publication, order) {
+            return None;
+        }
+        session.outbox_mut().send_unkept(order.qos, u32::from(connection.receive_maximum))
+    }
+
+    /// Writes a delivery to a connection. One of QoS 0, which has no identifier, is dropped where it has no room.
+    fn write_at_once(
         &mut self,
         publication: &Publication<'_>,
         frames: &mut Frames,
         slot: u32,
         order: Order<'_>,
+        identifier: Option<PacketIdentifier>,
         now: Moment,
     ) -> Delivered {
         let Some(connection) = self.connections.at(slot) else { return Delivered::Gone };
         let outbound_bytes = connection.outbound_bytes();
         // One packet is always taken, however large.
-        if outbound_bytes > 0
+        if identifier.is_none()
+            && outbound_bytes > 0
             && outbound_bytes + publication.payload.len() > self.config.mqtt.out_buffer_bytes_max as usize
         {
             self.counters.dropped_out_buffer_full += 1;
@@ -203,7 +230,7 @@ impl Clients {
         }
         let version = connection.version;
         let identifiers = if version == ProtocolVersion::V5 { order.identifiers } else { &[] };
-        let kind = FrameKind { version, qos: QoS::AtMostOnce, retain: order.retain };
+        let kind = FrameKind { version, qos: order.qos, retain: order.retain };
         let mut takes_alias = connection.flags.any(Flags::TAKES_ALIASES);
         // [v5 MQTT-3.1.2-24] [v5 MQTT-3.1.2-25]
         if connection.packet_bytes_max != u32::MAX {
@@ -215,10 +242,10 @@ impl Clients {
             takes_alias &= len + ALIAS_BYTES_MAX <= connection.packet_bytes_max as usize;
         }
         let alias = if takes_alias { next_alias(&mut self.sent_aliases, slot, publication.topic) } else { None };
-        // [v3 MQTT-4.3.1-1] [v5 MQTT-4.3.1-1]
+        // [v3 MQTT-4.3.1-1] [v5 MQTT-4.3.1-1] [v5 MQTT-4.3.2-2] [v5 MQTT-4.3.3-2]
         let Some(out) = self.connections.out_for_delivery(slot, now) else { return Delivered::Gone };
-        frames.append(out, publication, kind, None, identifiers, alias);
-        self.counters.deliveries[0] += 1;
+        frames.append(out, publication, kind, identifier, identifiers, alias);
+        self.counters.deliveries[usize::from(order.qos.value())] += 1;
         Delivered::Yes
     }
 
@@ -266,14 +293,8 @@ impl Clients {
             stored.is_some() && order.qos == QoS::ExactlyOnce && !is_away && durability != Durability::Sync;
         let place = is_reserved.then_some(outbox.next_sequence());
         let memory_max = if is_away { 0 } else { self.config.mqtt.queue_memory_messages as usize };
-        let delivery = Delivery {
-            message: Rc::clone(message),
-            qos: order.qos,
-            retain: order.retain,
-            subscription_identifiers: SubscriptionIdentifiers::of(order.identifiers),
-            share: order.share,
-            stored,
-        };
+        let identifiers = SubscriptionIdentifiers::of(order.identifiers);
+        let delivery = Delivery::new(Rc::clone(message), order.qos, order.retain, identifiers, order.share, stored);
         outbox.push(delivery, Some(memory_max));
         self.counters.deliveries[usize::from(order.qos.value())] += 1;
         if let Some(place) = place {
@@ -319,11 +340,15 @@ impl Clients {
             let settled = outbox.take_settled();
             self.queues.note(queue, Waiting::of(outbox));
             match dropped {
-                Dropped::Delivery(Delivery { share: Some(origin), message, .. }) => {
-                    self.displaced.push(Displaced { origin, message, stored: number.zip(settled) });
-                    continue;
-                }
-                Dropped::Delivery(_) | Dropped::Parked => *counter += 1,
+                Dropped::Delivery(delivery) => match delivery.share() {
+                    Some(origin) => {
+                        let (message, stored) = (delivery.message, number.zip(settled));
+                        self.displaced.push(Displaced { origin, message, stored });
+                        continue;
+                    }
+                    None => *counter += 1,
+                },
+                Dropped::Parked => *counter += 1,
                 Dropped::Nothing => return Ok(()),
             }
             self.durable.end_queued(number, settled);
@@ -360,7 +385,7 @@ impl Clients {
     /// As [`Clients::pump`]. `before`: what of the session's queue is counted.
     fn pump_from(&mut self, before: Waiting, session: u32, now: Moment) {
         let Some(found) = self.sessions.at_mut(session) else { return };
-        let (number, slot) = (found.number(), found.connection);
+        let (number, slot, is_kept) = (found.number(), found.connection, !found.ends_with_connection());
         let Some(outbox) = found.outbox.as_deref_mut() else { return };
         let mut waits = None;
         if let Some(connection) = self.connections.at(slot) {
@@ -384,7 +409,7 @@ impl Clients {
                         continue;
                     }
                     Some(Resend::Publish(identifier, delivery)) => (Some(identifier), Cow::Owned(delivery), true),
-                    None => match outbox.take_next(quota, reached) {
+                    None => match outbox.take_next(quota, reached, is_kept) {
                         Some((identifier, delivery)) => (identifier, delivery, false),
                         None => break,
                     },
@@ -481,7 +506,7 @@ pub fn id_of(slot: u32, connection: &Connection) -> ConnectionId {
 
 /// Bytes that a delivery takes on the wire.
 fn delivery_len(version: ProtocolVersion, delivery: &Delivery, now: Moment) -> usize {
-    delivery.subscription_identifiers.with(|identifiers| {
+    delivery.with_identifiers(|identifiers| {
         let head = delivery_head(Some(PacketIdentifier::MIN), delivery, identifiers, false, now);
         publish::encoded_len(version, &head, delivery.message.payload().len())
     })
@@ -497,7 +522,7 @@ fn write_publish(
     now: Moment,
 ) {
     let payload = delivery.message.payload();
-    let encoded = delivery.subscription_identifiers.with(|identifiers| {
+    let encoded = delivery.with_identifiers(|identifiers| {
         let mut head = delivery_head(identifier, delivery, identifiers, dup, now);
         if let Some(alias) = alias {
             head.set_alias(alias.alias, alias.is_known);

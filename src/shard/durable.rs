@@ -541,14 +541,8 @@ impl Shard {
 
 fn unparked(entry: QueueEntry) -> Unparked {
     let QueueEntry { sequence, number, message, qos, retain, identifiers } = entry;
-    let delivery = message.map(|message| Delivery {
-        message: Rc::new(message),
-        qos,
-        retain,
-        subscription_identifiers: identifiers,
-        share: None,
-        stored: Some(Stored { number, batch: 0 }),
-    });
+    let stored = Some(Stored { number, batch: 0 });
+    let delivery = message.map(|message| Delivery::new(Rc::new(message), qos, retain, identifiers, None, stored));
     Unparked { sequence, number, delivery }
 }
 

@@ -4,31 +4,22 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    message::{Envelope, Origin, Stamp},
-    time::Moment,
+    message::{Envelope, SubscriptionIdentifiers},
+    routing::GroupIdentifier,
+    session::Stored,
 };
 
 fn delivery(qos: QoS) -> Delivery {
-    let envelope = Envelope {
-        qos,
-        retain: false,
-        expires_at: Moment::NEVER,
-        topic_hash: 0,
-        stamp: Stamp::default(),
-        origin: Origin::default(),
-    };
-    Delivery {
-        message: Rc::new(ApplicationMessage::new("t", &[], b"p", envelope)),
-        qos,
-        retain: false,
-        subscription_identifiers: SubscriptionIdentifiers::None,
-        share: None,
-        stored: None,
-    }
+    delivery_of(qos, None, None)
+}
+
+fn delivery_of(qos: QoS, share: Option<ShareOrigin>, stored: Option<Stored>) -> Delivery {
+    let message = Rc::new(ApplicationMessage::new("t", &[], b"p", Envelope::of(qos)));
+    Delivery::new(message, qos, false, SubscriptionIdentifiers::None, share, stored)
 }
 
 fn send(outbox: &mut Outbox, quota: u32) -> Option<PacketIdentifier> {
-    outbox.take_next(quota, Reached::ALL).and_then(|(identifier, _)| identifier)
+    outbox.take_next(quota, Reached::ALL, true).and_then(|(identifier, _)| identifier)
 }
 
 /// Everything that is sent again, with whether it is a PUBREL.
@@ -40,6 +31,29 @@ fn resend_all(outbox: &mut Outbox) -> Vec<(PacketIdentifier, bool)> {
             Resend::PubRel(identifier) => (identifier, true),
         })
         .collect()
+}
+
+#[test]
+fn what_is_not_kept_is_acknowledged_like_anything_else_and_never_sent_again() {
+    let mut outbox = Outbox::default();
+    outbox.push(delivery(QoS::AtLeastOnce), None);
+    assert_eq!(outbox.send_unkept(QoS::AtLeastOnce, 4), None, "something goes before it");
+    let first = outbox.take_next(4, Reached::ALL, false).map(|(identifier, sent)| (identifier.unwrap(), sent.qos));
+    let (first, _) = first.expect("there is room");
+    let [second, third] = [QoS::ExactlyOnce, QoS::AtLeastOnce].map(|qos| outbox.send_unkept(qos, 3).unwrap());
+    assert_eq!(outbox.send_unkept(QoS::AtLeastOnce, 3), None, "the window is full");
+    outbox.check_invariants();
+    assert_eq!(outbox.handle_pubrec(first, false), Acknowledged::Mismatch);
+    assert_eq!(outbox.handle_puback(second), Acknowledged::Mismatch);
+    assert_eq!(outbox.handle_pubcomp(third), Acknowledged::Mismatch);
+    assert_eq!(outbox.handle_pubrec(second, false), Acknowledged::Release);
+    assert_eq!(outbox.handle_puback(third), Acknowledged::Completed);
+    assert_eq!(outbox.handle_puback(third), Acknowledged::Unknown);
+    assert_eq!(resend_all(&mut outbox), [(second, true)]);
+    assert_eq!(outbox.handle_pubcomp(second), Acknowledged::Completed);
+    outbox.abandon(first);
+    assert!(outbox.is_empty() && outbox.unacknowledged() == 0);
+    outbox.check_invariants();
 }
 
 #[test]
@@ -210,7 +224,7 @@ impl Model {
         let unparked = all.iter().take(range.max).map(|&sequence| Unparked {
             sequence,
             number: sequence,
-            delivery: Some(stored(sequence)),
+            delivery: Some(stored(sequence, None)),
         });
         let slice = outbox.take_slice(range, unparked.collect(), all.len() <= range.max, self.is_online);
         assert_eq!(slice.missing, 0);
@@ -218,8 +232,8 @@ impl Model {
     }
 }
 
-fn stored(number: u64) -> Delivery {
-    Delivery { stored: Some(Stored { number, batch: 0 }), ..delivery(QoS::AtLeastOnce) }
+fn stored(number: u64, share: Option<ShareOrigin>) -> Delivery {
+    delivery_of(QoS::AtLeastOnce, share, Some(Stored { number, batch: 0 }))
 }
 
 #[test]
@@ -227,7 +241,7 @@ fn what_has_no_room_among_the_identifiers_stays_in_front_of_what_comes_behind_it
     let mut outbox = Outbox::default();
     let summary = QueueSummary { first: 0, last: 70_003, sent_below: 70_004, sent: 6, count: 0, bytes: 0 };
     outbox.restore(summary);
-    let entry = |sequence| Unparked { sequence, number: sequence, delivery: Some(stored(sequence)) };
+    let entry = |sequence| Unparked { sequence, number: sequence, delivery: Some(stored(sequence, None)) };
     outbox.begin_resume();
     let range = outbox.ask_slice(true).unwrap();
     outbox.take_slice(range, [0, 1, 70_000, 70_001].map(entry).into(), false, true);
@@ -257,15 +271,13 @@ proptest! {
                 0..=3 => for _ in 0..amount {
                     // A few come from share groups, of which the store knows nothing.
                     let sequence = outbox.next_sequence();
-                    let mut delivery = stored(sequence);
-                    let home = GroupIdentifier::default();
-                    delivery.share = (amount % 7 == 0).then_some(ShareOrigin { home: 0, group: home });
-                    outbox.push(delivery, Some(if model.is_online { memory_max } else { 0 }));
+                    let share = (amount % 7 == 0).then(|| ShareOrigin { home: 0, group: GroupIdentifier::default() });
+                    outbox.push(stored(sequence, share), Some(if model.is_online { memory_max } else { 0 }));
                     model.waiting.push_back(sequence);
                     model.stored.push_back(sequence);
                 },
                 4 | 5 => for _ in 0..amount {
-                    let Some((Some(identifier), _)) = outbox.take_next(u32::MAX, Reached::ALL) else { break };
+                    let Some((Some(identifier), _)) = outbox.take_next(u32::MAX, Reached::ALL, true) else { break };
                     let sequence = model.waiting.pop_front().expect("it waited");
                     prop_assert_eq!(identifier, identifier_of(sequence));
                     outbox.handle_puback(identifier);
@@ -299,7 +311,7 @@ proptest! {
         while !outbox.is_empty() {
             model.answer(&mut outbox);
             model.asked = outbox.ask_slice(true).or(model.asked.take());
-            while let Some((Some(identifier), _)) = outbox.take_next(u32::MAX, Reached::ALL) {
+            while let Some((Some(identifier), _)) = outbox.take_next(u32::MAX, Reached::ALL, true) {
                 let sequence = model.waiting.pop_front().expect("it waited");
                 prop_assert_eq!(identifier, identifier_of(sequence));
                 outbox.handle_puback(identifier);
@@ -319,7 +331,7 @@ proptest! {
             match step {
                 0 => outbox.push(delivery(QoS::AtLeastOnce), None),
                 1 => outbox.push(delivery(QoS::ExactlyOnce), None),
-                2 => if let Some((Some(identifier), sent)) = outbox.take_next(8, Reached::ALL) {
+                2 => if let Some((Some(identifier), sent)) = outbox.take_next(8, Reached::ALL, true) {
                     prop_assert!(model.iter().all(|entry| entry.0 != identifier));
                     model.push((identifier, sent.qos, false));
                 },
