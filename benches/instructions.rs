@@ -70,6 +70,7 @@ fn cases() -> Vec<Case> {
         traffic("qos0-1000-to-1", 32, Shape::fan_in(AtMostOnce)),
         traffic("qos1-1000-to-1", 32, Shape::fan_in(AtLeastOnce)),
         traffic("qos0-100-to-5-shared", 64, Shape::shared()),
+        part("qos0-1-to-1-topics-in-turn", 128, 64, topics_in_turn),
         part("connect-and-subscribe", 1024, 1, connect_and_subscribe),
         part("retained-store", 4096, 1, retained_store),
         part("retained-replay-of-1000", 16, 1000, retained_replay),
@@ -119,6 +120,25 @@ fn run(case: &Case) {
 #[inline(never)]
 fn counted_rounds(round: &mut dyn FnMut(usize), numbers: std::ops::Range<usize>) {
     numbers.for_each(round);
+}
+
+/// A publisher that never says the same topic twice in a row, 64 messages a turn.
+fn topics_in_turn() -> Round {
+    let mut shard = PureShard::new();
+    let version = ProtocolVersion::V311;
+    let subscriber = shard.connect(version, "subscriber");
+    shard.subscribe(subscriber, version, "building/7/floor/3/+", QoS::AtMostOnce);
+    let publisher = shard.connect(version, "publisher");
+    let topic = |number: usize| format!("building/7/floor/3/sensor{number:05}");
+    let frames = (0..64).map(|number| publish(version, QoS::AtMostOnce, 1, &topic(number % 8), &PAYLOAD));
+    let batch = frames.collect::<Vec<_>>().concat();
+    Box::new(move |_| {
+        // As large as a receive buffer at most.
+        batch.chunks(4096).for_each(|piece| shard.receive(publisher, piece));
+        let mut bytes = 0;
+        shard.turn(|_, out| bytes += out.len());
+        assert_eq!(bytes, batch.len());
+    })
 }
 
 /// A client of its own each round, with a subscription that nobody else has.

@@ -440,7 +440,7 @@ fn share(criterion: &mut Criterion) {
     criterion.bench_function("share/match and pick, 10,000 groups, 10,000 members", |bench| {
         bench.iter(|| {
             let mut found: smallvec::SmallVec<[GroupIdentifier; 8]> = smallvec::SmallVec::new();
-            groups.matches(topic, hash, &mut found);
+            groups.matches(topic, hash, None, &mut found);
             black_box(groups.pick(found[0], &[]))
         });
     });

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::{
     hash::{FilterHash, HashKey},
+    last_topic::KnownFilters,
     slab::ChunkedSlab,
     split_table::SplitTable,
     subscribers::{Subscriber, Subscribers},
@@ -29,6 +30,8 @@ pub struct FilterTable<S: Subscriber> {
     exact_text_bytes: usize,
     wildcards: Trie<S>,
     subscribers: usize,
+    /// Moves on when a filter comes or goes; never 0.
+    version: u64,
 }
 
 #[derive(Debug)]
@@ -77,6 +80,7 @@ impl<S: Subscriber> FilterTable<S> {
             exact_text_bytes: 0,
             wildcards: Trie::new(key),
             subscribers: 0,
+            version: 1,
         }
     }
 
@@ -89,6 +93,7 @@ impl<S: Subscriber> FilterTable<S> {
             self.insert_exact(filter, subscriber)
         };
         self.subscribers += usize::from(inserted.replaced.is_none());
+        self.version += u64::from(inserted.filter_is_new);
         inserted
     }
 
@@ -104,6 +109,7 @@ impl<S: Subscriber> FilterTable<S> {
             Place::Exact(index) => self.remove_exact(index, subscriber)?,
         };
         self.subscribers -= 1;
+        self.version += u64::from(filter_is_gone);
         Some(Removed { value, filter_is_gone })
     }
 
@@ -156,12 +162,24 @@ impl<S: Subscriber> FilterTable<S> {
     /// of a filter to the place of the one that left.
     #[inline]
     pub fn matches<'a>(&'a self, topic: &str, topic_hash: u64, found: &mut Matches<'a, S>) {
-        if let Some(index) = self.find_exact(topic, topic_hash) {
-            self.exact[index].subscribers.append_to(found);
+        self.each_match(topic, topic_hash, |filter| self.append_to(filter, found));
+    }
+
+    /// As [`matches`](Self::matches). `known` is what is known of that topic, or nothing yet.
+    #[inline]
+    pub fn matches_again<'a>(
+        &'a self,
+        topic: &str,
+        topic_hash: u64,
+        known: &mut KnownFilters,
+        found: &mut Matches<'a, S>,
+    ) {
+        if known.version != self.version {
+            known.filters.clear();
+            self.each_match(topic, topic_hash, |filter| known.filters.push(filter));
+            known.version = self.version;
         }
-        if self.wildcards.filters() > 0 {
-            self.wildcards.matches(topic, found);
-        }
+        known.filters.iter().for_each(|filter| self.append_to(*filter, found));
     }
 
     /// Whether there is no filter.
@@ -212,6 +230,23 @@ impl<S: Subscriber> FilterTable<S> {
             self.exact_text_bytes -= allocated(&gone.text);
         }
         Some((removed, is_gone))
+    }
+
+    #[inline]
+    fn each_match(&self, topic: &str, topic_hash: u64, mut found: impl FnMut(FilterIndex)) {
+        if let Some(index) = self.find_exact(topic, topic_hash) {
+            found(FilterIndex(index));
+        }
+        if self.wildcards.filters() > 0 {
+            self.wildcards.matches(topic, &mut |node| found(FilterIndex(node | WILDCARD)));
+        }
+    }
+
+    #[inline]
+    fn append_to<'a>(&'a self, filter: FilterIndex, found: &mut Matches<'a, S>) {
+        if let Some(subscribers) = self.subscribers_of(filter) {
+            subscribers.append_to(found);
+        }
     }
 
     #[inline]
@@ -281,6 +316,15 @@ mod tests {
         Subscription { session, serial: 0 }
     }
 
+    /// The subscriptions of a topic, sorted, as far as `known` is not out of date.
+    fn matching_again(table: &FilterTable<Subscription>, topic: &str, known: &mut KnownFilters) -> Vec<Subscription> {
+        let mut found = Matches::new();
+        table.matches_again(topic, table.key.topic(topic).whole, known, &mut found);
+        let mut all: Vec<Subscription> = found.iter().flat_map(|slice| slice.iter().copied()).collect();
+        all.sort();
+        all
+    }
+
     /// The subscriptions of a topic, sorted.
     fn matching(table: &FilterTable<Subscription>, topic: &str) -> Vec<Subscription> {
         let mut found = Matches::new();
@@ -321,6 +365,7 @@ mod tests {
         ) {
             let mut table = table();
             let mut model: BTreeMap<(String, u32), Subscription> = BTreeMap::new();
+            let mut known: Vec<KnownFilters> = topics.iter().map(|_| KnownFilters::default()).collect();
             for (serial, (kind, filter, session, pick)) in steps.into_iter().enumerate() {
                 if kind == 0 && !model.is_empty() {
                     let (filter, session) = model.keys().nth(pick.index(model.len())).cloned().unwrap_or_default();
@@ -341,6 +386,9 @@ mod tests {
                 }
                 table.check_invariants();
                 prop_assert_eq!(table.subscribers(), model.len());
+                for (topic, known) in topics.iter().zip(&mut known) {
+                    prop_assert_eq!(matching_again(&table, topic, known), matching(&table, topic), "{}", topic);
+                }
             }
             for (filter, _) in model.keys() {
                 let mut text = String::new();

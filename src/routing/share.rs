@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::{
     filter_table::{FilterTable, Matches},
     hash::HashKey,
+    last_topic::KnownFilters,
     slab::ChunkedSlab,
     split_table::SplitTable,
     subscribers::{Subscriber, Subscribers},
@@ -156,10 +157,19 @@ impl ShareGroups {
         true
     }
 
-    /// Appends the groups whose filter matches `topic`, whose whole hash is `topic_hash`.
-    pub fn matches(&self, topic: &str, topic_hash: u64, found: &mut SmallVec<[GroupIdentifier; 8]>) {
+    /// Appends the groups whose filter matches `topic`, whose whole hash is `topic_hash`. `known`: what is known of that topic.
+    pub fn matches(
+        &self,
+        topic: &str,
+        topic_hash: u64,
+        known: Option<&mut KnownFilters>,
+        found: &mut SmallVec<[GroupIdentifier; 8]>,
+    ) {
         let mut slices = Matches::new();
-        self.by_filter.matches(topic, topic_hash, &mut slices);
+        match known {
+            Some(known) => self.by_filter.matches_again(topic, topic_hash, known, &mut slices),
+            None => self.by_filter.matches(topic, topic_hash, &mut slices),
+        }
         found.extend(slices.iter().flat_map(|groups| groups.iter().copied()));
     }
 
@@ -360,7 +370,8 @@ mod tests {
         assert_eq!(groups.members(one.group), 2);
         assert!(groups.leave("g", "a/#", 2).is_some_and(|left| !left.group_is_gone));
         let mut found = SmallVec::new();
-        groups.matches("a/b", HashKey::from_seed(42).topic("a/b").whole, &mut found);
+        let hash = HashKey::from_seed(42).topic("a/b").whole;
+        groups.matches("a/b", hash, None, &mut found);
         assert_eq!(found.len(), 2);
         assert_eq!(groups.leave("g", "a/#", 7), None);
         let left = groups.leave("g", "a/#", 1);

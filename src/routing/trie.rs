@@ -16,7 +16,6 @@ use ahash::RandomState;
 use smallvec::SmallVec;
 
 use super::{
-    filter_table::Matches,
     hash::HashKey,
     levels::{LevelMatch, common_levels, is_hidden, level_at, match_levels},
     slab::ChunkedSlab,
@@ -118,8 +117,8 @@ impl<S: Subscriber> Trie<S> {
         }
     }
 
-    /// Appends the subscribers of each filter that matches `topic`.
-    pub(super) fn matches<'a>(&'a self, topic: &str, found: &mut Matches<'a, S>) {
+    /// Calls `found` with the node of each filter that matches `topic`.
+    pub(super) fn matches(&self, topic: &str, found: &mut impl FnMut(u32)) {
         let hidden = is_hidden(topic);
         let topic = topic.as_bytes();
         let mut pending: SmallVec<[(u32, usize); 16]> = SmallVec::new();
@@ -134,9 +133,11 @@ impl<S: Subscriber> Trie<S> {
             match match_levels(node.label.as_bytes(), topic, at) {
                 LevelMatch::No => {}
                 LevelMatch::Until(next) => self.visit_children(node, index, topic, next, &mut pending, found),
-                LevelMatch::Multi => node.subscribers.append_to(found),
+                LevelMatch::Multi => found(index),
                 LevelMatch::All => {
-                    node.subscribers.append_to(found);
+                    if !node.subscribers.is_empty() {
+                        found(index);
+                    }
                     self.visit_multi_child(node, found);
                 }
             }
@@ -153,14 +154,14 @@ impl<S: Subscriber> Trie<S> {
     }
 
     #[inline]
-    fn visit_children<'a>(
-        &'a self,
-        node: &'a Node<S>,
+    fn visit_children(
+        &self,
+        node: &Node<S>,
         index: u32,
         topic: &[u8],
         at: usize,
         pending: &mut SmallVec<[(u32, usize); 16]>,
-        found: &mut Matches<'a, S>,
+        found: &mut impl FnMut(u32),
     ) {
         self.visit_multi_child(node, found);
         if node.plus_child != NONE {
@@ -176,9 +177,10 @@ impl<S: Subscriber> Trie<S> {
 
     /// `#` matches whatever is left, and its parent's level itself.
     #[inline]
-    fn visit_multi_child<'a>(&'a self, node: &Node<S>, found: &mut Matches<'a, S>) {
+    fn visit_multi_child(&self, node: &Node<S>, found: &mut impl FnMut(u32)) {
+        // It ends a filter: below `#` there is nothing.
         if node.multi_child != NONE {
-            self.nodes[node.multi_child].subscribers.append_to(found);
+            found(node.multi_child);
         }
     }
 

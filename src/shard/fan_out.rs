@@ -104,7 +104,18 @@ impl Shard {
     ) -> Here {
         // [v3 MQTT-3.3.2-3] [v5 MQTT-3.3.2-3]
         let mut found = Matches::new();
-        self.filters.matches(publication.topic, publication.envelope.topic_hash, &mut found);
+        let (topic, topic_hash) = (publication.topic, publication.envelope.topic_hash);
+        let known = match source {
+            Source::Shard(_) => None,
+            Source::Connection { .. } | Source::Broker => {
+                debug_assert!(self.last_topic.is(topic), "`route` has noted it");
+                self.last_topic.filters()
+            }
+        };
+        match known {
+            Some(known) => self.filters.matches_again(topic, topic_hash, known, &mut found),
+            None => self.filters.matches(topic, topic_hash, &mut found),
+        }
         let total: usize = found.iter().map(|slice| slice.len()).sum();
         if total == 0 {
             return Here::default();

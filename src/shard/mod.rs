@@ -51,7 +51,7 @@ use crate::{
     config::{Config, Durability},
     message::{Publication, RetainedMessage, Stamp},
     plant::{Bug, planted},
-    routing::{FilterTable, InterestCounts, RetainedStore, ShareGroups, Subscriber},
+    routing::{FilterTable, InterestCounts, LastTopic, RetainedStore, ShareGroups, Subscriber},
     runtime::ConnectionId,
     session::Will,
     shard::{
@@ -142,6 +142,8 @@ pub struct Shard {
     /// Filters whose interest is added after the turn that follows, and after this one: only with a planted bug.
     late_interest: [Vec<Box<str>>; 2],
     scratch: Vec<u8>,
+    /// That of the last publication of a client here, or of the broker itself.
+    last_topic: LastTopic,
     /// The memory of the packet that is being handled, when it has some of its own.
     packet: Option<Bytes>,
 }
@@ -217,6 +219,7 @@ impl Shard {
             pending_until: Moment::NEVER,
             late_interest: [const { Vec::new() }; 2],
             scratch: Vec::new(),
+            last_topic: LastTopic::default(),
             packet: None,
             config,
             shared,
@@ -355,7 +358,12 @@ impl Shard {
             }
             MeshMessage::RetainedQuestion(question) => self.handle_retained_question(*question),
             MeshMessage::SharePublish(report, message) => {
-                self.share_publish(&Publication::of(&Rc::new(message)), report, now);
+                let message = Rc::new(message);
+                let publication = Publication::of(&message);
+                let mut groups = smallvec::SmallVec::new();
+                let topic_hash = publication.envelope.topic_hash;
+                self.groups.matches(publication.topic, topic_hash, None, &mut groups);
+                self.share_publish(&publication, &groups, report, now);
             }
             MeshMessage::ShareJoin(join) => self.handle_share_join(&join),
             MeshMessage::ShareLeave(leave) => self.handle_share_leave(&leave),

@@ -15,7 +15,7 @@ use crate::{
     message::{ApplicationMessage, Envelope, Origin, Publication, Stamp},
     mqtt::{PacketIdentifier, PayloadFormatIndicator, Publish, QoS, ReasonCode},
     plant::{Bug, planted},
-    routing::{InterestTable, Prefixes, TopicHash, home},
+    routing::{InterestTable, TopicHash, home},
     runtime::ConnectionId,
     session::{AliasError, Answer, UNKNOWN_MESSAGE, fingerprint},
     shard::{
@@ -297,16 +297,18 @@ impl Shard {
         now: Moment,
     ) -> Routed {
         let mut routed = Routed::default();
-        let mut prefixes = Prefixes::new();
         // Borrowed, never cloned: all cores would write to that reference count with each publication.
-        let depth_mask = self.shared.interest.depth_mask() | self.shared.share_interest.depth_mask();
-        let hash = self.shared.key.topic_with_prefixes(publication.topic, depth_mask, &mut prefixes);
+        let depth_mask = match self.shards {
+            1 => 0,
+            _ => self.shared.interest.depth_mask() | self.shared.share_interest.depth_mask(),
+        };
+        let hash = self.last_topic.note(&self.shared.key, publication.topic, depth_mask);
         publication.envelope.topic_hash = hash.whole;
         if publication.envelope.retain {
             self.send_retain(&publication, hash, report, &mut routed, now);
         }
-        self.send_interested(&publication, hash, &prefixes, report, &mut routed);
-        self.send_shared(&publication, hash, &prefixes, report, &mut routed, now);
+        self.send_interested(&publication, hash, report, &mut routed);
+        self.send_shared(&publication, hash, report, &mut routed, now);
         let here = self.fan_out_here(&publication, source, report, now);
         routed.matched |= here.matched;
         routed.job = here.job;
@@ -317,18 +319,11 @@ impl Shard {
     }
 
     /// To the shards that may have a subscriber.
-    fn send_interested(
-        &mut self,
-        publication: &Publication<'_>,
-        hash: TopicHash,
-        prefixes: &Prefixes,
-        report: Taken,
-        routed: &mut Routed,
-    ) {
+    fn send_interested(&mut self, publication: &Publication<'_>, hash: TopicHash, report: Taken, routed: &mut Routed) {
         if self.shards == 1 {
             return;
         }
-        let mask = self.shared.interest.probe(hash, prefixes);
+        let mask = self.shared.interest.probe(hash, self.last_topic.prefixes());
         let me = self.index;
         for shard in shards_of(mask, self.shards).filter(|&shard| shard != me) {
             routed.matched = true;
@@ -353,15 +348,21 @@ impl Shard {
         &mut self,
         publication: &Publication<'_>,
         hash: TopicHash,
-        prefixes: &Prefixes,
         report: Taken,
         routed: &mut Routed,
         now: Moment,
     ) {
-        let mask = self.shared.share_interest.probe(hash, prefixes);
+        let mask = match self.shards {
+            // Without a look into a table that is too large for the caches.
+            1 => u64::from(!self.groups.is_empty()),
+            _ => self.shared.share_interest.probe(hash, self.last_topic.prefixes()),
+        };
         for shard in shards_of(mask, self.shards) {
             if shard == self.index {
-                routed.matched |= self.share_publish(publication, report, now);
+                let (known, mut groups) = (self.last_topic.share_filters(), SmallVec::new());
+                self.groups.matches(publication.topic, hash.whole, known, &mut groups);
+                routed.matched |= !groups.is_empty();
+                self.share_publish(publication, &groups, report, now);
                 continue;
             }
             routed.matched = true;

@@ -268,14 +268,17 @@ impl Shard {
         self.groups.update(name, filter, state.number, state.state);
     }
 
-    /// At home: each group that wants it gets it once. Returns whether any does.
-    pub(super) fn share_publish(&mut self, publication: &Publication<'_>, report: Taken, now: Moment) -> bool {
-        let mut found: SmallVec<[GroupIdentifier; 8]> = SmallVec::new();
-        self.groups.matches(publication.topic, publication.envelope.topic_hash, &mut found);
-        for &group in &found {
+    /// At home: each of the groups that want it gets it once.
+    pub(super) fn share_publish(
+        &mut self,
+        publication: &Publication<'_>,
+        groups: &[GroupIdentifier],
+        report: Taken,
+        now: Moment,
+    ) {
+        for &group in groups {
             self.offer(group, publication, report, Vec::new(), None, now);
         }
-        !found.is_empty()
     }
 
     /// At home: picks a member and gives or sends it the message. One that is at home here too gets it like any

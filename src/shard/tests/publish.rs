@@ -24,6 +24,31 @@ fn aliased<'a>(qos: u8, identifier: u16, topic: &'a str, alias: u16) -> Publish<
     Publish { properties, ..publish(qos, identifier, topic, "m") }
 }
 
+/// What is known of a topic that is published to again and again is known no longer than it is true.
+#[test]
+fn subscriptions_that_come_and_go_between_messages_to_one_topic_count_at_once() {
+    for shards in [1, 2] {
+        let mut broker = Broker::new(shards);
+        let publisher = broker.connect("publisher", V5);
+        let subscriber = broker.connect("subscriber", V5);
+        for round in ["one", "two", "three"] {
+            for filter in ["t/a", "t/+", "#", "$share/g/t/a", "$share/g/t/#"] {
+                (0..3).for_each(|_| broker.publish(publisher, "t/a", "to nobody"));
+                broker.subscribe(subscriber, filter, 0);
+                (0..3).for_each(|_| broker.publish(publisher, "t/a", round));
+                broker.publish(publisher, "t/a/b", round);
+                (0..2).for_each(|_| broker.publish(publisher, "t/a", round));
+                let heard = broker.take(subscriber);
+                let of_topic = heard.iter().filter(|said| **said == format!("PUBLISH q0 t/a={round}"));
+                assert_eq!(of_topic.count(), 5, "{filter}, {shards} shards: {heard:?}");
+                assert_eq!(heard.len() - 5, usize::from(filter.ends_with('#')), "{filter}: {heard:?}");
+                broker.unsubscribe(subscriber, filter);
+                broker.take(subscriber);
+            }
+        }
+    }
+}
+
 #[test]
 fn each_qos_is_answered_in_its_way() {
     for version in [V5, V311, V31] {
