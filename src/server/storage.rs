@@ -155,11 +155,12 @@ pub fn open(
     if let Some(lacking) = lacking {
         warn_of(lacking, config.store.sync_interval);
     }
-    // Who came through a listener that promises less than the store may have been told what is not there.
+    // Who came through a listener that promises less than the store may have been told what is not there, unless the broker had
+    // the time to keep it.
     let given = config.store.durability;
     let promises_less =
         config.listeners.iter().any(|listener| given.promises_more_than(config.durability_of(listener)));
-    if lacking.is_some() || promises_less {
+    if lacking.is_some() || (promises_less && !store.ended_well()) {
         let noted = doubt(&mut recovered, &mut store);
         noted.map_err(|error| StorageError::Doubt { directory: directory.clone(), error })?;
     }

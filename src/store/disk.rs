@@ -250,6 +250,7 @@ pub struct DiskStore {
     watermark: Watermark,
     last: CommitRecord,
     lacking: Option<Lacking>,
+    ended_well: bool,
     directory: PathBuf,
     ahead: RoomAhead,
     /// Every commit is synced before anybody goes on.
@@ -355,15 +356,28 @@ impl DiskStore {
         let made = Some(watermark.written).filter(|&written| written > last.number);
         (watermark.written, watermark.synced) = (last.number, last.number);
         let clean = directory.join("clean");
-        let was_cut = !watermark.same_boot && !clean.exists() && directory.join("batched").exists();
+        let ended_well = clean.exists();
+        let was_cut = !watermark.same_boot && !ended_well && directory.join("batched").exists();
         let lacking = was_cut.then_some(Lacking { found: last.number, made });
-        if clean.exists() {
+        if ended_well {
             fs::remove_file(&clean).map_err(at(&clean))?;
             sync_directory(directory)?;
         }
         let (directory, ahead) = (directory.to_owned(), RoomAhead::new(data));
         let is_waited_for = true;
-        Ok(Self { database, spaces, watermark, last, lacking, directory, ahead, is_waited_for, memtable_bytes, lock })
+        Ok(Self {
+            database,
+            spaces,
+            watermark,
+            last,
+            lacking,
+            ended_well,
+            directory,
+            ahead,
+            is_waited_for,
+            memtable_bytes,
+            lock,
+        })
     }
 
     /// What the store lies on.
@@ -392,6 +406,12 @@ impl DiskStore {
     #[must_use]
     pub fn lacking(&self) -> Option<Lacking> {
         self.lacking
+    }
+
+    /// Whether it has everything that it was given, whatever was promised of it: it was closed before it was opened.
+    #[must_use]
+    pub fn ended_well(&self) -> bool {
+        self.ended_well
     }
 
     /// From here on every commit is synced at once, or not.

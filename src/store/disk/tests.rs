@@ -70,7 +70,9 @@ fn a_store_goes_on_after_an_end_of_either_kind() {
     assert!(directory.join("clean").exists());
     let store = DiskStore::open(&directory).unwrap();
     assert_eq!((sessions(&store), store.last_commit()), (5, 5));
-    assert!(!directory.join("clean").exists());
+    assert!(!directory.join("clean").exists() && store.ended_well());
+    drop(store);
+    assert!(!DiskStore::open(&directory).unwrap().ended_well());
 }
 
 #[test]
