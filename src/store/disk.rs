@@ -314,7 +314,7 @@ impl DiskStore {
         remove_directory(&scratch)?;
         let inspection = inspection?;
         inspection.verdict(directory)?;
-        format::raise(directory)?;
+        format::raise(directory, inspection.format)?;
         let mut watermark = Watermark::open(directory)?;
         let before = directory.join("db-before");
         link_all(&data, &before, inspection.torn.as_ref().map(|(journal, _)| journal.as_path()))?;

@@ -14,14 +14,9 @@ use super::{OpenError, Problem, at, damaged, record::FORMAT_VERSION, sync_direct
 /// Format 3 has no places in reserve, and is otherwise the same.
 const OLDEST_READ: u32 = 3;
 
-/// Checks that the format of `directory` can be read.
-pub(super) fn check(directory: &Path) -> Result<(), OpenError> {
-    found(directory).map(drop)
-}
-
-/// Says that `directory` is of the format that this program writes.
-pub(super) fn raise(directory: &Path) -> Result<(), OpenError> {
-    if found(directory)? < FORMAT_VERSION {
+/// Says that `directory`, whose format is `found`, is of the one that this program writes.
+pub(super) fn raise(directory: &Path, found: u32) -> Result<(), OpenError> {
+    if found < FORMAT_VERSION {
         tracing::info!(directory = %directory.display(), "the data directory is of format {FORMAT_VERSION} from now on");
         write(directory)?;
     }
@@ -37,7 +32,8 @@ pub(super) fn write(directory: &Path) -> Result<(), OpenError> {
     sync_directory(directory)
 }
 
-fn found(directory: &Path) -> Result<u32, OpenError> {
+/// The format of `directory`, if it can be read.
+pub(super) fn check(directory: &Path) -> Result<u32, OpenError> {
     let path = directory.join("format");
     let text = fs::read(&path).map_err(|error| damaged(directory, Problem::io(&path)(error)))?;
     let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<u32>().ok());

@@ -22,6 +22,8 @@ pub struct Inspection {
     pub expected: u64,
     /// Whole batches in the journals.
     pub batches: u64,
+    /// The version of the format.
+    pub(super) format: u32,
     /// A journal that ends in the middle of a commit that nobody was told of, and where its last whole one ends.
     pub(super) torn: Option<(PathBuf, u64)>,
     /// The journals, and where their last whole batches end.
@@ -72,8 +74,7 @@ pub(super) fn inspect_with(
     if !data.exists() && !directory.join("format").exists() && !directory.join("watermark").exists() {
         return Err(OpenError::NotThere(directory.to_owned()));
     }
-    format::check(directory)?;
-    let mut inspection = Inspection::default();
+    let mut inspection = Inspection { format: format::check(directory)?, ..Inspection::default() };
     let watermark = Watermark::read(directory);
     // A sync that failed may have lost what the end of the machine would.
     let (expected, same_boot) = match &watermark {
