@@ -366,12 +366,12 @@ impl Clients {
 
     /// Sends from a session's outbox what its window and its out-buffer have room for, and has more read when that is needed.
     pub fn pump(&mut self, session: u32, now: Moment) {
-        if self.sessions.at(session).is_some_and(may_hold) {
+        let Some(found) = self.sessions.at(session) else { return };
+        let busy = found.outbox.as_deref().filter(|outbox| !outbox.is_idle()).map(Waiting::of);
+        if may_hold(found) {
             self.release_held(session, now);
         }
-        let outbox = self.sessions.at(session).and_then(|session| session.outbox.as_deref());
-        if let Some(outbox) = outbox.filter(|outbox| !outbox.is_idle()) {
-            let before = Waiting::of(outbox);
+        if let Some(before) = busy {
             self.pump_from(before, session, now);
         }
     }
