@@ -155,6 +155,10 @@ fn what_is_no_export_is_refused_with_its_line_and_leaves_nothing() {
             format!("{HEAD}\n{}\n", session.replace("0,", r#"0,"used_below":9,"held":[[4,9],[2,3]],"#)),
             "line 2: the ranges that are held",
         ),
+        (
+            format!("{HEAD}\n{}\n", session.replace("0,", r#"0,"held":[[4,18446744073709551615]],"#)),
+            "line 2: there is no sequence number 18446744073709551615",
+        ),
         (queued(r#","body":9"#), "line 3: there is no body 9"),
         (queued(r#","message":{"topic":"a/+","qos":1}"#), "line 3: \"a/+\" is no topic name"),
         (queued(r#","message":{"topic":"a","qos":3}"#), "line 3: there is no QoS 3"),

@@ -167,7 +167,9 @@ impl Import {
             sent_below: line.sent_below,
         };
         self.ask(record.client_id.len(), Operation::Session(number, record));
-        if line.used_below > 0 || line.reserved_below > 0 {
+        // What is held is not used again, whatever else the line says.
+        let floor = line.held.last().map_or(0, |&(_, below)| below).max(line.used_below);
+        if floor > 0 || line.reserved_below > 0 {
             let is_behind = |last: &mut u64, &(from, below): &(u64, u64)| {
                 let is_good = from >= *last && below > from;
                 *last = below;
@@ -176,7 +178,10 @@ impl Import {
             if !line.held.iter().scan(0, is_behind).all(|is_good| is_good) {
                 return Err("the ranges that are held are not in order".into());
             }
-            let (floor, below) = (line.used_below, line.reserved_below);
+            let below = line.reserved_below;
+            if floor.max(below) > SEQUENCE_MAX {
+                return Err(format!("there is no sequence number {}", floor.max(below)));
+            }
             self.ask(0, Operation::Reserve(number, ReserveRecord { floor, below, held: line.held }));
         }
         for subscription in line.subscriptions {
@@ -246,6 +251,8 @@ impl Import {
     }
 }
 
+/// More than any queue gets to, and far from where numbers end.
+const SEQUENCE_MAX: u64 = 1 << 62;
 const OPERATIONS_MAX: usize = 4096;
 const BYTES_MAX: usize = 4 << 20;
 /// No line of an export is longer: a message of the largest size, in Base64, with all that goes with it.
