@@ -29,6 +29,19 @@ impl AckKind {
         }
     }
 
+    /// The kind of a packet that begins with this byte, flags included.
+    #[inline]
+    #[must_use]
+    pub const fn of_first_byte(first: u8) -> Option<AckKind> {
+        Some(match first {
+            0x40 => AckKind::PubAck,
+            0x50 => AckKind::PubRec,
+            0x62 => AckKind::PubRel,
+            0x70 => AckKind::PubComp,
+            _ => return None,
+        })
+    }
+
     /// The reason codes that the packet may carry.
     #[must_use]
     pub const fn reason_codes(self) -> ReasonCodeSet {
@@ -68,11 +81,13 @@ impl<'a> Ack<'a> {
     #[inline]
     pub fn decode(kind: AckKind, body: &'a [u8], version: ProtocolVersion) -> Result<Ack<'a>, DecodeError> {
         let mut reader = Reader::new(body);
-        let mut ack = Ack::new(kind, reader.packet_identifier()?, ReasonCode::Success);
+        let packet_identifier = reader.packet_identifier()?;
         if !version.has_properties() || reader.is_empty() {
             reader.finish()?;
-            return Ok(ack);
+            // As almost all are: written where it is wanted, and not read back to be moved there.
+            return Ok(Ack::new(kind, packet_identifier, ReasonCode::Success));
         }
+        let mut ack = Ack::new(kind, packet_identifier, ReasonCode::Success);
         // [v5 MQTT-3.4.2-1] [v5 MQTT-3.5.2-1] [v5 MQTT-3.6.2-1] [v5 MQTT-3.7.2-1]
         ack.reason_code = ReasonCode::decode(reader.u8()?, kind.reason_codes())?;
         if reader.is_empty() {

@@ -76,22 +76,26 @@ impl<'a> Publish<'a> {
         }
         // [v3 MQTT-2.3.1-5] [v5 MQTT-2.2.1-2]
         let packet_identifier = if flags.qos == QoS::AtMostOnce { None } else { Some(reader.packet_identifier()?) };
-        let mut properties = PublishProperties::default();
-        if version.has_properties() {
-            let section = reader.properties()?;
-            if !section.is_empty() {
-                properties.decode(section, sender)?;
-            }
-        }
-        if topic.is_empty() && properties.topic_alias.is_none() {
-            return Err(if version.has_properties() {
-                DecodeError::TopicNameMissing
-            } else {
-                DecodeError::TopicNameInvalid // [v3 MQTT-4.7.3-1]
-            });
-        }
         let PublishFlags { dup, qos, retain } = flags;
-        Ok(Publish { dup, qos, retain, topic, packet_identifier, properties, payload: reader.remainder() })
+        let section = if version.has_properties() { reader.properties()? } else { &[] };
+        let payload = reader.remainder();
+        if section.is_empty() {
+            if topic.is_empty() {
+                return Err(if version.has_properties() {
+                    DecodeError::TopicNameMissing
+                } else {
+                    DecodeError::TopicNameInvalid // [v3 MQTT-4.7.3-1]
+                });
+            }
+            // Written where it is wanted: properties that are made first are read back before they have been written.
+            let properties = PublishProperties::default();
+            return Ok(Publish { dup, qos, retain, topic, packet_identifier, properties, payload });
+        }
+        let properties = PublishProperties::decode(section, sender)?;
+        if topic.is_empty() && properties.topic_alias.is_none() {
+            return Err(DecodeError::TopicNameMissing);
+        }
+        Ok(Publish { dup, qos, retain, topic, packet_identifier, properties, payload })
     }
 }
 
@@ -105,16 +109,18 @@ fn check_topic_name(topic: &str) -> Result<(), DecodeError> {
 }
 
 impl<'a> PublishProperties<'a> {
-    fn decode(&mut self, section: &'a [u8], sender: Sender) -> Result<(), DecodeError> {
+    #[inline(never)]
+    fn decode(section: &'a [u8], sender: Sender) -> Result<PublishProperties<'a>, DecodeError> {
+        let mut properties = PublishProperties::default();
         let mut reader = PropertyReader::of_publish(section);
         while let Some(property) = reader.next_property()? {
             match property {
-                Property::PayloadFormatIndicator(value) => self.payload_format_indicator = Some(value),
-                Property::MessageExpiryInterval(value) => self.message_expiry_interval = Some(value),
-                Property::TopicAlias(value) => self.topic_alias = Some(value.get()),
-                Property::ResponseTopic(value) => self.response_topic = Some(value),
-                Property::CorrelationData(value) => self.correlation_data = Some(value),
-                Property::ContentType(value) => self.content_type = Some(value),
+                Property::PayloadFormatIndicator(value) => properties.payload_format_indicator = Some(value),
+                Property::MessageExpiryInterval(value) => properties.message_expiry_interval = Some(value),
+                Property::TopicAlias(value) => properties.topic_alias = Some(value.get()),
+                Property::ResponseTopic(value) => properties.response_topic = Some(value),
+                Property::CorrelationData(value) => properties.correlation_data = Some(value),
+                Property::ContentType(value) => properties.content_type = Some(value),
                 Property::UserProperty(..) => {}
                 Property::SubscriptionIdentifier(_) => {
                     if sender == Sender::Client {
@@ -124,9 +130,9 @@ impl<'a> PublishProperties<'a> {
                 _ => return Err(property.not_allowed()),
             }
         }
-        self.user_properties = reader.user_properties();
-        self.subscription_identifiers = reader.subscription_identifiers();
-        Ok(())
+        properties.user_properties = reader.user_properties();
+        properties.subscription_identifiers = reader.subscription_identifiers();
+        Ok(properties)
     }
 
     /// Appends, in wire form and without a length before them, the properties that a server passes on unchanged: not

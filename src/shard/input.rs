@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use crate::{
     mqtt::{
         DecodeError, ReasonCode,
-        frame::{Peek, peek},
+        frame::{FrameHeader, Peek, peek},
     },
     plant::{Bug, planted},
     runtime::{CloseCause, ConnectionId},
@@ -223,13 +223,15 @@ impl Shard {
                     return bytes.len();
                 }
                 Ok(Peek::Incomplete { .. }) => return used,
-                Ok(Peek::Complete(header)) => {
-                    let (start, end) = (usize::from(header.header_len), header.total_len());
+                Ok(Peek::Complete(FrameHeader { first, header_len, remaining_len })) => {
+                    // By its parts: put together it would be read back from memory before it has been written.
+                    let start = usize::from(header_len);
+                    let end = start + remaining_len as usize;
                     let Some(body) = rest.get(start..end) else { return used };
                     used += end;
                     self.clients.counters.packets_received += 1;
                     self.work_this_turn += WORK_PER_PACKET;
-                    self.handle_packet(id, header, body, now);
+                    self.handle_packet(id, first, header_len, body, now);
                 }
             }
         }

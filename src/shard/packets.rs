@@ -25,16 +25,23 @@ use crate::{
 
 impl Shard {
     /// Handles a whole packet.
-    pub(super) fn handle_packet(&mut self, id: ConnectionId, header: FrameHeader, body: &[u8], now: Moment) {
+    pub(super) fn handle_packet(&mut self, id: ConnectionId, first: u8, header_len: u8, body: &[u8], now: Moment) {
         let Some(connection) = self.clients.connections.open_mut(id) else { return };
         let version = connection.version;
         self.clients.durable.begin();
-        if header.first >> 4 == PacketType::Publish as u8 {
-            return match Publish::decode(header.first, body, version, Sender::Client) {
+        if first >> 4 == PacketType::Publish as u8 {
+            return match Publish::decode(first, body, version, Sender::Client) {
                 Ok(publish) => self.on_publish(id, &publish, now),
                 Err(error) => self.violation(id, error, now),
             };
         }
+        if let Some(kind) = AckKind::of_first_byte(first) {
+            return match Ack::decode(kind, body, version) {
+                Ok(ack) => self.on_ack(id, &ack, now),
+                Err(error) => self.violation(id, error, now),
+            };
+        }
+        let header = FrameHeader { first, header_len, remaining_len: body.len() as u32 };
         match Packet::decode(header, body, version, Sender::Client) {
             Ok(packet) => self.dispatch(id, packet, now),
             Err(error) => self.violation(id, error, now),
@@ -43,10 +50,9 @@ impl Shard {
 
     fn dispatch(&mut self, id: ConnectionId, packet: Packet<'_>, now: Moment) {
         match packet {
-            Packet::PubAck(ack) => self.on_puback(id, &ack, now),
-            Packet::PubRec(ack) => self.on_pubrec(id, &ack, now),
-            Packet::PubRel(ack) => self.on_pubrel(id, &ack),
-            Packet::PubComp(ack) => self.on_pubcomp(id, &ack, now),
+            Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => {
+                self.on_ack(id, &ack, now);
+            }
             Packet::Subscribe(subscribe) => self.on_subscribe(id, &subscribe),
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe),
             Packet::PingReq => self.on_pingreq(id),
@@ -58,6 +64,15 @@ impl Shard {
             Packet::Auth(_) => self.unexpected(id, now),
             // What only a server sends does not decode with a client as its sender.
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => self.unexpected(id, now),
+        }
+    }
+
+    fn on_ack(&mut self, id: ConnectionId, ack: &Ack<'_>, now: Moment) {
+        match ack.kind {
+            AckKind::PubAck => self.on_puback(id, ack, now),
+            AckKind::PubRec => self.on_pubrec(id, ack, now),
+            AckKind::PubRel => self.on_pubrel(id, ack),
+            AckKind::PubComp => self.on_pubcomp(id, ack, now),
         }
     }
 
