@@ -170,11 +170,13 @@ impl ShareGroups {
             Some(known) => self.by_filter.matches_again(topic, topic_hash, known, &mut slices),
             None => self.by_filter.matches(topic, topic_hash, &mut slices),
         }
-        found.extend(slices.iter().flat_map(|groups| groups.iter().copied()));
+        slices.iter().for_each(|groups| found.extend_from_slice(groups));
     }
 
     /// Whose turn it is: the next ready member, else the next one asleep, else the next full one. Never one whose session number is
     /// in `refused`, in which no number stands twice; takes time in proportion to these.
+    // Into its caller, so that a member is not moved there through memory.
+    #[inline]
     pub fn pick(&mut self, group: GroupIdentifier, refused: &[u64]) -> Option<Member> {
         let found = self.groups.at_mut(group.index).filter(|found| found.generation == group.generation)?;
         let mut states = [MemberState::Ready, MemberState::Asleep, MemberState::Full].into_iter();
@@ -266,16 +268,22 @@ impl Group {
     }
 
     /// The next member in `state` that has not refused, round robin.
+    #[inline]
     fn next(&mut self, state: MemberState, refused: &[u64]) -> Option<Member> {
         let members = &self.members[state as usize];
         let turn = &mut self.turns[state as usize];
         let len = members.len();
-        for step in 0..len.min(refused.len() + 1) {
-            let position = (*turn as usize + step) % len;
-            let member = *members.at(position)?;
+        // It may be the end, or beyond it where members have left.
+        let mut position = *turn as usize;
+        for _ in 0..len.min(refused.len() + 1) {
+            if position >= len {
+                position = 0;
+            }
+            let member = members.at(position)?;
+            position += 1;
             if !refused.contains(&member.session_number) {
-                *turn = position as u32 + 1;
-                return Some(member);
+                *turn = position as u32;
+                return Some(*member);
             }
         }
         None

@@ -383,7 +383,9 @@ impl Shard {
         let session = self.session_of_member(member);
         let delivered =
             session.map_or(Delivered::Gone, |session| self.deliver_shared(session, member, origin, publication, now));
-        if let (Delivered::Yes, Some(session)) = (delivered, session) {
+        // What is sent at QoS 0 fills no queue.
+        let may_wait = publication.envelope.qos != QoS::AtMostOnce && member.qos > 0;
+        if let (Delivered::Yes, Some(session), true) = (delivered, session, may_wait) {
             self.note_share_state(session);
         }
         delivered == Delivered::Yes || (delivered == Delivered::Gone && planted(Bug::ShareRefusalDropped))
