@@ -23,6 +23,8 @@ pub enum Bug {
     InterestBitLate,
     /// An interest bit is cleared without counting the users of its slot.
     InterestBitUncounted,
+    /// Which shards want a topic is remembered as long as it is the last one published.
+    ReachKept,
     /// A retained question is answered at once, without the grace period.
     RetainedNoGrace,
     /// An older retained answer is delivered although a newer live message was.
@@ -118,6 +120,7 @@ impl Bug {
         Bug::CloseWithoutLinger,
         Bug::InterestBitLate,
         Bug::InterestBitUncounted,
+        Bug::ReachKept,
         Bug::RetainedNoGrace,
         Bug::RetainedOlderAnswer,
         Bug::RetainedStampIgnored,

@@ -51,7 +51,7 @@ impl InterestTable {
         Self {
             depth_mask: DepthMask(AtomicU64::new(0)),
             slots: (0..slots).map(|_| AtomicU64::new(0)).collect(),
-            bits_are_shared: shards > 64,
+            bits_are_shared: shards > Self::BITS,
         }
     }
 
@@ -78,6 +78,9 @@ impl InterestTable {
         shards
     }
 
+    /// Above so many shards two or more have the same bit.
+    pub const BITS: usize = 64;
+
     /// The number of slots.
     #[must_use]
     pub fn slots(&self) -> usize {
@@ -88,7 +91,7 @@ impl InterestTable {
     #[inline]
     #[must_use]
     pub const fn bit(shard: usize) -> u64 {
-        1 << (shard % 64)
+        1 << (shard % Self::BITS)
     }
 
     #[inline]

@@ -1,7 +1,9 @@
 //! Where the topic of the last publication leads: the next one often has the same, because clients publish in bursts.
 //!
-//! Owns: that topic, its hashes, and which filters match it. Always holds: what is known of a table's filters counts only
-//! as long as no filter has come or gone there. Must never do: take a hash for a topic; topics are compared byte for byte.
+//! Owns: that topic, its hashes, which filters match it, and which shards want it. Always holds: what is known of a table's
+//! filters counts only as long as no filter has come or gone there; which shards want it, only for what came in one piece,
+//! because another shard may have a new filter by the next. Must never do: take a hash for a topic; topics are compared
+//! byte for byte.
 
 use smallvec::SmallVec;
 
@@ -22,6 +24,16 @@ pub struct LastTopic {
     repeats: bool,
     filters: KnownFilters,
     share_filters: KnownFilters,
+    reach: Option<Reach>,
+}
+
+/// Which shards a topic concerns: bits as [`InterestTable::bit`](super::InterestTable::bit) gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Those that may have a subscriber.
+    pub interested: u64,
+    /// Those that may be the home of a share group that wants it.
+    pub shared: u64,
 }
 
 /// Which filters of a table match a topic.
@@ -44,6 +56,37 @@ impl LastTopic {
             }
             _ => self.learn(key, topic, depth_mask),
         }
+    }
+
+    /// As [`note`](Self::note), of a topic whose whole hash is known, where nobody asks for its prefixes.
+    #[inline]
+    pub fn note_hashed(&mut self, topic: &str, whole: u64) {
+        if self.hash.is_some() && self.topic == topic {
+            self.repeats = true;
+        } else {
+            self.replace(topic);
+            self.hash = Some(TopicHash { whole, levels: 0 });
+        }
+    }
+
+    /// As [`note`](Self::note), when the topic is the last one and it is known whom it concerns.
+    #[inline]
+    pub fn note_again(&mut self, topic: &str) -> Option<(TopicHash, Reach)> {
+        let known = self.hash.zip(self.reach).filter(|_| self.topic == topic);
+        self.repeats |= known.is_some();
+        known
+    }
+
+    /// The topic concerns these shards, as far as was just found.
+    #[inline]
+    pub fn set_reach(&mut self, reach: Reach) {
+        self.reach = Some(reach);
+    }
+
+    /// Something else came in: the next publication asks again whom it concerns.
+    #[inline]
+    pub fn forget_reach(&mut self) {
+        self.reach = None;
     }
 
     /// Which of the shard's filters match it, once it is worth knowing.
@@ -72,14 +115,19 @@ impl LastTopic {
 
     #[inline(never)]
     fn learn(&mut self, key: &HashKey, topic: &str, depth_mask: u64) -> TopicHash {
+        self.replace(topic);
+        self.depth_mask = depth_mask;
+        *self.hash.insert(key.topic_with_prefixes(topic, depth_mask, &mut self.prefixes))
+    }
+
+    fn replace(&mut self, topic: &str) {
         self.topic.clear();
         self.topic.push_str(topic);
-        self.depth_mask = depth_mask;
+        self.reach = None;
         if std::mem::take(&mut self.repeats) {
             self.filters.forget();
             self.share_filters.forget();
         }
-        *self.hash.insert(key.topic_with_prefixes(topic, depth_mask, &mut self.prefixes))
     }
 }
 
@@ -118,6 +166,36 @@ mod tests {
                 assert_eq!(known.version, 0, "nothing is left of another topic");
                 known.version = 1;
             }
+        }
+    }
+
+    #[test]
+    fn whom_a_topic_concerns_is_known_until_something_else_comes_in() {
+        let key = HashKey::from_seed(42);
+        let reach = Reach { interested: 5, shared: 2 };
+        let mut last = LastTopic::default();
+        assert_eq!(last.note_again("a/b"), None);
+        let hash = last.note(&key, "a/b", 7);
+        assert_eq!(last.note_again("a/b"), None);
+        last.set_reach(reach);
+        assert_eq!(last.note_again("a/c"), None);
+        assert!(last.filters().is_none(), "another topic is no repetition");
+        assert_eq!(last.note_again("a/b"), Some((hash, reach)));
+        assert!(last.filters().is_some());
+        last.forget_reach();
+        assert_eq!(last.note_again("a/b"), None);
+        last.set_reach(reach);
+        last.note(&key, "a/c", 7);
+        assert_eq!(last.note_again("a/c"), None);
+    }
+
+    #[test]
+    fn a_topic_whose_hash_is_known_repeats_as_well() {
+        let mut last = LastTopic::default();
+        for (topic, repeats) in [("a/b", false), ("a/b", true), ("a/c", false), ("a/c", true), ("a/b", false)] {
+            last.note_hashed(topic, 1);
+            assert!(last.is(topic));
+            assert_eq!(last.filters().is_some(), repeats);
         }
     }
 }

@@ -25,7 +25,7 @@ pub use filter_table::{FilterIndex, FilterTable, Inserted, Matches, Removed};
 pub use grace::{Grace, TurnClocks};
 pub use hash::{FilterHash, HashKey, Prefixes, TopicHash, home};
 pub use interest::{InterestCounts, InterestTable};
-pub use last_topic::{KnownFilters, LastTopic};
+pub use last_topic::{KnownFilters, LastTopic, Reach};
 pub use retained::{Clear, Cursor, HasTopic, Put, RetainedStore, Stamp};
 pub use share::{GroupIdentifier, Joined, Left, Member, MemberState, ShareGroups};
 pub use slab::ChunkedSlab;

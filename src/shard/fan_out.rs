@@ -106,7 +106,10 @@ impl Shard {
         let mut found = Matches::new();
         let (topic, topic_hash) = (publication.topic, publication.envelope.topic_hash);
         let known = match source {
-            Source::Shard(_) => None,
+            Source::Shard(_) => {
+                self.last_mesh_topic.note_hashed(topic, topic_hash);
+                self.last_mesh_topic.filters()
+            }
             Source::Connection { .. } | Source::Broker => {
                 debug_assert!(self.last_topic.is(topic), "`route` has noted it");
                 self.last_topic.filters()

@@ -196,6 +196,10 @@ impl Shard {
     /// No more than `allowed` is done in this turn, counted from its beginning.
     fn consume(&mut self, id: ConnectionId, bytes: &[u8], allowed: usize, now: Moment) -> usize {
         let mut used = 0;
+        // What came together was sent together: whoever had subscribed before it was sent is found with its first publication.
+        if !planted(Bug::ReachKept) {
+            self.last_topic.forget_reach();
+        }
         loop {
             let turn_is_full = self.has_done(allowed);
             let Some(connection) = self.clients.connections.open_mut(id) else { return bytes.len() };

@@ -144,6 +144,8 @@ pub struct Shard {
     scratch: Vec<u8>,
     /// That of the last publication of a client here, or of the broker itself.
     last_topic: LastTopic,
+    /// The topic of the last publication of another shard.
+    last_mesh_topic: LastTopic,
     /// The memory of the packet that is being handled, when it has some of its own.
     packet: Option<Bytes>,
 }
@@ -220,6 +222,7 @@ impl Shard {
             late_interest: [const { Vec::new() }; 2],
             scratch: Vec::new(),
             last_topic: LastTopic::default(),
+            last_mesh_topic: LastTopic::default(),
             packet: None,
             config,
             shared,

@@ -15,7 +15,7 @@ use crate::{
     message::{ApplicationMessage, Envelope, Origin, Publication, Stamp},
     mqtt::{PacketIdentifier, PayloadFormatIndicator, Publish, QoS, ReasonCode},
     plant::{Bug, planted},
-    routing::{InterestTable, TopicHash, home},
+    routing::{InterestTable, Reach, TopicHash, home},
     runtime::ConnectionId,
     session::{AliasError, Answer, UNKNOWN_MESSAGE, fingerprint},
     shard::{
@@ -297,18 +297,13 @@ impl Shard {
         now: Moment,
     ) -> Routed {
         let mut routed = Routed::default();
-        // Borrowed, never cloned: all cores would write to that reference count with each publication.
-        let depth_mask = match self.shards {
-            1 => 0,
-            _ => self.shared.interest.depth_mask() | self.shared.share_interest.depth_mask(),
-        };
-        let hash = self.last_topic.note(&self.shared.key, publication.topic, depth_mask);
+        let (hash, reach) = self.reach_of(publication.topic, source);
         publication.envelope.topic_hash = hash.whole;
         if publication.envelope.retain {
             self.send_retain(&publication, hash, report, &mut routed, now);
         }
-        self.send_interested(&publication, hash, report, &mut routed);
-        self.send_shared(&publication, hash, report, &mut routed, now);
+        self.send_interested(&publication, reach.interested, report, &mut routed);
+        self.send_shared(&publication, reach.shared, report, &mut routed, now);
         let here = self.fan_out_here(&publication, source, report, now);
         routed.matched |= here.matched;
         routed.job = here.job;
@@ -318,12 +313,33 @@ impl Shard {
         routed
     }
 
-    /// To the shards that may have a subscriber.
-    fn send_interested(&mut self, publication: &Publication<'_>, hash: TopicHash, report: Taken, routed: &mut Routed) {
+    /// The hash of a topic, and which shards it concerns.
+    fn reach_of(&mut self, topic: &str, source: Source) -> (TopicHash, Reach) {
+        // Borrowed, never cloned: all cores would write to that reference count with each publication.
+        let shared = &*self.shared;
         if self.shards == 1 {
-            return;
+            // Without a look into tables that are too large for the caches.
+            let hash = self.last_topic.note(&shared.key, topic, 0);
+            return (hash, Reach { interested: 0, shared: u64::from(!self.groups.is_empty()) });
         }
-        let mask = self.shared.interest.probe(hash, self.last_topic.prefixes());
+        if matches!(source, Source::Connection { .. })
+            && let Some(known) = self.last_topic.note_again(topic)
+        {
+            return known;
+        }
+        let depth_mask = shared.interest.depth_mask() | shared.share_interest.depth_mask();
+        let hash = self.last_topic.note(&shared.key, topic, depth_mask);
+        let prefixes = self.last_topic.prefixes();
+        let reach = Reach {
+            interested: shared.interest.probe(hash, prefixes),
+            shared: shared.share_interest.probe(hash, prefixes),
+        };
+        self.last_topic.set_reach(reach);
+        (hash, reach)
+    }
+
+    /// To the shards that may have a subscriber.
+    fn send_interested(&mut self, publication: &Publication<'_>, mask: u64, report: Taken, routed: &mut Routed) {
         let me = self.index;
         for shard in shards_of(mask, self.shards).filter(|&shard| shard != me) {
             routed.matched = true;
@@ -347,20 +363,15 @@ impl Shard {
     fn send_shared(
         &mut self,
         publication: &Publication<'_>,
-        hash: TopicHash,
+        mask: u64,
         report: Taken,
         routed: &mut Routed,
         now: Moment,
     ) {
-        let mask = match self.shards {
-            // Without a look into a table that is too large for the caches.
-            1 => u64::from(!self.groups.is_empty()),
-            _ => self.shared.share_interest.probe(hash, self.last_topic.prefixes()),
-        };
         for shard in shards_of(mask, self.shards) {
             if shard == self.index {
                 let (known, mut groups) = (self.last_topic.share_filters(), SmallVec::new());
-                self.groups.matches(publication.topic, hash.whole, known, &mut groups);
+                self.groups.matches(publication.topic, publication.envelope.topic_hash, known, &mut groups);
                 routed.matched |= !groups.is_empty();
                 self.share_publish(publication, &groups, report, now);
                 continue;
@@ -512,8 +523,21 @@ enum Rejection {
 }
 
 /// The shards whose bits are set. A bit stands for every shard of its number modulo 64.
-fn shards_of(mask: u64, shards: u16) -> impl Iterator<Item = u16> {
-    (0..shards).filter(move |&shard| mask & InterestTable::bit(usize::from(shard)) != 0)
+fn shards_of(mut mask: u64, shards: u16) -> impl Iterator<Item = u16> {
+    let mut other_of_bit = None;
+    std::iter::from_fn(move || {
+        let shard = match other_of_bit {
+            Some(shard) => shard,
+            None if mask == 0 => return None,
+            None => {
+                let lowest = mask.trailing_zeros() as u16;
+                mask &= mask - 1;
+                lowest
+            }
+        };
+        other_of_bit = shard.checked_add(InterestTable::BITS as u16).filter(|other| *other < shards);
+        Some(shard)
+    })
 }
 
 /// Messages that may wait for room in the mesh before publishers wait as well: what a turn adds on top is bounded by its
