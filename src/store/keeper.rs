@@ -54,6 +54,7 @@ use std::{
 };
 
 use super::{Batch, Condition, Joiner, Medium, QueueSlice, Room, SliceRequest, Store, StoreError};
+use crate::runtime::memory::give_back_free_pages;
 
 /// A shard's way to the store.
 pub trait StorePort: std::fmt::Debug {
@@ -198,6 +199,40 @@ pub struct Keeper {
     noted_at: Instant,
     is_synced: bool,
     room: RoomWatch,
+    memory: MemoryWatch,
+}
+
+/// What the library gathered in memory and has written to tables since is freed by threads of its own, and stays with this one,
+/// whose memory it was, until it allocates again.
+#[derive(Debug)]
+struct MemoryWatch {
+    /// Bytes committed since it was last given back for good.
+    written: usize,
+    /// Times that it is given back yet: tables are written for a while after the last commit.
+    times: u32,
+    given_back_at: Instant,
+}
+
+impl MemoryWatch {
+    fn note_written(&mut self, bytes: usize) {
+        self.written += bytes;
+        if self.written >= GIVE_BACK_BYTES {
+            self.times = GIVE_BACK_TIMES;
+        }
+    }
+
+    /// Nothing came for a while.
+    fn give_back(&mut self) {
+        if self.times == 0 || self.given_back_at.elapsed() < GIVE_BACK_INTERVAL {
+            return;
+        }
+        give_back_free_pages();
+        self.given_back_at = Instant::now();
+        self.times -= 1;
+        if self.times == 0 {
+            self.written = 0;
+        }
+    }
 }
 
 /// What is known of the room on the disk.
@@ -265,6 +300,7 @@ impl Keeper {
                 is_short: false,
                 is_known: true,
             },
+            memory: MemoryWatch { written: 0, times: 0, given_back_at: now },
         };
         // Known before the first shard asks for anything.
         keeper.look_at_room();
@@ -290,7 +326,8 @@ impl Keeper {
             let patience = if is_busy { Duration::ZERO } else { self.sync_interval.min(IDLE_TICK) };
             match self.requests.recv_timeout(patience) {
                 Ok(request) => self.take(request),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) if is_busy => {}
+                Err(RecvTimeoutError::Timeout) => self.memory.give_back(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.take_waiting();
@@ -375,6 +412,7 @@ impl Keeper {
             }
         })?;
         self.room.written += bytes;
+        self.memory.note_written(bytes);
         self.is_synced = false;
         match sync {
             true if syncs_at_once => self.note_synced(),
@@ -566,5 +604,10 @@ const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 const LOOKS_PER_RESERVE: u64 = 8;
 /// While room is short: how often what was removed is made to give its room back.
 const RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
+/// So much written may have left much free memory.
+const GIVE_BACK_BYTES: usize = 1 << 20;
+const GIVE_BACK_TIMES: u32 = 3;
+/// How often free memory is given back while nothing comes.
+const GIVE_BACK_INTERVAL: Duration = Duration::from_millis(500);
 /// Room that this takes at first.
 const RECLAIM_ROOM_BYTES: u64 = 64 << 20;
