@@ -23,6 +23,10 @@ pub struct TurnCounts {
     pub receptions: u32,
     /// Sends that were asked for after it.
     pub sends: u32,
+    /// Of those handled, ends of sends.
+    pub sent: u32,
+    /// Sends that were asked for before it.
+    pub sends_before: u32,
 }
 
 impl DrainPolicy {
@@ -66,7 +70,7 @@ mod tests {
     use super::*;
 
     fn turn(completions: u32, receptions: u32, sends: u32) -> TurnCounts {
-        TurnCounts { completions, receptions, sends }
+        TurnCounts { completions, receptions, sends, ..TurnCounts::default() }
     }
 
     #[test]

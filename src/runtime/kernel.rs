@@ -32,6 +32,8 @@ pub enum OperationKind {
     Cancel = 4,
     /// The poll on the wake-up descriptor.
     Wake = 5,
+    /// The timer that ends a wait.
+    Alarm = 6,
 }
 
 /// Names one operation: what it is, for which slot, and for which life of that slot.
@@ -67,6 +69,7 @@ impl Tag {
             3 => OperationKind::Send,
             4 => OperationKind::Cancel,
             5 => OperationKind::Wake,
+            6 => OperationKind::Alarm,
             _ => return None,
         };
         Some(Tag { kind, slot: (user_data >> 32) as u32 & (SLOTS_MAX - 1), generation: user_data as u32 })

@@ -6,11 +6,19 @@
 
 #![allow(unsafe_code)]
 
-use std::{collections::VecDeque, mem::ManuallyDrop, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    mem::ManuallyDrop,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use self::buffers::{BUFFER_GROUP, BufferRing};
+use self::{
+    alarm::{Alarm, Setting},
+    buffers::{BUFFER_GROUP, BufferRing},
+};
 use super::{
     drain::{DrainPolicy, TurnCounts},
     kernel::{
@@ -22,6 +30,7 @@ use super::{
 };
 use crate::transport::OutBuffer;
 
+mod alarm;
 mod buffers;
 
 /// The sizes of a ring.
@@ -72,6 +81,7 @@ pub struct Uring {
     #[allow(clippy::vec_box, reason = "a spare moves into a send without a copy and back")]
     spare_gathers: Vec<Box<Gather>>,
     wake: Wake,
+    alarm: Alarm,
     drain: DrainPolicy,
     /// Completions that the next enter is asked for.
     collect: u32,
@@ -79,6 +89,8 @@ pub struct Uring {
     turn: TurnCounts,
     /// Whether the kernel can wait for several completions and settle for one after a while.
     settles_for_one: bool,
+    /// So many more turns are taken for ones whose sends may not complete at once.
+    unsure_turns: u32,
     enters: u64,
 }
 
@@ -100,6 +112,10 @@ const SLICES_MAX: usize = 128;
 const SPARE_GATHERS_MAX: usize = 64;
 /// How long a wait holds out for sends that don't complete at once, in microseconds.
 const SENDS_WAIT_US: u32 = 1000;
+/// The same where they have completed at once so far: rarely needed, and a wake-up each time it is over.
+const SENDS_ALARM: Duration = Duration::from_millis(4);
+/// Turns after one in which a send did not complete at once.
+const UNSURE_TURNS: u32 = 64;
 
 impl Uring {
     /// Makes a ring for the calling thread, which `wake` wakes while it waits.
@@ -127,10 +143,12 @@ impl Uring {
             vacant_sends: Vec::new(),
             spare_gathers: Vec::new(),
             wake,
+            alarm: Alarm::new(),
             drain: DrainPolicy::new(parameters.drain),
             collect: 0,
             turn: TurnCounts::default(),
             settles_for_one,
+            unsure_turns: 0,
             enters: 0,
         };
         uring.watch_wake();
@@ -152,8 +170,8 @@ impl Uring {
     }
 
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: what the entry points to outlives the operation: receive buffers as long as the ring, a send's buffer
-        // and gather list in `sends` until its completion is taken.
+        // SAFETY: what the entry points to outlives the operation: receive buffers and the alarm's time as long as the
+        // ring, a send's buffer and gather list in `sends` until its completion is taken.
         unsafe { self.ring.submission().push(entry).is_ok() }
     }
 
@@ -189,12 +207,45 @@ impl Uring {
     }
 
     /// Submits and waits. Sends complete as they are submitted unless a peer doesn't read: a wait for one completion would
-    /// end with them, and a second system call would have to follow. So they are waited for as well, for a moment.
+    /// end with them, and a second system call would have to follow. So they are waited for as well, for a moment: until the
+    /// alarm, or where they have not always completed of late, exactly.
     fn enter_to_wait(&mut self, timeout: Option<Duration>) {
-        match self.turn.sends as usize {
-            sends @ 1.. if self.settles_for_one => self.enter_once(1 + sends, timeout, SENDS_WAIT_US),
-            _ => self.enter_once(1, timeout, 0),
+        let sends = if self.settles_for_one { self.turn.sends as usize } else { 0 };
+        if sends > 0 && self.unsure_turns > 0 {
+            return self.enter_once(1 + sends, timeout, SENDS_WAIT_US);
         }
+        let patience = (sends > 0).then_some(SENDS_ALARM);
+        let longest = timeout.into_iter().chain(patience).min();
+        let is_alarmed = longest.is_none_or(|wait| self.set_alarm(wait));
+        match (is_alarmed, sends) {
+            (true, _) => self.enter_once(1 + sends, None, 0),
+            (false, 0) => self.enter_once(1, timeout, 0),
+            (false, _) => self.enter_once(1 + sends, timeout, SENDS_WAIT_US),
+        }
+    }
+
+    /// Learns whether the sends that went with the last enter completed with it.
+    fn note_sends(&mut self) {
+        let all_completed = self.turn.sent >= self.turn.sends_before;
+        self.unsure_turns = if all_completed { self.unsure_turns.saturating_sub(1) } else { UNSURE_TURNS };
+    }
+
+    /// Sees to it that a wait that begins now is ended after `wait` at the latest; false where the enter has to.
+    fn set_alarm(&mut self, wait: Duration) -> bool {
+        let tag = Tag { kind: OperationKind::Alarm, slot: 0, generation: 0 }.pack();
+        let entry = match self.alarm.wait_for(wait, Instant::now()) {
+            Setting::Keep => return true,
+            Setting::Refused => return false,
+            Setting::Set => opcode::Timeout::new(&raw const *self.alarm.time).build().user_data(tag),
+            Setting::Move => {
+                // When it has gone off meanwhile, this fails, and either ends the wait.
+                let moving = Tag { kind: OperationKind::Cancel, slot: 0, generation: 0 };
+                let entry = opcode::TimeoutUpdate::new(tag, &raw const *self.alarm.time).build();
+                entry.user_data(moving.pack()).flags(squeue::Flags::SKIP_SUCCESS)
+            }
+        };
+        self.push(entry);
+        true
     }
 
     /// One system call. After `settle_us`, unless that is 0, one completion is enough. A timeout, a signal and a full
@@ -238,6 +289,7 @@ impl Uring {
                 Some(Completion::Received { tag, reception, more })
             }
             OperationKind::Send => {
+                self.turn.sent += 1;
                 let sending = self.sends.get_mut(tag.slot as usize)?.take()?;
                 self.vacant_sends.push(tag.slot);
                 if let Some(gather) = sending.gather.filter(|_| self.spare_gathers.len() < SPARE_GATHERS_MAX) {
@@ -255,6 +307,10 @@ impl Uring {
                     self.watch_wake();
                 }
                 Some(Completion::Woken)
+            }
+            OperationKind::Alarm => {
+                self.alarm.went_off(result);
+                None
             }
             OperationKind::Cancel => None,
         }
@@ -344,6 +400,7 @@ impl Kernel for Uring {
         self.buffers.publish();
         self.flush_backlog();
         self.drain.note_turn(self.turn);
+        self.note_sends();
         let must_not_wait = !self.backlog.is_empty() || !self.ring.completion().is_empty();
         match wait {
             EnterWait::For(timeout) if !must_not_wait => self.enter_to_wait(timeout),
@@ -353,7 +410,8 @@ impl Kernel for Uring {
                 depth => self.enter_once(depth as usize, Some(Duration::ZERO), 0),
             },
         }
-        self.turn = TurnCounts { completions: self.ring.completion().len() as u32, ..TurnCounts::default() };
+        let completions = self.ring.completion().len() as u32;
+        self.turn = TurnCounts { completions, sends_before: self.turn.sends, ..TurnCounts::default() };
     }
 
     fn collect(&mut self, completions: u32) {
