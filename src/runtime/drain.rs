@@ -23,7 +23,7 @@ pub struct TurnCounts {
     pub receptions: u32,
     /// Sends that were asked for after it.
     pub sends: u32,
-    /// Of those handled, ends of sends.
+    /// Of those handled, ends of sends that were asked for before it.
     pub sent: u32,
     /// Sends that were asked for before it.
     pub sends_before: u32,

@@ -16,7 +16,7 @@ use std::{
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use self::{
-    alarm::{Alarm, Setting},
+    alarm::{Alarm, BACKSTOP, Setting},
     buffers::{BUFFER_GROUP, BufferRing},
 };
 use super::{
@@ -91,12 +91,15 @@ pub struct Uring {
     settles_for_one: bool,
     /// So many more turns are taken for ones whose sends may not complete at once.
     unsure_turns: u32,
+    turns: u32,
     enters: u64,
 }
 
 /// A send in flight.
 struct Sending {
     tag: Tag,
+    /// The turn in which it was asked for.
+    turn: u32,
     buffer: Box<OutBuffer>,
     gather: Option<Box<Gather>>,
 }
@@ -149,6 +152,7 @@ impl Uring {
             turn: TurnCounts::default(),
             settles_for_one,
             unsure_turns: 0,
+            turns: 0,
             enters: 0,
         };
         uring.watch_wake();
@@ -218,7 +222,8 @@ impl Uring {
         let longest = timeout.into_iter().chain(patience).min();
         let is_alarmed = longest.is_none_or(|wait| self.set_alarm(wait));
         match (is_alarmed, sends) {
-            (true, _) => self.enter_once(1 + sends, None, 0),
+            (true, 0) => self.enter_once(1, None, 0),
+            (true, _) => self.enter_once(1 + sends, timeout.into_iter().chain([BACKSTOP]).min(), 0),
             (false, 0) => self.enter_once(1, timeout, 0),
             (false, _) => self.enter_once(1 + sends, timeout, SENDS_WAIT_US),
         }
@@ -232,6 +237,10 @@ impl Uring {
 
     /// Sees to it that a wait that begins now is ended after `wait` at the latest; false where the enter has to.
     fn set_alarm(&mut self, wait: Duration) -> bool {
+        if self.ring.submission().is_full() {
+            // It would not leave with this enter.
+            return false;
+        }
         let tag = Tag { kind: OperationKind::Alarm, slot: 0, generation: 0 }.pack();
         let entry = match self.alarm.wait_for(wait, Instant::now()) {
             Setting::Keep => return true,
@@ -289,8 +298,8 @@ impl Uring {
                 Some(Completion::Received { tag, reception, more })
             }
             OperationKind::Send => {
-                self.turn.sent += 1;
                 let sending = self.sends.get_mut(tag.slot as usize)?.take()?;
+                self.turn.sent += u32::from(sending.turn == self.turns.wrapping_sub(1));
                 self.vacant_sends.push(tag.slot);
                 if let Some(gather) = sending.gather.filter(|_| self.spare_gathers.len() < SPARE_GATHERS_MAX) {
                     self.spare_gathers.push(gather);
@@ -354,7 +363,7 @@ impl Kernel for Uring {
         drop(slices);
         let place = self.vacant_send();
         debug_assert!(place < SLOTS_MAX);
-        self.sends[place as usize] = Some(Sending { tag, buffer, gather });
+        self.sends[place as usize] = Some(Sending { tag, turn: self.turns, buffer, gather });
         self.turn.sends += 1;
         self.push(send.user_data(Tag { slot: place, ..tag }.pack()));
     }
@@ -410,6 +419,7 @@ impl Kernel for Uring {
                 depth => self.enter_once(depth as usize, Some(Duration::ZERO), 0),
             },
         }
+        self.turns = self.turns.wrapping_add(1);
         let completions = self.ring.completion().len() as u32;
         self.turn = TurnCounts { completions, sends_before: self.turn.sends, ..TurnCounts::default() };
     }

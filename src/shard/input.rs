@@ -89,6 +89,7 @@ impl Shard {
         let (session, asks) = (connection.session, connection.flags.any(Flags::ASKS_RETAINED));
         self.clients.connections.end_send(id.slot);
         self.clients.pump(session, now);
+        self.note_share_state(session);
         if asks {
             self.continue_retained(session);
         }

@@ -249,6 +249,8 @@ impl Shard {
         let Some((name, filter)) = split(&join.filter) else { return };
         let joined = self.groups.join(name, filter, join.member);
         if joined.filter_is_new {
+            // Who joins and publishes in one breath.
+            self.last_topic.forget_reach();
             self.share_interest.add(&self.shared.share_interest, self.shared.key.filter(filter));
         }
     }

@@ -206,7 +206,7 @@ pub struct Keeper {
 /// whose memory it was, until it allocates again.
 #[derive(Debug)]
 struct MemoryWatch {
-    /// Bytes committed since it was last given back for good.
+    /// Bytes committed since that was last so much that it is given back.
     written: usize,
     /// Times that it is given back yet: tables are written for a while after the last commit.
     times: u32,
@@ -217,7 +217,7 @@ impl MemoryWatch {
     fn note_written(&mut self, bytes: usize) {
         self.written += bytes;
         if self.written >= GIVE_BACK_BYTES {
-            self.times = GIVE_BACK_TIMES;
+            (self.written, self.times) = (0, GIVE_BACK_TIMES);
         }
     }
 
@@ -229,9 +229,6 @@ impl MemoryWatch {
         give_back_free_pages();
         self.given_back_at = Instant::now();
         self.times -= 1;
-        if self.times == 0 {
-            self.written = 0;
-        }
     }
 }
 

@@ -3,6 +3,10 @@
 //! Owns: when the one timer of the ring goes off. Always: no later than the wait that is about to begin is to end. One that
 //! goes off earlier wakes in vain, once. Never: set anew for each wait. A timer of its own for each wait costs more than
 //! the wait: the clock of a virtual machine is set by leaving it, and an enter with a timeout sets it twice.
+//!
+//! Once the kernel waits, the alarm ends the wait whatever that waits for. One that goes off just before is a completion as
+//! any other: it ends a wait for one, and not a wait for several. So these have a timeout as well ([`BACKSTOP`]), which costs
+//! little because it is later than the alarm: a clock is set for what comes first.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +43,9 @@ impl Alarm {
 
     /// A wait begins `now` that is to end after `wait`.
     pub fn wait_for(&mut self, wait: Duration, now: Instant) -> Setting {
-        if self.is_refused || wait < WORTH_IT {
+        // One that has gone off, of which the kernel has not told yet, ends no wait any more.
+        let has_gone_off = self.goes_off.is_some_and(|moment| moment <= now);
+        if self.is_refused || has_gone_off || wait < WORTH_IT {
             return Setting::Refused;
         }
         let Some(end) = now.checked_add(wait) else { return Setting::Keep };
@@ -67,6 +73,8 @@ impl Alarm {
     }
 }
 
+/// How long a wait for several completions lasts at most when the alarm went off just before it.
+pub(super) const BACKSTOP: Duration = Duration::from_millis(20);
 /// Shorter waits are rare, and over before the next.
 const WORTH_IT: Duration = Duration::from_millis(1);
 
@@ -86,6 +94,7 @@ mod tests {
         assert_eq!(alarm.wait_for(millis(100), start + millis(1)), Setting::Keep);
         assert_eq!(alarm.wait_for(millis(20), start + millis(1)), Setting::Move);
         assert_eq!(alarm.wait_for(millis(100), start + millis(2)), Setting::Keep);
+        assert_eq!(alarm.wait_for(millis(100), start + millis(21)), Setting::Refused, "it has gone off");
         alarm.went_off(-libc::ETIME);
         assert_eq!(alarm.wait_for(millis(100), start + millis(22)), Setting::Set);
         assert_eq!(alarm.wait_for(Duration::MAX, start + millis(22)), Setting::Keep, "beyond what a clock can tell");

@@ -1,0 +1,139 @@
+//! Waits of the real ring: each ends, whatever its alarm and its sends do.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on says where")]
+
+use std::{
+    io::{ErrorKind, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::fd::AsRawFd,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use ringmq::{
+    runtime::{
+        Kernel, Socket, Uring, UringParameters, Wake,
+        kernel::{Completion, EnterWait, OperationKind, Tag},
+    },
+    transport::OutBuffer,
+};
+
+/// Longer than any wait that is meant to end, even on a busy machine.
+const STUCK: Duration = Duration::from_secs(5);
+const SENDS: u32 = 4;
+
+fn ring() -> (Uring, Wake) {
+    let wake = Wake::new().unwrap();
+    let parameters = UringParameters { submissions: 64, completions: 256, buffers: 16, ..UringParameters::default() };
+    (Uring::new(parameters, wake.clone()).unwrap(), wake)
+}
+
+/// How long a wait takes, and its completions.
+fn wait(ring: &mut Uring, longest: Option<Duration>) -> (Duration, Vec<Completion>) {
+    let begin = Instant::now();
+    ring.enter(EnterWait::For(longest));
+    let took = begin.elapsed();
+    (took, std::iter::from_fn(|| ring.next_completion()).collect())
+}
+
+/// Waits until nothing has happened for a while, so that what was armed is armed and the ring is sure of its sends.
+fn settle(ring: &mut Uring) {
+    for _ in 0..3 {
+        wait(ring, Some(Duration::from_millis(2)));
+    }
+}
+
+/// Connections whose peers read nothing and that take nothing more.
+fn full_connections() -> Vec<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let connect = || {
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        client.set_nonblocking(true).unwrap();
+        // The kernel moves from one buffer to the other for a while.
+        for _ in 0..20 {
+            loop {
+                match client.write(&[0; 1 << 16]) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            sleep(Duration::from_millis(2));
+        }
+        (client, peer)
+    };
+    (0..SENDS).map(|_| connect()).collect()
+}
+
+fn ask_sends(ring: &mut Uring, connections: &[(TcpStream, TcpStream)]) {
+    for ((client, _), slot) in connections.iter().zip(0..) {
+        let mut buffer = Box::<OutBuffer>::default();
+        buffer.bytes_mut().extend_from_slice(&[0; 1 << 16]);
+        let tag = Tag { kind: OperationKind::Send, slot, generation: 1 };
+        ring.send(tag, Socket(client.as_raw_fd()), buffer, 0);
+    }
+}
+
+#[test]
+fn a_wait_ends_at_its_deadline_although_the_alarm_was_set_for_another() {
+    let (mut ring, wake) = ring();
+    settle(&mut ring);
+    // One that ends early leaves its alarm set.
+    wake.wake();
+    let (took, completions) = wait(&mut ring, Some(STUCK * 2));
+    assert!(took < STUCK && matches!(completions[..], [Completion::Woken]), "{took:?} {completions:?}");
+    for millis in [50, 20, 100] {
+        let begin = Instant::now();
+        let deadline = begin + Duration::from_millis(millis);
+        // An alarm that goes off before it wakes in vain.
+        while Instant::now() < deadline {
+            wait(&mut ring, Some(deadline.duration_since(Instant::now())));
+        }
+        assert!(begin.elapsed() < STUCK, "{millis} ms took {:?}", begin.elapsed());
+    }
+}
+
+#[test]
+fn a_wait_with_sends_that_nobody_reads_ends_soon() {
+    let (mut ring, _wake) = ring();
+    let connections = full_connections();
+    settle(&mut ring);
+    ask_sends(&mut ring, &connections);
+    let (took, completions) = wait(&mut ring, None);
+    assert!(took < STUCK && completions.is_empty(), "{took:?} {completions:?}");
+    // From here on it is known that sends may not complete.
+    ask_sends(&mut ring, &connections);
+    let (took, _) = wait(&mut ring, Some(Duration::from_millis(50)));
+    assert!(took < STUCK, "{took:?}");
+}
+
+#[test]
+fn a_wait_with_such_sends_ends_although_its_alarm_went_off_before_it() {
+    let (mut ring, wake) = ring();
+    let connections = full_connections();
+    settle(&mut ring);
+    // An alarm is set, and goes off while nobody waits.
+    wake.wake();
+    wait(&mut ring, Some(Duration::from_millis(30)));
+    sleep(Duration::from_millis(60));
+    ask_sends(&mut ring, &connections);
+    let (took, _) = wait(&mut ring, None);
+    assert!(took < STUCK, "{took:?}");
+}
+
+#[test]
+fn an_alarm_for_which_the_submission_queue_has_no_room_is_not_relied_on() {
+    let (mut ring, _wake) = ring();
+    settle(&mut ring);
+    // As many requests as there is room for, each without a completion.
+    let nobody = Tag { kind: OperationKind::Receive, slot: 7, generation: 1 };
+    for _ in 0..64 {
+        ring.cancel_receive(nobody);
+    }
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(30) {
+        wait(&mut ring, Some(Duration::from_millis(30)));
+    }
+    assert!(begin.elapsed() < STUCK, "{:?}", begin.elapsed());
+}
