@@ -123,3 +123,17 @@ fn an_alarm_for_which_the_submission_queue_has_no_room_is_not_relied_on() {
     }
     assert!(begin.elapsed() < STUCK, "{:?}", begin.elapsed());
 }
+
+#[test]
+fn a_wait_with_such_sends_is_no_longer_than_it_may_be() {
+    let (mut ring, _wake) = ring();
+    let connections = connections();
+    settle(&mut ring);
+    let shortest = (0..20).map(|_| {
+        ask_sends(&mut ring, &connections);
+        wait(&mut ring, Some(Duration::from_micros(100))).0
+    });
+    // A busy machine makes single ones longer.
+    let shortest = shortest.min().unwrap();
+    assert!(shortest < Duration::from_millis(1), "{shortest:?}");
+}

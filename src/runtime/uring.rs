@@ -262,6 +262,9 @@ impl Uring {
     fn enter_once(&mut self, completions_min: usize, timeout: Option<Duration>, settle_us: u32) {
         self.enters += 1;
         let timespec = timeout.map(types::Timespec::from);
+        // The kernel looks at the timeout only after that.
+        let settle_us =
+            timeout.map_or(settle_us, |timeout| settle_us.min(u32::try_from(timeout.as_micros()).unwrap_or(u32::MAX)));
         let mut arguments = types::SubmitArgs::new().min_wait_usec(settle_us);
         if let Some(timespec) = &timespec {
             arguments = arguments.timespec(timespec);
