@@ -484,7 +484,7 @@ impl Shard {
         });
         let [now_late, next] = &mut self.late_interest;
         for filter in std::mem::replace(now_late, std::mem::take(next)) {
-            self.interest.add(&self.shared.interest, self.shared.key.filter(&filter));
+            self.add_interest(&filter);
         }
         self.clients.queues.tell();
         self.work_this_turn = 0;

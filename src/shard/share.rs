@@ -251,7 +251,9 @@ impl Shard {
         if joined.filter_is_new {
             // Who joins and publishes in one breath.
             self.last_topic.forget_reach();
-            self.share_interest.add(&self.shared.share_interest, self.shared.key.filter(filter));
+            if self.shards > 1 {
+                self.share_interest.add(&self.shared.share_interest, self.shared.key.filter(filter));
+            }
         }
     }
 
@@ -259,7 +261,7 @@ impl Shard {
     pub(super) fn handle_share_leave(&mut self, leave: &ShareLeave) {
         let Some((name, filter)) = split(&leave.filter) else { return };
         let left = self.groups.leave(name, filter, leave.number);
-        if left.is_some_and(|left| left.filter_is_gone) {
+        if self.shards > 1 && left.is_some_and(|left| left.filter_is_gone) {
             self.share_interest.remove(&self.shared.share_interest, self.shared.key.filter(filter));
         }
     }

@@ -4,6 +4,8 @@
 //! SUBACK. So every shard knows of a subscription before its client is told that it stands.
 //! Never: says SUBACK for a share group before the group's home has heard of the member.
 
+use smallvec::SmallVec;
+
 use crate::{
     message::Publication,
     mqtt::{
@@ -11,7 +13,7 @@ use crate::{
         TopicFilter, UnsubAck, Unsubscribe,
     },
     plant::{Bug, planted},
-    routing::FilterIndex,
+    routing::{FilterHash, FilterIndex, Matches, Prefixes},
     runtime::ConnectionId,
     session::{Answer, HeldSubscription, RetainedRequest},
     shard::{
@@ -119,7 +121,7 @@ impl Shard {
             if planted(Bug::InterestBitLate) {
                 self.late_interest[1].push(filter.as_str().into());
             } else {
-                self.interest.add(&self.shared.interest, self.shared.key.filter(filter.as_str()));
+                self.add_interest(filter.as_str());
             }
         }
         let is_new = inserted.replaced.is_none();
@@ -194,7 +196,7 @@ impl Shard {
             return ReasonCode::NoSubscriptionExisted;
         };
         if removed.filter_is_gone {
-            self.interest.remove(&self.shared.interest, self.shared.key.filter(filter.as_str()));
+            self.remove_interest(self.shared.key.filter(filter.as_str()));
         }
         self.release_held(session, HeldSubscription::Plain(index));
         self.retained_talk.forget_filter(session, filter.as_str());
@@ -215,14 +217,37 @@ impl Shard {
         let hash = self.filters.filter_hash(filter);
         let Some(removed) = self.filters.remove_at(filter, &session) else { return };
         if let (true, Some(hash)) = (removed.filter_is_gone, hash) {
-            self.interest.remove(&self.shared.interest, hash);
+            self.remove_interest(hash);
+        }
+    }
+
+    /// Other shards are to know of a filter that is new here. Where there are none nobody asks, and the table, which is too
+    /// large for the caches, is left alone.
+    pub(super) fn add_interest(&mut self, filter: &str) {
+        if self.shards > 1 {
+            self.interest.add(&self.shared.interest, self.shared.key.filter(filter));
+        }
+    }
+
+    fn remove_interest(&mut self, filter: FilterHash) {
+        if self.shards > 1 {
+            self.interest.remove(&self.shared.interest, filter);
         }
     }
 
     /// Whether anyone here or on another shard wants `topic`, as far as can be told.
     pub(super) fn is_wanted(&self, topic: &str) -> bool {
-        let mut prefixes = crate::routing::Prefixes::new();
+        let mut prefixes = Prefixes::new();
         let shared = &self.shared;
+        if self.shards == 1 {
+            let hash = shared.key.topic_with_prefixes(topic, 0, &mut prefixes).whole;
+            let (mut found, mut groups) = (Matches::new(), SmallVec::new());
+            self.filters.matches(topic, hash, &mut found);
+            if found.is_empty() && !self.groups.is_empty() {
+                self.groups.matches(topic, hash, None, &mut groups);
+            }
+            return !(found.is_empty() && groups.is_empty());
+        }
         let depth_mask = shared.interest.depth_mask() | shared.share_interest.depth_mask();
         let hash = shared.key.topic_with_prefixes(topic, depth_mask, &mut prefixes);
         shared.interest.probe(hash, &prefixes) | shared.share_interest.probe(hash, &prefixes) != 0
