@@ -13,19 +13,21 @@ use bytes::Bytes;
 use ringmq::{
     runtime::{
         Kernel, Socket, Uring, UringParameters, Wake,
-        kernel::{Completion, EnterWait, OperationKind, Tag},
+        kernel::{Completion, EnterWait, OperationKind, ReceiveMode, Tag},
     },
     transport::OutBuffer,
 };
 
 /// Longer than any wait that is meant to end, even on a busy machine.
 const STUCK: Duration = Duration::from_secs(5);
+const SUBMISSIONS: u32 = 64;
 const SENDS: u32 = 4;
 const SEND_BYTES: usize = 128 << 20;
 
 fn ring() -> (Uring, Wake) {
     let wake = Wake::new().unwrap();
-    let parameters = UringParameters { submissions: 64, completions: 256, buffers: 16, ..UringParameters::default() };
+    let parameters =
+        UringParameters { submissions: SUBMISSIONS, completions: 256, buffers: 16, ..UringParameters::default() };
     (Uring::new(parameters, wake.clone()).unwrap(), wake)
 }
 
@@ -111,11 +113,13 @@ fn a_wait_with_such_sends_ends_although_its_alarm_went_off_before_it() {
 #[test]
 fn an_alarm_for_which_the_submission_queue_has_no_room_is_not_relied_on() {
     let (mut ring, _wake) = ring();
+    let connections = connections();
     settle(&mut ring);
-    // As many requests as there is room for, each without a completion.
-    let nobody = Tag { kind: OperationKind::Receive, slot: 7, generation: 1 };
-    for _ in 0..64 {
-        ring.cancel_receive(nobody);
+    // As many requests as there is room for, none of which completes.
+    let (silent, _) = &connections[0];
+    for slot in 0..SUBMISSIONS {
+        let tag = Tag { kind: OperationKind::Receive, slot, generation: 1 };
+        ring.receive(tag, Socket(silent.as_raw_fd()), ReceiveMode::Multishot);
     }
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_millis(30) {
