@@ -33,11 +33,15 @@ impl AckKind {
     #[inline]
     #[must_use]
     pub const fn of_first_byte(first: u8) -> Option<AckKind> {
+        const PUBACK: u8 = PacketType::PubAck.first_byte();
+        const PUBREC: u8 = PacketType::PubRec.first_byte();
+        const PUBREL: u8 = PacketType::PubRel.first_byte();
+        const PUBCOMP: u8 = PacketType::PubComp.first_byte();
         Some(match first {
-            0x40 => AckKind::PubAck,
-            0x50 => AckKind::PubRec,
-            0x62 => AckKind::PubRel,
-            0x70 => AckKind::PubComp,
+            PUBACK => AckKind::PubAck,
+            PUBREC => AckKind::PubRec,
+            PUBREL => AckKind::PubRel,
+            PUBCOMP => AckKind::PubComp,
             _ => return None,
         })
     }
