@@ -68,7 +68,7 @@ def message_arguments(scenario, qos, window, payload=64):
     return arguments
 
 
-def _equal_rate_row(name, title, scenario, rate, needs=()):
+def _rate_arguments(scenario, rate):
     def arguments(options):
         return [
             *scenario,
@@ -76,8 +76,13 @@ def _equal_rate_row(name, title, scenario, rate, needs=()):
             *("--warmup", f"{options.warmup:g}s", "--duration", f"{max(options.seconds, 1):g}s"),
         ]
 
+    return arguments
+
+
+def _equal_rate_row(name, title, scenario, rate, needs=()):
     needs = frozenset({"pid", *needs})
-    return Row(name, title, "CPU µs per delivery", Run(name, arguments, needs), CPU_PER_DELIVERY, "open loop", needs, MESSAGE_DETAILS)
+    run = Run(name, _rate_arguments(scenario, rate), needs)
+    return Row(name, title, "CPU µs per delivery", run, CPU_PER_DELIVERY, "open loop", needs, MESSAGE_DETAILS)
 
 
 def _per_mib(payload):
@@ -146,14 +151,7 @@ def _retained_memory(_options):
     return ["retained", "--messages", str(RETAINED_MESSAGES), "--clients", "1", "--payload", "64"]
 
 
-def open_loop_arguments(options):
-    return [
-        *P2P,
-        *("--qos", "0", "--rate", str(OPEN_LOOP_RATE), "--payload", "64"),
-        *("--warmup", f"{options.warmup:g}s", "--duration", f"{max(options.seconds, 1):g}s"),
-    ]
-
-
+open_loop_arguments = _rate_arguments(P2P, OPEN_LOOP_RATE)
 CONNECTIONS_RUN = Run("connections", _connections, overhead_s=3.5)
 CONNECTION_MEMORY_RUN = Run("connection-memory", _connection_memory, frozenset({"pid"}), small_pages=True, overhead_s=5.5)
 SPOKEN_RUN = Run("spoken-memory", _spoken_memory, frozenset({"pid"}), small_pages=True, overhead_s=13.0)
