@@ -18,6 +18,7 @@
 mod census;
 mod chunk;
 mod condition;
+mod counts;
 mod disk;
 mod doubt;
 mod join;

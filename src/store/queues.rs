@@ -18,6 +18,7 @@ use ahash::AHashMap;
 use super::{
     Entries, QueueEntry, Space, Store, StoreError, WriteSet,
     chunk::{ChunkWriter, REFERENCE_BYTES, Reference, for_each_message},
+    counts::{Count, Counts},
     record::{self, Head, damaged, is_in},
     runs::{Run, Runs},
 };
@@ -152,23 +153,6 @@ fn count_in(ranges: &[(u64, u64)], from: u64, below: u64) -> u64 {
     overlapping.map(|&(range_from, range_below)| range_below.min(below) - range_from.max(from)).sum()
 }
 
-/// What is known of a chunk.
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    /// References that are not done with.
-    live: u32,
-    /// References in it.
-    total: u32,
-    /// Its size.
-    bytes: u32,
-}
-
-impl Count {
-    fn is_sparse(self) -> bool {
-        self.live <= self.total / SPARSE_PART
-    }
-}
-
 /// A message that is not written yet.
 #[derive(Debug)]
 struct Pending {
@@ -182,7 +166,7 @@ struct Pending {
 #[derive(Debug)]
 pub struct Queues {
     queues: AHashMap<u64, Queue>,
-    chunks: AHashMap<u64, Count>,
+    chunks: Counts,
     /// The chunk that is being filled.
     open: u64,
     open_bytes: usize,
@@ -216,7 +200,7 @@ impl Queues {
     pub fn beginning_at(chunk: u64) -> Self {
         Self {
             queues: AHashMap::new(),
-            chunks: AHashMap::new(),
+            chunks: Counts::default(),
             open: chunk,
             open_bytes: 0,
             open_references: 0,
@@ -268,7 +252,7 @@ impl Queues {
             }
             queue.runs.push(entry.sequence, self.open);
         }
-        let count = self.chunks.entry(self.open).or_default();
+        let count = self.chunks.get_or_add(self.open);
         count.live += entries.len() as u32;
         count.total += entries.len() as u32;
         let bytes = message.charged_bytes() + entries.len() * REFERENCE_BYTES;
@@ -332,14 +316,14 @@ impl Queues {
     fn release_chunk(&mut self, chunk: u64, references: u32) {
         let is_written = chunk < self.unwritten;
         self.has_ended |= !is_written;
-        let Some(count) = self.chunks.get_mut(&chunk) else { return };
+        let Some(count) = self.chunks.get_mut(chunk) else { return };
         let was_sparse = count.is_sparse();
         count.live = count.live.saturating_sub(references);
         if !is_written {
             return;
         }
         if count.live == 0 {
-            self.chunks.remove(&chunk);
+            self.chunks.remove(chunk);
             self.removed.push(chunk);
         } else if count.is_sparse() && !was_sparse {
             self.sparse.push_back((chunk, count.bytes));
@@ -364,7 +348,7 @@ impl Queues {
         let has_ended = std::mem::take(&mut self.has_ended);
         let mut messages = pending.drain(..).peekable();
         while let Some(Pending { chunk, number, message, mut entries }) = messages.next() {
-            let is_touched = has_ended && self.chunks.get(&chunk).is_none_or(|count| count.live < count.total);
+            let is_touched = has_ended && self.chunks.get(chunk).is_none_or(|count| count.live < count.total);
             if is_touched {
                 entries.retain(|entry| is_live(&self.queues, entry.session, entry.sequence));
             }
@@ -375,11 +359,11 @@ impl Queues {
                 continue;
             }
             if writer.is_empty() {
-                self.chunks.remove(&chunk);
+                self.chunks.remove(chunk);
                 continue;
             }
             let value = writer.finish();
-            if let Some(count) = self.chunks.get_mut(&chunk) {
+            if let Some(count) = self.chunks.get_mut(chunk) {
                 count.total = count.live;
                 count.bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
             }
@@ -433,7 +417,7 @@ impl Queues {
 
     /// Returns whether the chunk is still there.
     fn thin_one(&mut self, store: &dyn Store, writes: &mut WriteSet, chunk: u64) -> Result<bool, StoreError> {
-        let Some(count) = self.chunks.get_mut(&chunk) else { return Ok(false) };
+        let Some(count) = self.chunks.get_mut(chunk) else { return Ok(false) };
         let key = record::chunk_key(chunk);
         let value = store.get(Space::Queue, &key)?.ok_or_else(|| no_chunk(chunk))?;
         let mut writer = ChunkWriter::default();
@@ -569,7 +553,7 @@ impl Queues {
             self.sparse.push_back((chunk, count.bytes));
             self.sparse_bytes += count.bytes as usize;
         }
-        self.chunks.insert(chunk, count);
+        *self.chunks.get_or_add(chunk) = count;
     }
 }
 
@@ -665,8 +649,6 @@ const CHUNK_REFERENCES: usize = 1024;
 const BYTES_PER_REFERENCE: usize = 16;
 /// One chunk that is written anew counts as so many records.
 const RECORDS_PER_CHUNK: usize = 32;
-/// Little is left of a chunk when it is one in so many of its references.
-const SPARSE_PART: u32 = 4;
 /// Chunks of which little is left are written anew when they take this many bytes.
 const SPARSE_BYTES_MAX: usize = 8 << 20;
 /// Bytes after which a slice takes in no more.

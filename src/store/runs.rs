@@ -1,8 +1,11 @@
 //! Where a session's messages are: which places of its queue in which chunk.
 //!
 //! Owns: runs of places that lie in one chunk, in order of the places. The first and the last run stand as they are, those
-//! between take about three bytes each: a queue on the disk costs little memory however long it is.
+//! between take one or two bytes each where they are short and follow each other, and about four otherwise: a queue on the
+//! disk costs little memory however long it is.
 //! Always: in order, and no place twice.
+
+use std::collections::VecDeque;
 
 use super::record::{Reader, write_length};
 
@@ -23,12 +26,70 @@ pub struct Runs {
     /// Its first place stays when there are no runs any more.
     front: Run,
     back: Run,
-    /// What the next run that is packed differs from.
-    packed_last: (u64, u64),
-    packed: Vec<u8>,
-    /// What was packed before is read.
-    packed_from: u32,
+    /// Those between. Absent for most.
+    packed: Option<Box<Packed>>,
     count: u32,
+}
+
+/// Runs that each say how they differ from the one before, in blocks of a limited size: there are as many of these as
+/// sessions, and what grew in one piece would leave the pieces that it outgrew all over the memory.
+#[derive(Debug)]
+struct Packed {
+    /// Not one of them is empty.
+    blocks: VecDeque<Vec<u8>>,
+    /// What was packed before in the first block is read.
+    from: usize,
+    /// What the next run that is packed differs from.
+    last: Base,
+}
+
+/// Where a run ends, and its chunk.
+type Base = (u64, u64);
+
+impl Packed {
+    fn behind(base: Base) -> Self {
+        Self { blocks: VecDeque::with_capacity(1), from: 0, last: base }
+    }
+
+    fn push(&mut self, run: Run) {
+        if self.blocks.back().is_none_or(|block| block.len() >= BLOCK_BYTES) {
+            self.blocks.push_back(Vec::new());
+        }
+        if let Some(block) = self.blocks.back_mut() {
+            if block.capacity() - block.len() < GROWTH_MIN {
+                block.reserve_exact((block.len() / GROWTH_PART).max(GROWTH_MIN));
+            }
+            pack(block, self.last, run);
+            self.last = (run.below, run.chunk);
+        }
+    }
+
+    /// The first run, which follows `base`.
+    fn pop(&mut self, base: Base) -> Option<Run> {
+        let block = self.blocks.front()?;
+        let mut rest = block.get(self.from..)?;
+        let run = unpack(&mut rest, base);
+        self.from = block.len() - rest.len();
+        if rest.is_empty() {
+            self.blocks.pop_front();
+            self.from = 0;
+        }
+        run
+    }
+
+    /// All runs, of which the first follows `base`.
+    fn iter(&self, mut base: Base) -> impl Iterator<Item = Run> + '_ {
+        let mut blocks = self.blocks.iter();
+        let mut rest = blocks.next().and_then(|block| block.get(self.from..)).unwrap_or_default();
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                rest = blocks.next()?;
+            }
+            let run = unpack(&mut rest, base)?;
+            base = (run.below, run.chunk);
+            Some(run)
+        })
+    }
 }
 
 impl Runs {
@@ -82,10 +143,9 @@ impl Runs {
             0 => self.front = run,
             1 => self.back = run,
             _ => {
-                let base = if self.count == 2 { (self.front.below, self.front.chunk) } else { self.packed_last };
                 let back = std::mem::replace(&mut self.back, run);
-                pack(&mut self.packed, base, back);
-                self.packed_last = (back.below, back.chunk);
+                let base = self.front_base();
+                self.packed.get_or_insert_with(|| Box::new(Packed::behind(base))).push(back);
             }
         }
         self.count += 1;
@@ -106,16 +166,12 @@ impl Runs {
             1 => {}
             2 => self.front = self.back,
             _ => {
-                let packed = self.packed.get(self.packed_from as usize..).unwrap_or_default();
-                let mut rest = packed;
-                if let Some(run) = unpack(&mut rest, (self.front.below, self.front.chunk)) {
+                let base = self.front_base();
+                if let Some(run) = self.packed.as_mut().and_then(|packed| packed.pop(base)) {
                     self.front = run;
                 }
-                self.packed_from += (packed.len() - rest.len()) as u32;
-                if rest.is_empty() {
-                    (self.packed, self.packed_from) = (Vec::new(), 0);
-                } else if self.packed_from as usize >= READ_MAX && self.packed_from as usize > rest.len() {
-                    (self.packed, self.packed_from) = (rest.to_vec(), 0);
+                if self.count == 3 {
+                    self.packed = None;
                 }
             }
         }
@@ -127,15 +183,13 @@ impl Runs {
         (self.count > 0).then_some(self.front)
     }
 
+    fn front_base(&self) -> Base {
+        (self.front.below, self.front.chunk)
+    }
+
     /// Every run, in order.
     pub fn iter(&self) -> impl Iterator<Item = Run> + '_ {
-        let mut rest = self.packed.get(self.packed_from as usize..).unwrap_or_default();
-        let mut base = (self.front.below, self.front.chunk);
-        let packed = std::iter::from_fn(move || {
-            let run = unpack(&mut rest, base)?;
-            base = (run.below, run.chunk);
-            Some(run)
-        });
+        let packed = self.packed.iter().flat_map(|packed| packed.iter(self.front_base()));
         let back = (self.count > 1).then_some(self.back);
         self.front().into_iter().chain(packed).chain(back)
     }
@@ -152,26 +206,43 @@ impl Runs {
     }
 }
 
-/// Run `run` behind another that ends at `base.0` and lies in chunk `base.1`.
-fn pack(out: &mut Vec<u8>, base: (u64, u64), run: Run) {
-    let chunks = run.chunk.wrapping_sub(base.1) as i64;
-    write_length(out, run.first.wrapping_sub(base.0));
-    write_length(out, run.below - run.first);
+/// Run `run` behind another that ends at `base.0` and lies in chunk `base.1`: one number that is not zero for a short one that
+/// follows at once in a later chunk, or zero and all there is to say.
+fn pack(out: &mut Vec<u8>, base: Base, run: Run) {
+    let (gap, len) = (run.first.wrapping_sub(base.0), run.below - run.first);
+    let chunks = run.chunk.wrapping_sub(base.1);
+    if gap == 0 && (1..=SHORT_LEN).contains(&len) && (1..=SHORT_CHUNKS).contains(&chunks) {
+        return write_length(out, len + SHORT_LEN * (chunks - 1));
+    }
+    let chunks = chunks as i64;
+    write_length(out, 0);
+    write_length(out, gap);
+    write_length(out, len);
     write_length(out, ((chunks << 1) ^ (chunks >> 63)) as u64);
 }
 
-fn unpack(packed: &mut &[u8], base: (u64, u64)) -> Option<Run> {
+fn unpack(packed: &mut &[u8], base: Base) -> Option<Run> {
     let mut reader = Reader(packed);
-    let first = base.0.wrapping_add(reader.length()?);
-    let below = first.checked_add(reader.length()?)?;
-    let chunks = reader.length()?;
-    let chunk = base.1.wrapping_add((chunks >> 1) ^ (chunks & 1).wrapping_neg());
+    let (first, len, chunk) = match reader.length()?.checked_sub(1) {
+        Some(short) => (base.0, short % SHORT_LEN + 1, base.1.wrapping_add(short / SHORT_LEN + 1)),
+        None => {
+            let (first, len, chunks) = (base.0.wrapping_add(reader.length()?), reader.length()?, reader.length()?);
+            (first, len, base.1.wrapping_add((chunks >> 1) ^ (chunks & 1).wrapping_neg()))
+        }
+    };
     *packed = reader.0;
-    Some(Run { first, below, chunk })
+    Some(Run { first, below: first.checked_add(len)?, chunk })
 }
 
-/// What was read of the packed runs is kept until it is as much.
-const READ_MAX: usize = 256;
+/// Places of a run that is short.
+const SHORT_LEN: u64 = 16;
+/// How many chunks later it may lie; seven of them in one byte.
+const SHORT_CHUNKS: u64 = 1 << 32;
+/// A block of packed runs takes in no more when it has so many bytes.
+const BLOCK_BYTES: usize = 1000;
+/// A block gets room for one part in so many more than it has, and for this many bytes at least.
+const GROWTH_PART: usize = 4;
+const GROWTH_MIN: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -188,17 +259,20 @@ mod tests {
     proptest! {
         #[test]
         fn runs_say_what_a_map_of_every_place_says(
-            steps in prop::collection::vec((0u8..10, 0u64..3, 0u64..3), 1..200), first in 0u64..1 << 40,
+            steps in prop::collection::vec((0u8..10, 0u64..3, 0u64..4, 1u64..24), 1..200), first in 0u64..1 << 40,
         ) {
             let (mut runs, mut model) = (Runs::beginning_at(first), BTreeMap::new());
             let (mut next, mut chunk) = (first, 7);
-            for (kind, gap, chunks) in steps {
+            for (kind, gap, chunks, len) in steps {
                 match kind {
                     0..6 => {
-                        (next, chunk) = (next + gap / 2, chunk + chunks);
-                        runs.push(next, chunk);
-                        model.insert(next, chunk);
-                        next += 1;
+                        let far = SHORT_CHUNKS * u64::from(kind == 0) * chunks;
+                        (next, chunk) = (next + gap / 2, chunk + chunks + far);
+                        for _ in 0..len {
+                            runs.push(next, chunk);
+                            model.insert(next, chunk);
+                            next += 1;
+                        }
                     }
                     6 => {
                         // One that comes late.
