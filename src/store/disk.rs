@@ -22,6 +22,7 @@
 
 mod ahead;
 mod copy;
+mod database;
 mod format;
 mod inspect;
 mod journal_files;
@@ -34,17 +35,18 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _},
-    ops::Bound,
     os::unix::fs::FileExt as _,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, PersistMode};
 
-use self::ahead::RoomAhead;
+use self::{
+    ahead::RoomAhead,
+    database::{MARKER_KEY, MEMTABLE_BYTES, last_commit, open_database, scan_keyspace},
+};
 pub use self::{
     copy::StoreCopy,
     inspect::{Inspection, inspect},
@@ -440,68 +442,8 @@ impl DiskStore {
     }
 }
 
-/// The number that the library gave a space's keyspace, which it made in this order.
-fn keyspace_number(space: Space) -> u64 {
-    space as u64 + 1
-}
-
 fn damaged(directory: &Path, problem: Problem) -> OpenError {
     OpenError::Damaged { directory: directory.to_owned(), problem, more: 0 }
-}
-
-/// Opens the database in `data`, or makes one.
-fn open_database(data: &Path, memtable_bytes: u64) -> Result<(Database, [Keyspace; 2]), Problem> {
-    let failed = |error: fjall::Error| Problem::new(data, format!("cannot be opened: {error}"));
-    let open = || {
-        let database = Database::builder(data)
-            .cache_size(CACHE_BYTES)
-            .worker_threads(1)
-            .manual_journal_persist(true)
-            .max_journaling_size(JOURNALS_BYTES_MAX)
-            .open()
-            .map_err(failed)?;
-        let keyspace = |name: &str| {
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
-            database.keyspace(name, options).map_err(failed)
-        };
-        let spaces = [keyspace("state")?, keyspace("queue")?];
-        Ok((database, spaces))
-    };
-    // The library panics at some of what it cannot read. That it was looked at before leaves little of it, and nothing of
-    // the database is used afterwards.
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| Err(Problem::new(data, "cannot be opened")))
-}
-
-/// The last commit; an error when a space lacks what was committed to it.
-fn last_commit(data: &Path, spaces: &[Keyspace; 2]) -> Result<CommitRecord, Problem> {
-    let unreadable = |error: fjall::Error| Problem::new(data, format!("cannot be read: {error}"));
-    let value = spaces[Space::State as usize].get(record::COMMIT_KEY).map_err(unreadable)?;
-    let last = match value {
-        None => CommitRecord::default(),
-        Some(value) => CommitRecord::read(&value)
-            .ok_or_else(|| Problem::new(data, "the number of the last commit cannot be read"))?,
-    };
-    let marker = spaces[Space::Queue as usize].get(MARKER_KEY).map_err(unreadable)?;
-    let found = marker.map_or(Some(0), |value| record::read_number(&value));
-    if found != Some(last.written[Space::Queue as usize]) {
-        return Err(lacks_commits(data, Space::Queue));
-    }
-    Ok(last)
-}
-
-fn lacks_commits(data: &Path, space: Space) -> Problem {
-    let keyspace = data.join("keyspaces").join(keyspace_number(space).to_string());
-    Problem::new(&keyspace, "what was committed here is missing, and in no journal: a journal may be missing")
-}
-
-/// Records of a keyspace that are not the store's own.
-fn scan_keyspace(keyspace: &Keyspace, space: Space, from: &[u8], max: usize) -> Result<Vec<Record>, StoreError> {
-    let failed = |error: fjall::Error| StoreError::Damaged(error.to_string());
-    let is_behind_marker = space == Space::State || from > MARKER_KEY;
-    let from = if is_behind_marker { Bound::Included(from) } else { Bound::Excluded(MARKER_KEY) };
-    let records = keyspace.range::<&[u8], _>((from, Bound::Unbounded)).take(max);
-    let records = records.map(|guard| guard.into_inner().map(|(key, value)| (key.to_vec(), value.to_vec())));
-    records.collect::<Result<_, _>>().map_err(failed)
 }
 
 impl Store for DiskStore {
@@ -554,6 +496,14 @@ impl Store for DiskStore {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let value = self.keyspace(space).get(key).map_err(|error| StoreError::Damaged(error.to_string()))?;
         Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.database.outstanding_flushes() + self.database.active_compactions() > 0
+    }
+
+    fn forget_written(&mut self) -> Result<(), StoreError> {
+        database::forget_versions(&self.database, &self.spaces).map_err(|error| StoreError::Failed(error.to_string()))
     }
 
     /// Has what is in memory written as tables, one after the other: journals go when all that they hold is in some, and what
@@ -777,17 +727,8 @@ fn sync_directory(directory: &Path) -> Result<(), OpenError> {
 }
 
 const COMMIT: (Space, &[u8]) = (Space::State, record::COMMIT_KEY);
-/// Says which commit wrote to a space last; before every key of the space's own.
-const MARKER_KEY: &[u8] = &[0];
 /// What is copied at once.
 const COPY_BYTES: usize = 64 << 10;
-/// Blocks that are kept in memory for reading.
-const CACHE_BYTES: u64 = 16 << 20;
-/// What a space gathers in memory before it is written as a table.
-const MEMTABLE_BYTES: u64 = 8 << 20;
 /// After a failure: how long the tables may take that opening has to write, and how often that is looked at.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 const SETTLE_PACE: Duration = Duration::from_millis(10);
-/// Journals that are complete and hold more than this make the spaces that still need them write tables. A space that
-/// gathers slowly would keep what all others have written in tables long ago, on the disk and to be read at each start.
-const JOURNALS_BYTES_MAX: u64 = 128 << 20;

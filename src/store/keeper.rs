@@ -202,33 +202,36 @@ pub struct Keeper {
     memory: MemoryWatch,
 }
 
-/// What the library gathered in memory and has written to tables since is freed by threads of its own, and stays with this one,
-/// whose memory it was, until it allocates again.
+/// What the library gathered in memory and has written to tables since it keeps until it is told that nobody reads it any more;
+/// and what it frees stays with this thread, whose memory it was, until it allocates again.
 #[derive(Debug)]
 struct MemoryWatch {
     /// Bytes committed since that was last so much that it is given back.
     written: usize,
     /// Times that it is given back yet: tables are written for a while after the last commit.
     times: u32,
-    given_back_at: Instant,
+    /// The last commit, or the last time.
+    waits_from: Instant,
 }
 
 impl MemoryWatch {
     fn note_written(&mut self, bytes: usize) {
+        self.waits_from = Instant::now();
         self.written += bytes;
         if self.written >= GIVE_BACK_BYTES {
             (self.written, self.times) = (0, GIVE_BACK_TIMES);
         }
     }
 
-    /// Nothing came for a while.
-    fn give_back(&mut self) {
-        if self.times == 0 || self.given_back_at.elapsed() < GIVE_BACK_INTERVAL {
-            return;
+    /// Nothing came for a while, and there may be free memory. It is taken as given back, for the last time unless more is
+    /// to be free soon.
+    fn is_due(&mut self, is_at_work: bool) -> bool {
+        let is_due = self.times > 0 && self.waits_from.elapsed() >= GIVE_BACK_INTERVAL;
+        if is_due {
+            self.waits_from = Instant::now();
+            self.times = if is_at_work { GIVE_BACK_TIMES } else { self.times - 1 };
         }
-        give_back_free_pages();
-        self.given_back_at = Instant::now();
-        self.times -= 1;
+        is_due
     }
 }
 
@@ -297,7 +300,7 @@ impl Keeper {
                 is_short: false,
                 is_known: true,
             },
-            memory: MemoryWatch { written: 0, times: 0, given_back_at: now },
+            memory: MemoryWatch { written: 0, times: 0, waits_from: now },
         };
         // Known before the first shard asks for anything.
         keeper.look_at_room();
@@ -324,7 +327,7 @@ impl Keeper {
             match self.requests.recv_timeout(patience) {
                 Ok(request) => self.take(request),
                 Err(RecvTimeoutError::Timeout) if is_busy => {}
-                Err(RecvTimeoutError::Timeout) => self.memory.give_back(),
+                Err(RecvTimeoutError::Timeout) => self.rest()?,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.take_waiting();
@@ -571,6 +574,17 @@ impl Keeper {
             (Ok(room), Some(store)) if room.free_bytes >= RECLAIM_ROOM_BYTES => store.reclaim(),
             _ => Ok(()),
         }
+    }
+
+    /// Nothing came for a while.
+    fn rest(&mut self) -> Result<(), StoreError> {
+        let store = self.store.as_deref_mut().ok_or_else(closed)?;
+        if !self.memory.is_due(store.is_at_work()) {
+            return Ok(());
+        }
+        store.forget_written()?;
+        give_back_free_pages();
+        Ok(())
     }
 }
 

@@ -107,7 +107,26 @@ pub trait Store: Send {
         Ok(())
     }
 
-    /// Makes the room of what was removed free, as far as that needs no waiting.
+    /// Bytes of what was committed that memory holds as well, until they are written to where they stay.
+    fn gathered_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Whether threads of its own are writing what was gathered, or putting together what was written.
+    fn is_at_work(&self) -> bool {
+        false
+    }
+
+    /// Gives up the memory of what was gathered and has been written.
+    ///
+    /// # Errors
+    /// As above.
+    fn forget_written(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Writes what is gathered in memory to where it stays and makes the room of what was removed free, as far as that needs no
+    /// waiting.
     ///
     /// # Errors
     /// As above.

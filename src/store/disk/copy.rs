@@ -18,11 +18,12 @@ use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    MARKER_KEY, MEMTABLE_BYTES, OpenError, Problem, at, damaged, format,
+    OpenError, Problem, at, damaged,
+    database::{MARKER_KEY, MEMTABLE_BYTES, keyspace_number, last_commit, open_database, scan_keyspace},
+    format,
     inspect::data_directory,
-    journal_files, keyspace_number,
+    journal_files,
     keyspaces::{self, Levels, Table},
-    last_commit, open_database, scan_keyspace,
 };
 use crate::store::{Record, Space, Store, StoreError, WriteSet};
 

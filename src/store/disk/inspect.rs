@@ -102,12 +102,14 @@ pub(super) fn inspect_with(
     if let (Some(first), true) = (first, inspection.problems.is_empty()) {
         for space in Space::ALL {
             let needed = first.written_before[space as usize];
-            let place = Path::new("keyspaces").join(super::keyspace_number(space).to_string());
+            let place = Path::new("keyspaces").join(super::database::keyspace_number(space).to_string());
             if needed == 0 {
                 continue;
             }
             match keyspaces::last_sequence(&data.join(&place), &scratch.join(&place)) {
-                Ok(found) if found < Some(needed) => inspection.problems.push(super::lacks_commits(&data, space)),
+                Ok(found) if found < Some(needed) => {
+                    inspection.problems.push(super::database::lacks_commits(&data, space))
+                }
                 Ok(_) => {}
                 Err(problem) => inspection.problems.push(problem),
             }
@@ -191,7 +193,7 @@ fn inspect_journals(
 
 fn inspect_keyspaces(data: &Path, problems: &mut Vec<Problem>, progress: &mut dyn FnMut(u64)) -> Result<(), OpenError> {
     let directory = data.join("keyspaces");
-    let numbers: Vec<u64> = std::iter::once(0).chain(Space::ALL.map(super::keyspace_number)).collect();
+    let numbers: Vec<u64> = std::iter::once(0).chain(Space::ALL.map(super::database::keyspace_number)).collect();
     match fs::read_dir(&directory) {
         Ok(entries) => {
             for entry in entries {

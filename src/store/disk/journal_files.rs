@@ -236,7 +236,7 @@ impl<R: Read> Source<R> {
             hasher.update(&head);
             hasher.update(&self.body);
             let (key, value) = self.body.split_at_checked(key_bytes)?;
-            let is_state = u64::from_le_bytes(*keyspace) == super::keyspace_number(Space::State);
+            let is_state = u64::from_le_bytes(*keyspace) == super::database::keyspace_number(Space::State);
             if is_state && *kind == VALUE && key == record::COMMIT_KEY {
                 commit = CommitRecord::read(value);
             }
