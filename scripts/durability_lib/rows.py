@@ -302,12 +302,16 @@ def _fill(server, topics, queued, publishers=10, window=640):
 # --- Memory -----------------------------------------------------------------------------------------------------------------------
 
 MEMORY_SESSIONS = 100
-# The queue grows to four times `QUEUED`, in steps of a quarter of it: each leaves as much behind in the store's write buffers.
-MEMORY_STEPS, STEPS_OF_QUEUED = 16, 4
+# The queue grows to eight times `QUEUED` in steps of an eighth of it: each leaves as much behind in the store's write buffers.
+STEPS_OF_QUEUED = 8
+MEMORY_TIMES_QUEUED = 8
 SAMPLE_EVERY_S = 0.05
 MEMORY_SETTLE_S = 2.0
+# Where nothing is read: the store's thread has come to rest.
+MEMORY_PAUSE_S = 0.7
 RESIDENT_MAX_MB = 150
-GROWTH_MAX_PERCENT = 10
+# A hundredth of a message's payload.
+GROWTH_MAX_BYTES = 1
 
 
 class Samples:
@@ -336,31 +340,45 @@ def memory(setup, found):
     queued = QUEUED_QUICK if setup.is_quick else QUEUED
     topics = [f"memory/{number:02}" for number in range(MEMORY_SESSIONS)]
     step = queued // STEPS_OF_QUEUED
-    resident, highest = [], []
     with Server(setup, setup.in_mode("batched")) as server:
         client.make_sessions(server.port, [(f"away-{number}", topic) for number, topic in enumerate(topics)])
         found.add("resident, nothing queued", "MB", server.resident_bytes() / 1e6)
-        for _ in range(MEMORY_STEPS):
-            with Samples(server) as samples:
-                _fill(server, topics, step)
-            highest.append(max(samples.megabytes, default=0))
-            time.sleep(MEMORY_SETTLE_S)
-            resident.append(server.resident_bytes() / 1e6)
-        client.drained(server.port, "away-1", topics[1], PAYLOAD, step * MEMORY_STEPS // MEMORY_SESSIONS)
+        highest = []
+
+        def grown(pause_s=MEMORY_SETTLE_S):
+            """What is resident, in MB, a while after each step of `queued` messages more."""
+            resident = []
+            for _ in range(STEPS_OF_QUEUED):
+                with Samples(server) as samples:
+                    _fill(server, topics, step)
+                highest.append(max(samples.megabytes, default=0))
+                time.sleep(pause_s)
+                resident.append(server.resident_bytes() / 1e6)
+            return resident
+
+        until = grown()
+        highest_until = max(highest)
+        first = grown()
+        for _ in range(MEMORY_TIMES_QUEUED - 3):
+            grown(MEMORY_PAUSE_S)
+        last = grown()
+        client.drained(server.port, "away-1", topics[1], PAYLOAD, queued * MEMORY_TIMES_QUEUED // MEMORY_SESSIONS)
     at_most = None if setup.is_quick else RESIDENT_MAX_MB
-    found.add(f"resident, {queued:,} queued", "MB", resident[STEPS_OF_QUEUED - 1], at_most=at_most)
-    found.add("highest until then", "MB", max(highest[:STEPS_OF_QUEUED]), at_most=at_most)
-    quarters = [resident[first : first + STEPS_OF_QUEUED] for first in range(0, MEMORY_STEPS, STEPS_OF_QUEUED)]
-    for number, quarter in enumerate(quarters):
-        title = f"resident, {queued * number + step:,} to {queued * (number + 1):,} queued"
-        found.add(f"{title}: median of {len(quarter)}", "MB", statistics.median(quarter))
-    growth = 100 * (statistics.median(quarters[-1]) / statistics.median(quarters[0]) - 1)
-    found.add("growth from the first of these to the last", "%", growth, at_most=None if setup.is_quick else GROWTH_MAX_PERCENT)
-    found.add(f"highest until {step * MEMORY_STEPS:,} were queued", "MB", max(highest))
+    found.add(f"resident, {queued:,} queued", "MB", until[-1], at_most=at_most)
+    found.add("highest until then", "MB", highest_until, at_most=at_most)
+    for times, readings in ((2, first), (MEMORY_TIMES_QUEUED, last)):
+        title = f"resident, {queued * (times - 1) + step:,} to {queued * times:,} queued"
+        found.add(f"{title}: median of {len(readings)}", "MB", statistics.median(readings))
+    growth = statistics.median(last) - statistics.median(first)
+    messages = queued * (MEMORY_TIMES_QUEUED - 2)
+    at_most = None if setup.is_quick else GROWTH_MAX_BYTES
+    found.add("growth between these, per message that is queued more", "bytes", growth * 1e6 / messages, at_most=at_most)
+    found.add("the same, of what was resident", "%", 100 * growth / statistics.median(first))
+    found.add(f"highest until {queued * MEMORY_TIMES_QUEUED:,} were queued", "MB", max(highest))
     found.note(
         f"Messages of {PAYLOAD} bytes in {MEMORY_SESSIONS} sessions, in `batched`: {step:,} more at a time, as fast as the store takes them; "
         f"what is resident {MEMORY_SETTLE_S:g} s after the last PUBACK of each, and the highest of {1 / SAMPLE_EVERY_S:g} samples a second "
-        "before it. What is resident sways by a write buffer of 8 MiB or two, whose turn it is to be written."
+        "before it. What is resident sways by half a write buffer of 8 MiB."
     )
     if setup.is_quick:
         found.note("A short run: a tenth of the messages that the target is for.")

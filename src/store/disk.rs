@@ -498,6 +498,10 @@ impl Store for DiskStore {
         Ok(value.map(|value| value.to_vec()))
     }
 
+    fn gathered_bytes(&self) -> u64 {
+        self.database.write_buffer_size()
+    }
+
     fn is_at_work(&self) -> bool {
         self.database.outstanding_flushes() + self.database.active_compactions() > 0
     }

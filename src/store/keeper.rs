@@ -203,7 +203,8 @@ pub struct Keeper {
 }
 
 /// What the library gathered in memory and has written to tables since it keeps until it is told that nobody reads it any more;
-/// and what it frees stays with this thread, whose memory it was, until it allocates again.
+/// and what it frees stays with this thread, whose memory it was, until it allocates again. What is still gathered is
+/// written to tables too when nothing comes, if it is much.
 #[derive(Debug)]
 struct MemoryWatch {
     /// Bytes committed since that was last so much that it is given back.
@@ -569,11 +570,7 @@ impl Keeper {
             return Ok(());
         }
         self.room.reclaimed_at = Instant::now();
-        // Writing what is in memory as tables takes some first.
-        match (self.medium.room(), &mut self.store) {
-            (Ok(room), Some(store)) if room.free_bytes >= RECLAIM_ROOM_BYTES => store.reclaim(),
-            _ => Ok(()),
-        }
+        self.write_gathered()
     }
 
     /// Nothing came for a while.
@@ -583,8 +580,19 @@ impl Keeper {
             return Ok(());
         }
         store.forget_written()?;
+        if store.gathered_bytes() >= GATHERED_AT_REST_MAX {
+            self.write_gathered()?;
+        }
         give_back_free_pages();
         Ok(())
+    }
+
+    /// Writes what is in memory as tables, which takes some room first.
+    fn write_gathered(&mut self) -> Result<(), StoreError> {
+        match (self.medium.room(), &mut self.store) {
+            (Ok(room), Some(store)) if room.free_bytes >= RECLAIM_ROOM_BYTES => store.reclaim(),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -620,5 +628,8 @@ const GIVE_BACK_BYTES: usize = 1 << 20;
 const GIVE_BACK_TIMES: u32 = 3;
 /// How often free memory is given back while nothing comes.
 const GIVE_BACK_INTERVAL: Duration = Duration::from_millis(500);
+/// So much stays gathered in memory while nothing comes: half of what makes a table, so that a load that pauses often does
+/// not make many small ones.
+const GATHERED_AT_REST_MAX: u64 = 4 << 20;
 /// Room that this takes at first.
 const RECLAIM_ROOM_BYTES: u64 = 64 << 20;
