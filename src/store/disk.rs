@@ -503,11 +503,12 @@ impl Store for DiskStore {
     }
 
     fn is_at_work(&self) -> bool {
-        self.database.outstanding_flushes() + self.database.active_compactions() > 0
+        let has_tables_to_write = self.spaces.iter().any(|space| space.sealed_memtable_count() > 0);
+        has_tables_to_write || self.database.active_compactions() > 0
     }
 
-    fn forget_written(&mut self) -> Result<(), StoreError> {
-        database::forget_versions(&self.database, &self.spaces).map_err(|error| StoreError::Failed(error.to_string()))
+    fn forget_written(&mut self) {
+        database::forget_versions(&self.database, &self.spaces);
     }
 
     /// Has what is in memory written as tables, one after the other: journals go when all that they hold is in some, and what

@@ -204,35 +204,34 @@ pub struct Keeper {
 
 /// What the library gathered in memory and has written to tables since it keeps until it is told that nobody reads it any more;
 /// and what it frees stays with this thread, whose memory it was, until it allocates again. What is still gathered is
-/// written to tables too when nothing comes, if it is much.
+/// written to tables too when little comes, if it is much.
 #[derive(Debug)]
 struct MemoryWatch {
     /// Bytes committed since that was last so much that it is given back.
     written: usize,
     /// Times that it is given back yet: tables are written for a while after the last commit.
     times: u32,
-    /// The last commit, or the last time.
-    waits_from: Instant,
+    looked_at: Instant,
+    /// Bytes committed since.
+    written_since: usize,
 }
 
 impl MemoryWatch {
     fn note_written(&mut self, bytes: usize) {
-        self.waits_from = Instant::now();
+        self.written_since += bytes;
         self.written += bytes;
         if self.written >= GIVE_BACK_BYTES {
             (self.written, self.times) = (0, GIVE_BACK_TIMES);
         }
     }
 
-    /// Nothing came for a while, and there may be free memory. It is taken as given back, for the last time unless more is
-    /// to be free soon.
-    fn is_due(&mut self, is_at_work: bool) -> bool {
-        let is_due = self.times > 0 && self.waits_from.elapsed() >= GIVE_BACK_INTERVAL;
-        if is_due {
-            self.waits_from = Instant::now();
-            self.times = if is_at_work { GIVE_BACK_TIMES } else { self.times - 1 };
+    /// Whether there may be free memory and little came for a while.
+    fn is_due(&mut self) -> bool {
+        if self.times == 0 || self.looked_at.elapsed() < GIVE_BACK_INTERVAL {
+            return false;
         }
-        is_due
+        self.looked_at = Instant::now();
+        std::mem::take(&mut self.written_since) < QUIET_BYTES_MAX
     }
 }
 
@@ -301,7 +300,7 @@ impl Keeper {
                 is_short: false,
                 is_known: true,
             },
-            memory: MemoryWatch { written: 0, times: 0, waits_from: now },
+            memory: MemoryWatch { written: 0, times: 0, looked_at: now, written_since: 0 },
         };
         // Known before the first shard asks for anything.
         keeper.look_at_room();
@@ -324,11 +323,11 @@ impl Keeper {
     fn serve(&mut self) -> Result<(), StoreError> {
         loop {
             let is_busy = self.joiner.has_garbage() || self.has_read_to_serve();
-            let patience = if is_busy { Duration::ZERO } else { self.sync_interval.min(IDLE_TICK) };
+            let tick = if self.memory.times > 0 { GIVE_BACK_INTERVAL } else { IDLE_TICK };
+            let patience = if is_busy { Duration::ZERO } else { self.sync_interval.min(tick) };
             match self.requests.recv_timeout(patience) {
                 Ok(request) => self.take(request),
-                Err(RecvTimeoutError::Timeout) if is_busy => {}
-                Err(RecvTimeoutError::Timeout) => self.rest()?,
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.take_waiting();
@@ -347,6 +346,9 @@ impl Keeper {
             if self.room.looked_at.elapsed() >= ROOM_INTERVAL || self.room.written >= self.room.written_max {
                 self.look_at_room();
                 self.reclaim()?;
+            }
+            if self.memory.is_due() {
+                self.rest()?;
             }
         }
         self.commit(self.sync)?;
@@ -573,14 +575,15 @@ impl Keeper {
         self.write_gathered()
     }
 
-    /// Nothing came for a while.
+    /// Little came for a while, and memory may be free.
     fn rest(&mut self) -> Result<(), StoreError> {
         let store = self.store.as_deref_mut().ok_or_else(closed)?;
-        if !self.memory.is_due(store.is_at_work()) {
-            return Ok(());
-        }
-        store.forget_written()?;
-        if store.gathered_bytes() >= GATHERED_AT_REST_MAX {
+        store.forget_written();
+        // What is begun while threads of the store are at work waits for them, and may keep the next commit waiting.
+        let is_at_work = store.is_at_work();
+        let writes = !is_at_work && store.gathered_bytes() >= GATHERED_AT_REST_MAX;
+        self.memory.times = if is_at_work || writes { GIVE_BACK_TIMES } else { self.memory.times.saturating_sub(1) };
+        if writes {
             self.write_gathered()?;
         }
         give_back_free_pages();
@@ -626,9 +629,11 @@ const RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
 /// So much written may have left much free memory.
 const GIVE_BACK_BYTES: usize = 1 << 20;
 const GIVE_BACK_TIMES: u32 = 3;
-/// How often free memory is given back while nothing comes.
+/// How often free memory is given back while little comes.
 const GIVE_BACK_INTERVAL: Duration = Duration::from_millis(500);
-/// So much stays gathered in memory while nothing comes: half of what makes a table, so that a load that pauses often does
+/// Little is less than this in that time: what is given back is not needed again at once.
+const QUIET_BYTES_MAX: usize = 64 << 10;
+/// So much stays gathered in memory while little comes: half of what makes a table, so that a load that pauses often does
 /// not make many small ones.
 const GATHERED_AT_REST_MAX: u64 = 4 << 20;
 /// Room that this takes at first.

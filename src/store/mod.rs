@@ -112,18 +112,13 @@ pub trait Store: Send {
         0
     }
 
-    /// Whether threads of its own are writing what was gathered, or putting together what was written.
+    /// Whether threads of its own write what was gathered, have yet to, or put together what was written.
     fn is_at_work(&self) -> bool {
         false
     }
 
-    /// Gives up the memory of what was gathered and has been written.
-    ///
-    /// # Errors
-    /// As above.
-    fn forget_written(&mut self) -> Result<(), StoreError> {
-        Ok(())
-    }
+    /// Gives up the memory of what was gathered and has been written. What cannot be given up costs memory and nothing else.
+    fn forget_written(&mut self) {}
 
     /// Writes what is gathered in memory to where it stays and makes the room of what was removed free, as far as that needs no
     /// waiting.

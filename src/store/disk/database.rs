@@ -93,12 +93,15 @@ pub(super) fn scan_keyspace(
 ///
 /// The library keeps a version of a keyspace, and with it what was gathered then, until tables are begun twice more, in case
 /// somebody reads as of then.
-pub(super) fn forget_versions(database: &Database, spaces: &[Keyspace; 2]) -> Result<(), lsm_tree::Error> {
-    spaces.iter().try_for_each(|space| {
+pub(super) fn forget_versions(database: &Database, spaces: &[Keyspace; 2]) {
+    for space in spaces {
         let mut history = space.tree.get_version_history_lock();
         // A version is visible before the lock is given back: the last one is older than this, and stays.
-        history.maintenance(space.path(), database.visible_seqno())
-    })
+        if let Err(error) = history.maintenance(space.path(), database.visible_seqno()) {
+            // The file of an old version stays until the next start, and that version in memory.
+            tracing::warn!(%error, path = %space.path().display(), "an old version of the store's tables cannot be removed");
+        }
+    }
 }
 
 /// Says which commit wrote to a space last; before every key of the space's own.

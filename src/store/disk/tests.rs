@@ -274,15 +274,19 @@ fn what_was_gathered_and_is_written_is_let_go_and_nothing_else() {
     let mut let_go = 0;
     for last in 4..=13 {
         store.reclaim().unwrap();
-        while store.is_at_work() || store.spaces.iter().any(|space| space.sealed_memtable_count() > 0) {
+        while store.is_at_work() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         // Now and then the library has let them go by itself: when a table was written before its beginning was over.
         let_go += versions(&store);
-        store.forget_written().unwrap();
-        assert_eq!(versions(&store), 0);
+        // Tables may be put together meanwhile, which makes a version more.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while versions(&store) > 0 {
+            assert!(std::time::Instant::now() < until, "versions stay");
+            store.forget_written();
+        }
         // With nothing to let go, nothing goes.
-        store.forget_written().unwrap();
+        store.forget_written();
         commit(&mut store, last..=last);
         assert_eq!(sessions(&store), last as usize);
     }
