@@ -579,7 +579,6 @@ impl Keeper {
     fn rest(&mut self) -> Result<(), StoreError> {
         let store = self.store.as_deref_mut().ok_or_else(closed)?;
         store.forget_written();
-        // What is begun while threads of the store are at work waits for them, and may keep the next commit waiting.
         let is_at_work = store.is_at_work();
         let writes = !is_at_work && store.gathered_bytes() >= GATHERED_AT_REST_MAX;
         self.memory.times = if is_at_work || writes { GIVE_BACK_TIMES } else { self.memory.times.saturating_sub(1) };
@@ -590,10 +589,11 @@ impl Keeper {
         Ok(())
     }
 
-    /// Writes what is in memory as tables, which takes some room first.
+    /// Writes what is in memory as tables, which takes some room first. While threads of the store are at work it would wait for
+    /// them, and might keep the next commit waiting.
     fn write_gathered(&mut self) -> Result<(), StoreError> {
         match (self.medium.room(), &mut self.store) {
-            (Ok(room), Some(store)) if room.free_bytes >= RECLAIM_ROOM_BYTES => store.reclaim(),
+            (Ok(room), Some(store)) if room.free_bytes >= RECLAIM_ROOM_BYTES && !store.is_at_work() => store.reclaim(),
             _ => Ok(()),
         }
     }
