@@ -31,7 +31,8 @@ section! {
         cpus: Vec<u32> = Vec::new(), cpus();
         /// Submission entries of a shard's ring, a power of two. When full, the shard submits early.
         ring_entries: u32 = 1024, count(64..=32_768).power_of_two();
-        /// Receive buffers of a shard, a power of two. When all are in use, receiving waits until some come back.
+        /// Receive buffers of a shard at most, a power of two; few are in use while few suffice or what they hold would leave the
+        /// CPU's cache. When all are in use, receiving waits until some come back.
         receive_buffers: u32 = 512, count(4..=32_768).power_of_two();
         /// Bytes of one receive buffer. Longer input arrives in several pieces.
         receive_buffer_bytes: u32 = 4 * KIB, size(256..=1024 * KIB as u64);

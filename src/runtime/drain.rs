@@ -21,6 +21,8 @@ pub struct TurnCounts {
     pub completions: u32,
     /// Of those handled, receptions.
     pub receptions: u32,
+    /// Bytes that these brought.
+    pub received_bytes: u32,
     /// Sends that were asked for after it.
     pub sends: u32,
     /// Of those handled, ends of sends that were asked for before it.

@@ -32,6 +32,7 @@ use crate::transport::OutBuffer;
 
 mod alarm;
 mod buffers;
+mod circulation;
 
 /// The sizes of a ring.
 #[derive(Clone, Copy, Debug)]
@@ -288,7 +289,10 @@ impl Uring {
             OperationKind::Receive => {
                 self.turn.receptions += 1;
                 let reception = match (result, cqueue::buffer_select(entry.flags())) {
-                    (1.., Some(buffer)) => Reception::Bytes { buffer: BufferIndex(buffer), length: result as usize },
+                    (1.., Some(buffer)) => {
+                        self.turn.received_bytes = self.turn.received_bytes.saturating_add(result as u32);
+                        Reception::Bytes { buffer: BufferIndex(buffer), length: result as usize }
+                    }
                     (0.., buffer) => {
                         // The end of the stream may come with a buffer that holds nothing.
                         if let Some(buffer) = buffer {
@@ -296,7 +300,12 @@ impl Uring {
                         }
                         Reception::EndOfStream
                     }
-                    (_, _) => Reception::Failed(errno),
+                    (_, _) => {
+                        if errno.0 == libc::ENOBUFS {
+                            self.buffers.note_shortage();
+                        }
+                        Reception::Failed(errno)
+                    }
                 };
                 Some(Completion::Received { tag, reception, more })
             }
@@ -409,9 +418,11 @@ impl Kernel for Uring {
     }
 
     fn enter(&mut self, wait: EnterWait) {
+        self.drain.note_turn(self.turn);
+        self.buffers.note_turn(self.turn.receptions, self.turn.received_bytes);
+        self.buffers.expect(self.drain.depth().max(self.collect));
         self.buffers.publish();
         self.flush_backlog();
-        self.drain.note_turn(self.turn);
         self.note_sends();
         let must_not_wait = !self.backlog.is_empty() || !self.ring.completion().is_empty();
         match wait {

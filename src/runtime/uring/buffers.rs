@@ -1,7 +1,8 @@
 //! The pool of receive buffers that the kernel takes from by itself.
 //!
-//! What always holds: a buffer is either in the kernel's ring or named by exactly one completion that was taken; it is
-//! given back once. Both mappings outlive the registration.
+//! What always holds: a buffer rests, is in the kernel's ring, or is named by exactly one completion; it is given back once
+//! for each completion that named it. Those that rest are used last first: they are in the caches sooner. Both mappings
+//! outlive the registration.
 
 #![allow(unsafe_code)]
 
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::{IoUring, types::BufRingEntry};
 
-use super::{Errno, UringError, errno_of};
+use super::{Errno, UringError, circulation::Circulation, errno_of};
 use crate::runtime::system;
 
 /// The group that the receives name. A ring has one pool.
@@ -21,6 +22,9 @@ pub(super) struct BufferRing {
     memory: Mapping,
     count: u16,
     buffer_bytes: u32,
+    circulation: Circulation,
+    /// Those that neither the kernel has nor a completion names.
+    resting: Vec<u16>,
     /// Where the next entry goes; published to the kernel once for many.
     tail: u16,
     is_published: bool,
@@ -39,7 +43,16 @@ impl BufferRing {
         let buffer_bytes = buffer_bytes.max(64);
         let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>()).map_err(UringError::Map)?;
         let memory = Mapping::new(usize::from(count) * buffer_bytes as usize).map_err(UringError::Map)?;
-        let mut buffers = BufferRing { entries, memory, count, buffer_bytes, tail: 0, is_published: true };
+        let mut buffers = BufferRing {
+            entries,
+            memory,
+            count,
+            buffer_bytes,
+            circulation: Circulation::new(u32::from(count)),
+            resting: (0..count).rev().collect(),
+            tail: 0,
+            is_published: true,
+        };
         // SAFETY: the mapping has room for `count` entries, is aligned to pages, and lives until after `unregister`, or
         // until the ring that is given here is gone.
         unsafe {
@@ -47,19 +60,32 @@ impl BufferRing {
                 .register_buf_ring_with_flags(buffers.entries.start as u64, count, BUFFER_GROUP, 0)
                 .map_err(|error| UringError::Register(errno_of(&error)))?;
         }
-        for buffer in 0..count {
-            buffers.give_back(buffer);
-        }
         buffers.publish();
         Ok(buffers)
     }
 
+    /// How many there are.
     pub fn count(&self) -> usize {
         usize::from(self.count)
     }
 
     pub fn buffer_bytes(&self) -> u32 {
         self.buffer_bytes
+    }
+
+    /// A receive found none: more go round.
+    pub fn note_shortage(&mut self) {
+        self.circulation.note_shortage();
+    }
+
+    /// So many receives may complete with the next enter.
+    pub fn expect(&mut self, receptions: u32) {
+        self.circulation.expect(receptions);
+    }
+
+    /// So many receives have completed with the last enter, and brought so many bytes.
+    pub fn note_turn(&mut self, receptions: u32, bytes: u32) {
+        self.circulation.note_turn(receptions, bytes);
     }
 
     /// The first `length` bytes of a buffer that a completion named.
@@ -73,9 +99,22 @@ impl BufferRing {
         }
     }
 
-    /// Gives a buffer back; the kernel sees it with [`BufferRing::publish`].
+    /// Gives a buffer back; the kernel sees it with [`BufferRing::publish`], unless there are enough and it rests.
     pub fn give_back(&mut self, buffer: u16) {
         assert!(buffer < self.count, "the kernel named a buffer of ours");
+        if self.going_round() > self.circulation.wanted() {
+            self.resting.push(buffer);
+        } else {
+            self.give(buffer);
+        }
+    }
+
+    /// Those that do not rest.
+    fn going_round(&self) -> u32 {
+        u32::from(self.count) - self.resting.len() as u32
+    }
+
+    fn give(&mut self, buffer: u16) {
         let place = usize::from(self.tail & (self.count - 1));
         // SAFETY: `place` is below the number of entries, and the kernel reads an entry only below the published tail.
         // The first entry's reserved field, which is the tail itself, is not touched by these setters.
@@ -89,8 +128,13 @@ impl BufferRing {
         self.is_published = false;
     }
 
-    /// Lets the kernel see what was given back.
+    /// Lets the kernel see what was given back, and gives it of those that rest as many as are missing.
     pub fn publish(&mut self) {
+        while self.going_round() < self.circulation.wanted()
+            && let Some(buffer) = self.resting.pop()
+        {
+            self.give(buffer);
+        }
         if std::mem::replace(&mut self.is_published, true) {
             return;
         }

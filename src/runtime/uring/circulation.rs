@@ -1,0 +1,148 @@
+//! How many of the receive buffers go round between the kernel and us.
+//!
+//! Owns: that number. The kernel takes buffers in the order in which they were given, so all that go round take turns, and
+//! what is written into them fills the caches: 2 MiB of them leave no room there for anything else.
+//! Always: as few as suffice for what comes at once, twice as many as soon as they do not, as long as what they hold stays in
+//! the caches until it is handled: receives beyond that wait for the next turn, which costs less. Never more than there are,
+//! and never fewer because of a short silence.
+
+/// Chooses from turn to turn how many go round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Circulation {
+    all: u32,
+    wanted: u32,
+    /// Bytes that a receive brought of late.
+    mean_bytes: u32,
+    /// The most that were in use at once of late.
+    peak: u32,
+    /// Turns that `peak` is about.
+    turns: u32,
+}
+
+impl Circulation {
+    /// Of `all` buffers, a power of two.
+    pub fn new(all: u32) -> Self {
+        Circulation { all, wanted: all.min(FEWEST), mean_bytes: 0, peak: 0, turns: 0 }
+    }
+
+    /// How many are to go round.
+    pub fn wanted(self) -> u32 {
+        self.wanted
+    }
+
+    /// A receive found none.
+    pub fn note_shortage(&mut self) {
+        self.want(self.wanted.saturating_mul(2));
+    }
+
+    /// So many receives may complete at once next.
+    pub fn expect(&mut self, receptions: u32) {
+        self.peak = self.peak.max(receptions);
+        if receptions > self.wanted / 2 {
+            self.want(receptions.saturating_mul(2));
+        }
+    }
+
+    /// So many have completed at once, and brought so many bytes.
+    pub fn note_turn(&mut self, receptions: u32, bytes: u32) {
+        if let Some(mean) = bytes.checked_div(receptions) {
+            let before = if self.mean_bytes == 0 { mean } else { self.mean_bytes };
+            self.mean_bytes = before.saturating_mul(3).saturating_add(mean) / 4;
+        }
+        self.expect(receptions);
+        self.turns += 1;
+        let is_unused = self.turns == REMEMBERED_TURNS && self.peak <= self.wanted / 8;
+        if is_unused || self.wanted > self.most() {
+            self.want(self.wanted / 2);
+        }
+        if self.turns == REMEMBERED_TURNS {
+            (self.peak, self.turns) = (0, 0);
+        }
+    }
+
+    /// Towards so many, a power of two.
+    fn want(&mut self, buffers: u32) {
+        let buffers = buffers.checked_next_power_of_two().unwrap_or(self.all);
+        self.wanted = buffers.clamp(self.all.min(FEWEST), self.most().max(self.wanted));
+    }
+
+    /// How many hold no more than is to go round.
+    fn most(self) -> u32 {
+        let hot = HOT_BYTES / self.mean_bytes.max(1);
+        (hot.max(FEWEST) + 1).next_power_of_two().div_ceil(2).min(self.all)
+    }
+}
+
+/// Enough for what an enter brings that does not look deeper: about 20 receives.
+const FEWEST: u32 = 64;
+/// What a core's own cache holds beside all that handling it needs.
+const HOT_BYTES: u32 = 256 * 1024;
+/// Turns after which those that were not needed may rest.
+const REMEMBERED_TURNS: u32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_go_round_until_more_are_in_use_at_once() {
+        let mut circulation = Circulation::new(512);
+        assert_eq!(circulation.wanted(), 64);
+        circulation.note_turn(32, 3200);
+        assert_eq!(circulation.wanted(), 64);
+        circulation.note_turn(33, 3300);
+        assert_eq!(circulation.wanted(), 128);
+        circulation.expect(200);
+        assert_eq!(circulation.wanted(), 512);
+        circulation.expect(u32::MAX);
+        assert_eq!(circulation.wanted(), 512, "there are no more");
+    }
+
+    #[test]
+    fn a_shortage_doubles_them() {
+        let mut circulation = Circulation::new(256);
+        let wanted = [(); 3].map(|()| {
+            circulation.note_shortage();
+            circulation.wanted()
+        });
+        assert_eq!(wanted, [128, 256, 256]);
+        circulation = Circulation::new(4);
+        circulation.note_shortage();
+        assert_eq!(circulation.wanted(), 4);
+    }
+
+    #[test]
+    fn more_than_the_caches_hold_does_not_go_round() {
+        let turns = |receptions, bytes_each| {
+            let mut circulation = Circulation::new(512);
+            for _ in 0..32 {
+                circulation.note_turn(receptions, receptions * bytes_each);
+                circulation.note_shortage();
+            }
+            circulation.wanted()
+        };
+        assert_eq!([4096, 1000, 600, 100].map(|bytes| turns(64, bytes)), [64, 256, 256, 512]);
+        let mut circulation = Circulation::new(512);
+        circulation.note_turn(256, 2560);
+        circulation.note_turn(1, 4096);
+        let wanted = [(); 4].map(|()| {
+            circulation.note_turn(64, 64 * 4096);
+            circulation.wanted()
+        });
+        assert_eq!(wanted, [128, 64, 64, 64]);
+    }
+
+    #[test]
+    fn those_that_were_not_needed_for_long_rest() {
+        let mut circulation = Circulation::new(512);
+        circulation.note_turn(256, 2560);
+        for _ in 0..2 * REMEMBERED_TURNS {
+            circulation.note_turn(40, 400);
+        }
+        assert_eq!(circulation.wanted(), 256, "an eighth of them was too few");
+        for _ in 0..4 * REMEMBERED_TURNS {
+            circulation.note_turn(1, 10);
+        }
+        assert_eq!(circulation.wanted(), 64);
+    }
+}
