@@ -219,8 +219,9 @@ pub const PARCEL_MESSAGES_MAX: usize = 64;
 const PARCEL_BYTES_MAX: usize = 16 * 1024;
 /// What is longer is shared: a copy costs more than the reference counts from about here on.
 const ENTRY_BYTES_MAX: usize = 2048;
-/// Empty parcels that a shard keeps, about 20 KiB each when they have been full.
-const SPARE_PARCELS_MAX: usize = 32;
+/// Empty parcels that a shard keeps, about 20 KiB each when they have been full, 8 with small messages: as many as
+/// a turn with full sockets takes.
+const SPARE_PARCELS_MAX: usize = 128;
 
 #[cfg(test)]
 mod tests {
