@@ -9,6 +9,7 @@ use super::{
     arguments::{CommonArgs, Scenario, TrafficArgs},
     board::Board,
     fleet::LinkPlan,
+    homes::{End, Home},
     mix::{self, Cast},
     payload::PayloadLengths,
     stamp::Stamp,
@@ -96,21 +97,20 @@ pub(super) fn plan(scenario: &Scenario, threads: u32, run: u64) -> Result<Plan, 
                 (topic(run, pair), audience)
             };
             let publishers = Publishers { count: *pairs, topic: |number| topic(run, number) };
-            let mut plan = with_traffic((0..*pairs).map(subscriber), &publishers, traffic, common, threads)?;
-            homes.choose(&mut plan.links)?;
-            Ok(plan)
+            let home = |pair, end| homes.home(pair, end);
+            with_traffic((0..*pairs).map(subscriber), &publishers, traffic, common, threads, home)
         }
         Scenario::Fanout { publishers, subscribers, traffic, common } => {
             let audience = everyone(*publishers, *subscribers)?;
             let subscriber = |number: u32| (topic(run, 0), audience(number));
             let publishers = Publishers { count: *publishers, topic: |_| topic(run, 0) };
-            with_traffic((0..*subscribers).map(subscriber), &publishers, traffic, common, threads)
+            with_traffic((0..*subscribers).map(subscriber), &publishers, traffic, common, threads, anywhere)
         }
         Scenario::Fanin { publishers, subscribers, traffic, common } => {
             let audience = everyone(*publishers, *subscribers)?;
             let subscriber = |number: u32| (format!("bench/{run:06x}/+"), audience(number));
             let publishers = Publishers { count: *publishers, topic: |number| topic(run, number) };
-            with_traffic((0..*subscribers).map(subscriber), &publishers, traffic, common, threads)
+            with_traffic((0..*subscribers).map(subscriber), &publishers, traffic, common, threads, anywhere)
         }
         Scenario::Sharedsub(arguments) => {
             with_cast(&mix::sharedsub(arguments, run), &arguments.traffic, &arguments.common, threads)
@@ -133,30 +133,35 @@ struct Publishers<F: Fn(u32) -> String> {
     topic: F,
 }
 
-/// A connection for each of `subscribers` (a filter, and whom it hears), then one for each publisher. Both go round the
-/// threads, so that a subscriber and the publisher of its number live on the same one; a
-/// share group stays on one, because only together can its members tell whether a message came once.
+/// A connection for each of `subscribers` (a filter, and whom it hears), then one for each publisher. Each lives on the
+/// thread beside its home; without one, both go round the threads, so that a subscriber and the publisher of its number
+/// live on the same one. A share group stays on one, because only together can its members tell whether a message came once.
 fn with_traffic(
     subscribers: impl Iterator<Item = (String, Audience)>,
     publishers: &Publishers<impl Fn(u32) -> String>,
     arguments: &TrafficArgs,
     common: &CommonArgs,
     threads: u32,
+    home: impl Fn(u32, End) -> Result<Option<Home>, BenchError>,
 ) -> Result<Plan, BenchError> {
+    let thread_of = |home: Option<Home>, number| home.map_or(number % threads, |home| home.thread(threads));
     let mut links = Vec::new();
-    let mut reach: Vec<Reach> = (0..publishers.count)
-        .map(|number| Reach { home: number % threads, receivers: vec![0; threads as usize] })
-        .collect();
+    let mut reach = Vec::with_capacity(publishers.count as usize);
+    for number in 0..publishers.count {
+        let home = thread_of(home(number, End::Publisher)?, number);
+        reach.push(Reach { home, receivers: vec![0; threads as usize] });
+    }
     let mut group = None;
     for (number, (filter, audience)) in (0..).zip(subscribers) {
         let in_group = group.filter(|(first_flow, _)| audience.is_shared && *first_flow == audience.first_flow);
-        let thread = in_group.map_or(number % threads, |(_, thread)| thread);
+        let home = home(number, End::Subscriber)?;
+        let thread = in_group.map_or_else(|| thread_of(home, number), |(_, thread)| thread);
         group = Some((audience.first_flow, thread));
         let newly_heard = if in_group.is_some() { 0 } else { audience.publishers as usize };
         for publisher in &mut reach[audience.first_publisher as usize..][..newly_heard] {
             publisher.receivers[thread as usize] += 1;
         }
-        links.push(LinkPlan { number, thread, filter: Some(filter), audience, publisher: None, home: None });
+        links.push(LinkPlan { number, thread, filter: Some(filter), audience, publisher: None, home });
     }
     let subscribers = links.len() as u32;
     let longest = arguments.payload.longest();
@@ -172,6 +177,7 @@ fn with_traffic(
             number: links.len() as u32,
             thread: reach.home,
             publisher: Some(number),
+            home: home(number, End::Publisher)?,
             ..LinkPlan::default()
         });
         senders.push(Sender { template, reach });
@@ -187,6 +193,11 @@ fn with_traffic(
     })
 }
 
+/// Wherever the broker has it.
+fn anywhere(_: u32, _: End) -> Result<Option<Home>, BenchError> {
+    Ok(None)
+}
+
 /// The plan for whom `cast` names.
 fn with_cast(cast: &Cast, arguments: &TrafficArgs, common: &CommonArgs, threads: u32) -> Result<Plan, BenchError> {
     let count = cast.topics.len() as u32;
@@ -194,7 +205,7 @@ fn with_cast(cast: &Cast, arguments: &TrafficArgs, common: &CommonArgs, threads:
         return Err(BenchError::TooManyFlows { publishers: count, subscribers: cast.subscribers.len() as u32 });
     }
     let publishers = Publishers { count, topic: |number| cast.topics[number as usize].clone() };
-    with_traffic(cast.subscribers.iter().cloned(), &publishers, arguments, common, threads)
+    with_traffic(cast.subscribers.iter().cloned(), &publishers, arguments, common, threads, anywhere)
 }
 
 /// Whom the subscribers hear that hear everyone.
