@@ -1,4 +1,9 @@
-"""Child processes. What always holds: each is known here by its process id, and none outlives this process."""
+"""Child processes. What always holds: each is known here by its process id, and none outlives this process.
+
+Each has a process group of its own, so that the terminal's Ctrl-C is this process's to handle, and all are of this process's
+session: Linux shares the CPU among sessions first (sched(7), autogroup), and an idle process of another session would have as much of it
+as a broker.
+"""
 
 import ctypes
 import os
@@ -26,7 +31,8 @@ class Processes:
         parent = os.getpid()
 
         def prepare():
-            # The terminal's Ctrl-C is this process's to handle; a child ends with it even when it is killed.
+            os.setpgrp()
+            # A child ends with this process even when that is killed.
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
             if small_pages and _libc.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0:
                 raise OSError(ctypes.get_errno(), "prctl(PR_SET_THP_DISABLE)")
@@ -42,7 +48,6 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 cwd=directory,
                 env={**os.environ, **(environment or {})},
-                start_new_session=True,
                 preexec_fn=prepare,
             )
         self._running.append(process)
@@ -69,7 +74,7 @@ class Processes:
             stderr=subprocess.PIPE,
             text=True,
             cwd=directory,
-            start_new_session=True,
+            preexec_fn=os.setpgrp,
         )
         self._running.append(process)
         try:
