@@ -21,6 +21,8 @@ pub struct TurnCounts {
     pub completions: u32,
     /// Of those handled, receptions.
     pub receptions: u32,
+    /// Connections that these came from: those of one that come one behind another are counted once.
+    pub sources: u32,
     /// Bytes that these brought.
     pub received_bytes: u32,
     /// Sends that were asked for after it.
@@ -50,7 +52,7 @@ impl DrainPolicy {
             return;
         }
         let is_cut_off = counts.completions >= self.depth.max(KERNEL_DEPTH);
-        let flows_together = counts.receptions >= FLOWS_TOGETHER * counts.sends.max(1);
+        let flows_together = counts.sources >= FLOWS_TOGETHER * counts.sends.max(1);
         self.depth = match (flows_together, is_cut_off) {
             (false, _) => 0,
             (true, true) => (self.depth.max(KERNEL_DEPTH) * 2).min(DEPTH_MAX),
@@ -62,7 +64,7 @@ impl DrainPolicy {
 
 /// Pieces of task work that an enter runs by itself.
 const KERNEL_DEPTH: u32 = 20;
-/// Receptions for each send from which on a deeper look is worth it.
+/// Connections that say something for each send, from which on a deeper look is worth it.
 const FLOWS_TOGETHER: u32 = 4;
 /// From here on a look saves hardly a send more, and what it brought first grows cold before the sends.
 const DEPTH_MAX: u32 = 256;
@@ -71,8 +73,8 @@ const DEPTH_MAX: u32 = 256;
 mod tests {
     use super::*;
 
-    fn turn(completions: u32, receptions: u32, sends: u32) -> TurnCounts {
-        TurnCounts { completions, receptions, sends, ..TurnCounts::default() }
+    fn turn(completions: u32, sources: u32, sends: u32) -> TurnCounts {
+        TurnCounts { completions, receptions: sources, sources, sends, ..TurnCounts::default() }
     }
 
     #[test]
@@ -93,6 +95,13 @@ mod tests {
         let mut policy = DrainPolicy::new(0);
         policy.note_turn(turn(20, 20, 1));
         policy.note_turn(turn(40, 20, 20));
+        assert_eq!(policy.depth(), 0);
+    }
+
+    #[test]
+    fn much_input_of_one_connection_flows_nowhere_else() {
+        let mut policy = DrainPolicy::new(0);
+        policy.note_turn(TurnCounts { receptions: 200, ..turn(220, 20, 20) });
         assert_eq!(policy.depth(), 0);
     }
 

@@ -88,6 +88,8 @@ pub struct Uring {
     collect: u32,
     /// The turn that is under way: what its enter brought, and what was asked for since.
     turn: TurnCounts,
+    /// The slot that the last reception of this turn was for.
+    last_source: Option<u32>,
     /// Whether the kernel can wait for several completions and settle for one after a while.
     settles_for_one: bool,
     /// So many more turns are taken for ones whose sends may not complete at once.
@@ -151,6 +153,7 @@ impl Uring {
             drain: DrainPolicy::new(parameters.drain),
             collect: 0,
             turn: TurnCounts::default(),
+            last_source: None,
             settles_for_one,
             unsure_turns: 0,
             turns: 0,
@@ -288,6 +291,7 @@ impl Uring {
         match tag.kind {
             OperationKind::Receive => {
                 self.turn.receptions += 1;
+                self.turn.sources += u32::from(self.last_source.replace(tag.slot) != Some(tag.slot));
                 let reception = match (result, cqueue::buffer_select(entry.flags())) {
                     (1.., Some(buffer)) => {
                         self.turn.received_bytes = self.turn.received_bytes.saturating_add(result as u32);
@@ -419,8 +423,8 @@ impl Kernel for Uring {
 
     fn enter(&mut self, wait: EnterWait) {
         self.drain.note_turn(self.turn);
-        self.buffers.note_turn(self.turn.receptions, self.turn.received_bytes);
-        self.buffers.expect(self.drain.depth().max(self.collect));
+        let depth = self.drain.depth().max(self.collect);
+        self.buffers.note_turn(self.turn.receptions, self.turn.received_bytes, depth);
         self.buffers.publish();
         self.flush_backlog();
         self.note_sends();
@@ -428,13 +432,14 @@ impl Kernel for Uring {
         match wait {
             EnterWait::For(timeout) if !must_not_wait => self.enter_to_wait(timeout),
             _ if !self.has_work() => {}
-            _ => match self.drain.depth().max(self.collect) {
+            _ => match depth {
                 0 => self.enter_once(0, None, 0),
                 depth => self.enter_once(depth as usize, Some(Duration::ZERO), 0),
             },
         }
         self.turns = self.turns.wrapping_add(1);
         let completions = self.ring.completion().len() as u32;
+        self.last_source = None;
         self.turn = TurnCounts { completions, sends_before: self.turn.sends, ..TurnCounts::default() };
     }
 

@@ -78,14 +78,9 @@ impl BufferRing {
         self.circulation.note_shortage();
     }
 
-    /// So many receives may complete with the next enter.
-    pub fn expect(&mut self, receptions: u32) {
-        self.circulation.expect(receptions);
-    }
-
-    /// So many receives have completed with the last enter, and brought so many bytes.
-    pub fn note_turn(&mut self, receptions: u32, bytes: u32) {
-        self.circulation.note_turn(receptions, bytes);
+    /// So many receives have completed with the last enter, and brought so many bytes; the next looks for `depth`, if not 0.
+    pub fn note_turn(&mut self, receptions: u32, bytes: u32, depth: u32) {
+        self.circulation.note_turn(receptions, bytes, depth);
     }
 
     /// The first `length` bytes of a buffer that a completion named.

@@ -3,8 +3,9 @@
 //! Owns: that number. The kernel takes buffers in the order in which they were given, so all that go round take turns, and
 //! what is written into them fills the caches: 2 MiB of them leave no room there for anything else.
 //! Always: as few as suffice for what comes at once, twice as many as soon as they do not, as long as what they hold stays in
-//! the caches until it is handled: receives beyond that wait for the next turn, which costs less. Never more than there are,
-//! and never fewer because of a short silence.
+//! the caches until it is handled: receives beyond that wait for the next turn, which costs less. Where an enter looks deeper
+//! because input flows together into few sends, as many as it looks for: fewer sends are worth more than warm input. Never more
+//! than there are, and never fewer because of a short silence.
 
 /// Chooses from turn to turn how many go round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +18,14 @@ pub(super) struct Circulation {
     peak: u32,
     /// Turns that `peak` is about.
     turns: u32,
+    /// Receives that the next enter looks for.
+    depth: u32,
 }
 
 impl Circulation {
     /// Of `all` buffers, a power of two.
     pub fn new(all: u32) -> Self {
-        Circulation { all, wanted: all.min(FEWEST), mean_bytes: 0, peak: 0, turns: 0 }
+        Circulation { all, wanted: all.min(FEWEST), mean_bytes: 0, peak: 0, turns: 0, depth: 0 }
     }
 
     /// How many are to go round.
@@ -35,21 +38,18 @@ impl Circulation {
         self.want(self.wanted.saturating_mul(2));
     }
 
-    /// So many receives may complete at once next.
-    pub fn expect(&mut self, receptions: u32) {
-        self.peak = self.peak.max(receptions);
-        if receptions > self.wanted / 2 {
-            self.want(receptions.saturating_mul(2));
-        }
-    }
-
-    /// So many have completed at once, and brought so many bytes.
-    pub fn note_turn(&mut self, receptions: u32, bytes: u32) {
+    /// So many receives have completed at once, and brought so many bytes. The next enter looks for `depth`, if not 0.
+    pub fn note_turn(&mut self, receptions: u32, bytes: u32, depth: u32) {
+        self.depth = depth;
         if let Some(mean) = bytes.checked_div(receptions) {
             let before = if self.mean_bytes == 0 { mean } else { self.mean_bytes };
             self.mean_bytes = before.saturating_mul(3).saturating_add(mean) / 4;
         }
-        self.expect(receptions);
+        let at_once = receptions.max(depth);
+        self.peak = self.peak.max(at_once);
+        if at_once > self.wanted / 2 {
+            self.want(at_once.saturating_mul(2));
+        }
         self.turns += 1;
         let is_unused = self.turns == REMEMBERED_TURNS && self.peak <= self.wanted / 8;
         if is_unused || self.wanted > self.most() {
@@ -66,10 +66,12 @@ impl Circulation {
         self.wanted = buffers.clamp(self.all.min(FEWEST), self.most().max(self.wanted));
     }
 
-    /// How many hold no more than is to go round.
+    /// How many hold no more than the caches do, or are looked for.
     fn most(self) -> u32 {
         let hot = HOT_BYTES / self.mean_bytes.max(1);
-        (hot.max(FEWEST) + 1).next_power_of_two().div_ceil(2).min(self.all)
+        let hot = (hot.max(FEWEST) + 1).next_power_of_two().div_ceil(2);
+        let looked_for = self.depth.saturating_mul(2).checked_next_power_of_two().unwrap_or(self.all);
+        hot.max(looked_for).min(self.all)
     }
 }
 
@@ -88,13 +90,13 @@ mod tests {
     fn few_go_round_until_more_are_in_use_at_once() {
         let mut circulation = Circulation::new(512);
         assert_eq!(circulation.wanted(), 64);
-        circulation.note_turn(32, 3200);
+        circulation.note_turn(32, 3200, 0);
         assert_eq!(circulation.wanted(), 64);
-        circulation.note_turn(33, 3300);
+        circulation.note_turn(33, 3300, 0);
         assert_eq!(circulation.wanted(), 128);
-        circulation.expect(200);
+        circulation.note_turn(0, 0, 200);
         assert_eq!(circulation.wanted(), 512);
-        circulation.expect(u32::MAX);
+        circulation.note_turn(0, 0, u32::MAX);
         assert_eq!(circulation.wanted(), 512, "there are no more");
     }
 
@@ -116,32 +118,37 @@ mod tests {
         let turns = |receptions, bytes_each| {
             let mut circulation = Circulation::new(512);
             for _ in 0..32 {
-                circulation.note_turn(receptions, receptions * bytes_each);
+                circulation.note_turn(receptions, receptions * bytes_each, 0);
                 circulation.note_shortage();
             }
             circulation.wanted()
         };
         assert_eq!([4096, 1000, 600, 100].map(|bytes| turns(64, bytes)), [64, 256, 256, 512]);
         let mut circulation = Circulation::new(512);
-        circulation.note_turn(256, 2560);
-        circulation.note_turn(1, 4096);
+        circulation.note_turn(256, 2560, 0);
+        circulation.note_turn(1, 4096, 0);
         let wanted = [(); 4].map(|()| {
-            circulation.note_turn(64, 64 * 4096);
+            circulation.note_turn(64, 64 * 4096, 0);
             circulation.wanted()
         });
         assert_eq!(wanted, [128, 64, 64, 64]);
+        circulation.note_turn(64, 64 * 4096, 200);
+        assert_eq!(circulation.wanted(), 512, "the enter looks for them");
+        circulation.note_turn(200, 200 * 4096, 40);
+        circulation.note_turn(40, 40 * 4096, 40);
+        assert_eq!(circulation.wanted(), 128);
     }
 
     #[test]
     fn those_that_were_not_needed_for_long_rest() {
         let mut circulation = Circulation::new(512);
-        circulation.note_turn(256, 2560);
+        circulation.note_turn(256, 2560, 0);
         for _ in 0..2 * REMEMBERED_TURNS {
-            circulation.note_turn(40, 400);
+            circulation.note_turn(40, 400, 0);
         }
         assert_eq!(circulation.wanted(), 256, "an eighth of them was too few");
         for _ in 0..4 * REMEMBERED_TURNS {
-            circulation.note_turn(1, 10);
+            circulation.note_turn(1, 10, 0);
         }
         assert_eq!(circulation.wanted(), 64);
     }
