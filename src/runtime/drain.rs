@@ -33,6 +33,14 @@ pub struct TurnCounts {
     pub sends_before: u32,
 }
 
+impl TurnCounts {
+    /// Whether what few connections sent leaves with many sends, each of which could carry more.
+    #[must_use]
+    pub fn spreads(self) -> bool {
+        self.sources > 0 && self.sends >= FLOWS_TOGETHER * self.sources
+    }
+}
+
 impl DrainPolicy {
     /// Always `fixed` completions, or with 0 what suits the turns before.
     #[must_use]

@@ -424,7 +424,7 @@ impl Kernel for Uring {
     fn enter(&mut self, wait: EnterWait) {
         self.drain.note_turn(self.turn);
         let depth = self.drain.depth().max(self.collect);
-        self.buffers.note_turn(self.turn.receptions, self.turn.received_bytes, depth);
+        self.buffers.note_turn(self.turn, depth);
         self.buffers.publish();
         self.flush_backlog();
         self.note_sends();

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::{IoUring, types::BufRingEntry};
 
 use super::{Errno, UringError, circulation::Circulation, errno_of};
-use crate::runtime::system;
+use crate::runtime::{drain::TurnCounts, system};
 
 /// The group that the receives name. A ring has one pool.
 pub(super) const BUFFER_GROUP: u16 = 0;
@@ -78,9 +78,9 @@ impl BufferRing {
         self.circulation.note_shortage();
     }
 
-    /// So many receives have completed with the last enter, and brought so many bytes; the next looks for `depth`, if not 0.
-    pub fn note_turn(&mut self, receptions: u32, bytes: u32, depth: u32) {
-        self.circulation.note_turn(receptions, bytes, depth);
+    /// What came of a turn; the next enter looks for `depth` completions, if not 0.
+    pub fn note_turn(&mut self, counts: TurnCounts, depth: u32) {
+        self.circulation.note_turn(counts, depth);
     }
 
     /// The first `length` bytes of a buffer that a completion named.
