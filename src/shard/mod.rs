@@ -373,7 +373,7 @@ impl Shard {
             MeshMessage::ShareState(state) => self.handle_share_state(&state),
             MeshMessage::Parcel(parcel) => {
                 // What is in it is counted one by one.
-                self.handle_parcel(from, parcel, 0, now);
+                self.handle_parcel(from, parcel, now);
                 return false;
             }
             MeshMessage::Deliver(taken, message) => return self.deliver_from_shard(from, taken, message, now),

@@ -18,40 +18,43 @@ use crate::{
 /// Publications, copied one behind the other, in as few cache lines as they fit into: each is fetched from another core.
 #[derive(Debug, Default)]
 pub struct Parcel {
-    entries: Vec<Entry>,
-    /// Each stands for the publications behind one another that have it.
-    topics: Vec<Topic>,
+    runs: Vec<Run>,
     /// Of those that have one: few do.
     stamps: Vec<Stamp>,
-    /// The texts of the topics.
+    /// The texts of the topics, each once for runs behind one another that have it.
     text: String,
-    /// Properties and payload of each.
+    /// Of each publication the length of its payload, its properties, its payload.
     bytes: Vec<u8>,
+    len: usize,
     is_awaited: bool,
 }
 
+/// Publications behind one another that differ in their payloads only, and in what their properties say.
 #[derive(Debug)]
-struct Topic {
-    hash: u64,
-    start: u16,
-    end: u16,
-}
-
-/// What does not stand in the other lists.
-#[derive(Debug)]
-struct Entry {
+struct Run {
+    topic_hash: u64,
     expires_at: Moment,
     origin: Origin,
-    /// Where its properties begin.
-    start: u16,
+    /// Where its topic stands in the text.
+    topic_start: u16,
+    topic_end: u16,
     properties_len: u16,
-    payload_len: u16,
-    topic: u8,
-    /// Its place among the stamps, when it has one.
+    count: u8,
+    /// The place of its stamp, when it has one: then it is the only one of its run.
     stamp: Option<u8>,
     qos: QoS,
     retain: bool,
     is_awaited: bool,
+}
+
+/// A place in a parcel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cursor {
+    run: usize,
+    /// Publications of the run that lie before it.
+    index: u8,
+    /// Bytes that lie before it.
+    start: usize,
 }
 
 impl Parcel {
@@ -64,8 +67,7 @@ impl Parcel {
     /// Whether it takes `publication` as well, of those that are small enough.
     #[must_use]
     pub fn has_room(&self, publication: &Publication<'_>) -> bool {
-        self.entries.len() < PARCEL_MESSAGES_MAX
-            && self.text.len() + self.bytes.len() + length(publication) <= PARCEL_BYTES_MAX
+        self.len < PARCEL_MESSAGES_MAX && self.text.len() + self.bytes.len() + length(publication) <= PARCEL_BYTES_MAX
     }
 
     /// Copies a publication to the end. It has room, and belongs to no group.
@@ -73,44 +75,62 @@ impl Parcel {
         debug_assert!(Self::takes(publication) && self.has_room(publication) && !report.is_grouped());
         let Publication { topic, properties, payload, envelope, .. } = publication;
         let Envelope { qos, retain, expires_at, topic_hash, stamp, origin } = *envelope;
-        if self.topics.last().is_none_or(|last| last.hash != topic_hash || self.text_of(last) != *topic) {
-            let start = self.text.len() as u16;
-            self.text.push_str(topic);
-            self.topics.push(Topic { hash: topic_hash, start, end: self.text.len() as u16 });
-        }
-        let stamp = (stamp != Stamp::default()).then(|| {
-            self.stamps.push(stamp);
-            (self.stamps.len() - 1) as u8
-        });
         let is_awaited = report.is_awaited();
-        self.is_awaited |= is_awaited;
-        let entry = Entry {
-            expires_at,
-            origin,
-            start: self.bytes.len() as u16,
-            properties_len: properties.len() as u16,
-            payload_len: payload.len() as u16,
-            topic: (self.topics.len() - 1) as u8,
-            stamp,
-            qos,
-            retain,
-            is_awaited,
+        let properties_len = properties.len() as u16;
+        let is_alike = |last: &Run| {
+            (last.qos, last.retain, last.is_awaited, last.properties_len) == (qos, retain, is_awaited, properties_len)
+                && (last.expires_at, last.origin) == (expires_at, origin)
+                && last.stamp.is_none()
+                && stamp == Stamp::default()
         };
+        let has_topic = |last: &Run| last.topic_hash == topic_hash && text_of(&self.text, last) == *topic;
+        match self.runs.last_mut().filter(|last| has_topic(last)) {
+            Some(last) if is_alike(last) => last.count += 1,
+            same_topic => {
+                let (topic_start, topic_end) = match same_topic {
+                    Some(last) => (last.topic_start, last.topic_end),
+                    None => {
+                        let start = self.text.len() as u16;
+                        self.text.push_str(topic);
+                        (start, self.text.len() as u16)
+                    }
+                };
+                let stamp = (stamp != Stamp::default()).then(|| {
+                    self.stamps.push(stamp);
+                    (self.stamps.len() - 1) as u8
+                });
+                self.runs.push(Run {
+                    topic_hash,
+                    expires_at,
+                    origin,
+                    topic_start,
+                    topic_end,
+                    properties_len,
+                    count: 1,
+                    stamp,
+                    qos,
+                    retain,
+                    is_awaited,
+                });
+            }
+        }
+        self.bytes.extend_from_slice(&(payload.len() as u16).to_ne_bytes());
         self.bytes.extend_from_slice(properties);
         self.bytes.extend_from_slice(payload);
-        self.entries.push(entry);
+        self.len += 1;
+        self.is_awaited |= is_awaited;
     }
 
     /// How many publications there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
     /// Whether the sender waits to hear of any of them.
@@ -119,46 +139,53 @@ impl Parcel {
         self.is_awaited
     }
 
-    /// A publication, where it lies.
-    fn publication(&self, index: usize) -> Option<(Taken, Publication<'_>)> {
-        let entry = self.entries.get(index)?;
-        let topic = self.topics.get(usize::from(entry.topic))?;
-        let stamp = match entry.stamp {
+    /// The publication at `cursor`, where it lies, and the place of the next.
+    #[inline]
+    fn publication(&self, cursor: Cursor) -> Option<(Taken, Publication<'_>, Cursor)> {
+        let run = self.runs.get(cursor.run)?;
+        let stamp = match run.stamp {
             Some(place) => *self.stamps.get(usize::from(place))?,
             None => Stamp::default(),
         };
-        let Entry { expires_at, origin, qos, retain, .. } = *entry;
-        let envelope = Envelope { qos, retain, expires_at, topic_hash: topic.hash, stamp, origin };
-        let of_entry = self.bytes.get(usize::from(entry.start)..)?;
-        let (properties, behind) = of_entry.split_at_checked(usize::from(entry.properties_len))?;
-        let payload = behind.get(..usize::from(entry.payload_len))?;
-        let report = if entry.is_awaited { Taken::Report } else { Taken::Ignore };
-        Some((report, Publication::new(self.text_of(topic), properties, payload, envelope)))
-    }
-
-    fn text_of(&self, topic: &Topic) -> &str {
-        self.text.get(usize::from(topic.start)..usize::from(topic.end)).unwrap_or_default()
+        let Run { topic_hash, expires_at, origin, qos, retain, .. } = *run;
+        let envelope = Envelope { qos, retain, expires_at, topic_hash, stamp, origin };
+        let (payload_len, behind) = self.bytes.get(cursor.start..)?.split_first_chunk()?;
+        let (properties, behind) = behind.split_at_checked(usize::from(run.properties_len))?;
+        let payload = behind.get(..usize::from(u16::from_ne_bytes(*payload_len)))?;
+        let report = if run.is_awaited { Taken::Report } else { Taken::Ignore };
+        let start = cursor.start + payload_len.len() + properties.len() + payload.len();
+        let is_last = cursor.index + 1 == run.count;
+        let next = match is_last {
+            true => Cursor { run: cursor.run + 1, index: 0, start },
+            false => Cursor { index: cursor.index + 1, start, ..cursor },
+        };
+        Some((report, Publication::new(text_of(&self.text, run), properties, payload, envelope), next))
     }
 
     fn clear(&mut self) {
-        self.entries.clear();
-        self.topics.clear();
+        self.runs.clear();
         self.stamps.clear();
         self.text.clear();
         self.bytes.clear();
+        self.len = 0;
         self.is_awaited = false;
     }
 }
 
+fn text_of<'a>(text: &'a str, run: &Run) -> &'a str {
+    text.get(usize::from(run.topic_start)..usize::from(run.topic_end)).unwrap_or_default()
+}
+
+/// Bytes that a copy takes.
 fn length(publication: &Publication<'_>) -> usize {
-    publication.topic.len() + publication.properties.len() + publication.payload.len()
+    publication.topic.len() + publication.properties.len() + publication.payload.len() + size_of::<u16>()
 }
 
 /// Parcels that wait or rest.
 #[derive(Debug, Default)]
 pub(super) struct Parcels {
     /// Begun, with the shard each comes from and its next publication: the fan-out of one before it goes on as a job.
-    begun: VecDeque<(u16, Parcel, usize)>,
+    begun: VecDeque<(u16, Parcel, Cursor)>,
     /// Empty ones, kept for their memory.
     spare: Vec<Parcel>,
 }
@@ -188,14 +215,21 @@ impl Parcels {
 }
 
 impl Shard {
-    /// Delivers what is in a parcel of shard `from`, from publication `next` on.
-    pub(super) fn handle_parcel(&mut self, from: u16, parcel: Parcel, mut next: usize, now: Moment) {
-        while let Some((report, publication)) = parcel.publication(next) {
-            if self.leaves_in_mesh(from, RANK_DELIVERY) {
-                return self.parcels.begun.push_back((from, parcel, next));
+    /// Delivers what is in a parcel of shard `from`.
+    pub(super) fn handle_parcel(&mut self, from: u16, parcel: Parcel, now: Moment) {
+        self.go_on_with_parcel(from, parcel, Cursor::default(), now);
+    }
+
+    fn go_on_with_parcel(&mut self, from: u16, parcel: Parcel, mut cursor: Cursor, now: Moment) {
+        let mut may_have_to_wait = true;
+        while let Some((report, publication, next)) = parcel.publication(cursor) {
+            if may_have_to_wait && self.leaves_in_mesh(from, RANK_DELIVERY) {
+                return self.parcels.begun.push_back((from, parcel, cursor));
             }
-            next += 1;
-            if !self.fan_out_here(&publication, Source::Shard(from), report, now).job {
+            cursor = next;
+            // Only a job keeps the next one waiting.
+            may_have_to_wait = self.fan_out_here(&publication, Source::Shard(from), report, now).job;
+            if !may_have_to_wait {
                 self.ledger.count_received(from, RANK_DELIVERY, report.is_awaited());
             }
         }
@@ -205,15 +239,15 @@ impl Shard {
     /// Goes on with the parcels whose jobs have ended.
     pub(super) fn run_parcels(&mut self, now: Moment) {
         for _ in 0..self.parcels.begun.len() {
-            let Some((from, parcel, next)) = self.parcels.begun.pop_front() else { return };
+            let Some((from, parcel, cursor)) = self.parcels.begun.pop_front() else { return };
             let asked = self.clients.durable.journal.awaited();
-            self.handle_parcel(from, parcel, next, now);
+            self.go_on_with_parcel(from, parcel, cursor, now);
             self.note_asked_since(asked, from, RANK_DELIVERY);
         }
     }
 }
 
-/// Publications in one parcel: their topics and stamps are numbered with a byte.
+/// Publications in one parcel: their stamps are numbered with a byte.
 pub const PARCEL_MESSAGES_MAX: usize = 64;
 /// Bytes in one parcel: 16 bits tell where they are.
 const PARCEL_BYTES_MAX: usize = 16 * 1024;
@@ -236,8 +270,13 @@ mod tests {
         let retained = Envelope { qos: QoS::ExactlyOnce, retain: true, stamp, topic_hash: 2, ..plain };
         let publications = [
             (Publication::new("a/b", b"", b"one", plain), Taken::Ignore),
+            (Publication::new("a/b", b"", b"another", plain), Taken::Ignore),
+            (Publication::new("a/b", b"", b"", plain), Taken::Ignore),
             (Publication::new("a/b", b"props", b"two", plain), Taken::Ignore),
+            (Publication::new("a/b", b"porps", b"two", plain), Taken::Ignore),
+            (Publication::new("a/b", b"porps", b"two", plain), Taken::Report),
             (Publication::new("a/c", b"", b"of the same hash", other_text), Taken::Report),
+            (Publication::new("d", b"", b"", retained), Taken::Report),
             (Publication::new("d", b"", b"", retained), Taken::Report),
             (Publication::new("a/b", b"", b"again", plain), Taken::Ignore),
         ];
@@ -248,33 +287,35 @@ mod tests {
                 parcel.push(publication, *report);
             }
             assert!(parcel.wants_report());
-            assert_eq!((parcel.len(), parcel.topics.len()), (5, 4));
-            for (index, (put, report)) in publications.iter().enumerate() {
-                let (reported, found) = parcel.publication(index).expect("it was put in");
+            assert_eq!((parcel.len(), parcel.text.as_str()), (publications.len(), "a/ba/cda/b"));
+            assert_eq!(parcel.runs.iter().map(|run| run.count).collect::<Vec<_>>(), [3, 2, 1, 1, 1, 1, 1]);
+            let mut cursor = Cursor::default();
+            for (put, report) in &publications {
+                let (reported, found, next) = parcel.publication(cursor).expect("it was put in");
                 assert_eq!(reported, *report);
                 assert_eq!((found.topic, found.properties, found.payload), (put.topic, put.properties, put.payload));
                 assert_eq!(found.envelope, put.envelope);
+                cursor = next;
             }
-            assert!(parcel.publication(5).is_none());
+            assert!(parcel.publication(cursor).is_none());
             parcel.clear();
         }
     }
 
     #[test]
     fn a_full_one_says_so() {
-        let large = vec![0; ENTRY_BYTES_MAX - 1];
+        let large = vec![0; ENTRY_BYTES_MAX - size_of::<u16>() - 1];
         let mut parcel = Parcel::default();
         let publication = Publication::new("t", b"", &large, Envelope::of(QoS::AtMostOnce));
         while parcel.has_room(&publication) {
             parcel.push(&publication, Taken::Ignore);
         }
         assert_eq!(parcel.len(), PARCEL_BYTES_MAX / ENTRY_BYTES_MAX);
-        assert_eq!(parcel.publication(parcel.len() - 1).map(|(_, found)| found.payload.len()), Some(large.len()));
         assert!(!Parcel::takes(&Publication::new("to", b"", &large, Envelope::of(QoS::AtMostOnce))));
     }
 
     #[test]
-    fn an_entry_is_small() {
-        assert!(size_of::<Entry>() <= 24);
+    fn a_run_is_small() {
+        assert!(size_of::<Run>() <= 40);
     }
 }
