@@ -19,7 +19,9 @@ use bytes::Bytes;
 use ringmq::{
     runtime::{
         Clock, Close, CloseCause, ConnectionId, ReleasedSocket, Socket, Uring, UringParameters, Wait, Wake,
-        WireHandler, Wires, WiresCounters, WiresParameters, executor::Executor, listener::Listeners,
+        WireHandler, Wires, WiresCounters, WiresParameters,
+        executor::{Crew, Executor},
+        listener::Listeners,
     },
     transport::OutBuffer,
 };
@@ -469,7 +471,7 @@ fn another_threads_socket_is_adopted() {
 
 #[test]
 fn a_million_parks_leave_nothing_behind() {
-    let parks = Executor::start(0, None, || async {
+    let parks = Executor::start(Crew::of(0), None, || async {
         let mut server = Server::small();
         let wake = server.wake.clone();
         let mut before = (0, 0);

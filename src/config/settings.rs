@@ -25,13 +25,13 @@ section! {
 section! {
     /// Shards, rings and buffers, and the limits on connections. Read once at start.
     ["runtime"] RuntimeLimits {
-        /// Shards, each with a thread of its own; 0: one per CPU that RingMQ may use. More than CPUs is allowed.
+        /// Shards; 0: one per CPU that RingMQ may use. Of more, those of one CPU share a thread and its ring, up to 16 of them.
         shards: u32 = 0, count(0..=256);
         /// CPUs to pin the shards to, such as "0-3,6"; empty: all that the process may use.
         cpus: Vec<u32> = Vec::new(), cpus();
-        /// Submission entries of a shard's ring, a power of two. When full, the shard submits early.
+        /// Submission entries of a ring, a power of two. When full, what it has is submitted early.
         ring_entries: u32 = 1024, count(64..=32_768).power_of_two();
-        /// Receive buffers of a shard at most, a power of two; few are in use while few suffice or what they hold would leave the
+        /// Receive buffers of a ring at most, a power of two; few are in use while few suffice or what they hold would leave the
         /// CPU's cache. When all are in use, receiving waits until some come back.
         receive_buffers: u32 = 512, count(4..=32_768).power_of_two();
         /// Bytes of one receive buffer. Longer input arrives in several pieces.

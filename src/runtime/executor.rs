@@ -1,15 +1,15 @@
-//! One executor per shard: a thread, pinned to a CPU, that runs one future.
+//! One executor per CPU: a thread, pinned to it, that runs one future, for one shard or for several.
 //!
-//! What always holds: a panic of a shard ends that shard's thread only, and whoever joins it is told. Several shards may
-//! share a CPU. The executor's own memory and rings are kept small: the shard brings its own ring.
+//! What always holds: a panic of a shard ends its thread only, and whoever joins it is told. The executor's own memory and
+//! rings are kept small: the shards bring their own ring.
 //!
-//! The future never yields to the executor: it waits in its own ring. So nothing else may be spawned on a shard's
+//! The future never yields to the executor: it waits in its own ring. So nothing else may be spawned on such an
 //! executor. (Yielding before each wait hung twice in some ten million yields on a busy machine: it looks as if glommio 0.9
 //! parks with a runnable task when its preemption timer fires between its poll for I/O and its look at the task queues.)
 
 #![allow(unsafe_code)]
 
-use std::{future::Future, thread, time::Duration};
+use std::{fmt, future::Future, thread, time::Duration};
 
 use glommio::{LocalExecutorBuilder, Placement};
 
@@ -19,32 +19,58 @@ use super::kernel::Errno;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExecutorError {
     /// The thread could not be made.
-    #[error("shard {0}: the thread could not be made: {1}")]
-    Spawn(usize, Errno),
+    #[error("{0}: the thread could not be made: {1}")]
+    Spawn(Crew, Errno),
     /// The executor could not be made on its thread: the CPU isn't ours, or io_uring or locked memory is missing.
-    #[error("shard {0}: the executor could not be made")]
-    Make(usize),
+    #[error("{0}: the executor could not be made")]
+    Make(Crew),
     /// The future panicked. The message went to the standard error.
-    #[error("shard {0} panicked")]
-    Panicked(usize),
+    #[error("{0} panicked")]
+    Panicked(Crew),
+}
+
+/// The shards of one executor, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crew {
+    /// The first of them.
+    pub shard: usize,
+    /// How many more there are.
+    pub more: usize,
+}
+
+impl Crew {
+    /// One shard.
+    #[must_use]
+    pub const fn of(shard: usize) -> Self {
+        Crew { shard, more: 0 }
+    }
+}
+
+impl fmt::Display for Crew {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Crew { shard, more: 0 } => write!(formatter, "shard {shard}"),
+            Crew { shard, more } => write!(formatter, "shard {shard} or one of {more} more on its thread"),
+        }
+    }
 }
 
 /// A running executor.
 #[derive(Debug)]
 pub struct Executor<T> {
-    shard: usize,
+    crew: Crew,
     thread: thread::JoinHandle<Option<T>>,
 }
 
 impl<T: Send + 'static> Executor<T> {
-    /// Starts a thread for `shard`, pinned to `cpu` if one is given, makes the future there and runs it to its end.
+    /// Starts a thread for `crew`, pinned to `cpu` if one is given, makes the future there and runs it to its end.
     /// Returns when the future begins.
     ///
     /// # Errors
     ///
     /// When the thread or the executor could not be made.
     pub fn start<F>(
-        shard: usize,
+        crew: Crew,
         cpu: Option<usize>,
         task: impl FnOnce() -> F + Send + 'static,
     ) -> Result<Self, ExecutorError>
@@ -66,13 +92,18 @@ impl<T: Send + 'static> Executor<T> {
                 task().await
             }))
         };
-        let spawned = thread::Builder::new().name(format!("shard-{shard}")).spawn(run);
-        let thread = spawned
-            .map_err(|error| ExecutorError::Spawn(shard, Errno(error.raw_os_error().unwrap_or(libc::EAGAIN))))?;
+        // The kernel shows 15 characters.
+        let name = match crew {
+            Crew { shard, more: 0 } => format!("shard-{shard}"),
+            Crew { shard, more } => format!("shard-{shard}+{more}"),
+        };
+        let spawned = thread::Builder::new().name(name).spawn(run);
+        let thread =
+            spawned.map_err(|error| ExecutorError::Spawn(crew, Errno(error.raw_os_error().unwrap_or(libc::EAGAIN))))?;
         if is_ready.recv_timeout(START_MAX).is_err() {
-            return Err(ExecutorError::Make(shard));
+            return Err(ExecutorError::Make(crew));
         }
-        Ok(Executor { shard, thread })
+        Ok(Executor { crew, thread })
     }
 
     /// Waits for the future's end.
@@ -83,8 +114,8 @@ impl<T: Send + 'static> Executor<T> {
     pub fn join(self) -> Result<T, ExecutorError> {
         match self.thread.join() {
             Ok(Some(output)) => Ok(output),
-            Ok(None) => Err(ExecutorError::Make(self.shard)),
-            Err(_) => Err(ExecutorError::Panicked(self.shard)),
+            Ok(None) => Err(ExecutorError::Make(self.crew)),
+            Err(_) => Err(ExecutorError::Panicked(self.crew)),
         }
     }
 
@@ -134,22 +165,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_shards_than_cpus_run_and_a_panic_is_reported() {
+    fn more_executors_than_cpus_run_and_a_panic_is_reported() {
         let cpus = allowed_cpus();
         let start = |shard: usize| {
-            Executor::start(shard, Some(cpus[shard % cpus.len()]), move || async move {
+            Executor::start(Crew::of(shard), Some(cpus[shard % cpus.len()]), move || async move {
                 assert_ne!(shard, 3, "a shard that panics, on purpose");
                 shard * 10
             })
         };
         let executors: Vec<_> = (0..5).map(|shard| start(shard).unwrap()).collect();
         let joined: Vec<_> = executors.into_iter().map(Executor::join).collect();
-        assert_eq!(joined, [Ok(0), Ok(10), Ok(20), Err(ExecutorError::Panicked(3)), Ok(40)]);
+        assert_eq!(joined, [Ok(0), Ok(10), Ok(20), Err(ExecutorError::Panicked(Crew::of(3))), Ok(40)]);
     }
 
     #[test]
     fn a_cpu_that_is_not_ours_is_an_error() {
-        let started = Executor::start(0, Some(1023), || async {});
-        assert_eq!(started.err(), Some(ExecutorError::Make(0)));
+        let started = Executor::start(Crew::of(0), Some(1023), || async {});
+        assert_eq!(started.err(), Some(ExecutorError::Make(Crew::of(0))));
     }
 }

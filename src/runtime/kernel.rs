@@ -47,11 +47,12 @@ pub struct Tag {
     pub generation: u32,
 }
 
-/// Slots are numbered with 28 bits, so that kind, slot and generation fit into the 64 bits of `user_data`.
-pub const SLOTS_MAX: u32 = 1 << 28;
+/// Slots are numbered with 24 bits, so that kind, slot and generation fit into the 64 bits of `user_data`, and 4 bits are left for
+/// who asks.
+pub const SLOTS_MAX: u32 = 1 << 24;
 
 impl Tag {
-    /// The tag as `user_data`: kind in the top 4 bits, then 28 bits of slot, then the generation.
+    /// The tag as `user_data`: kind in the top 4 bits, then 4 bits of zeros, 24 bits of slot, and the generation.
     #[inline]
     #[must_use]
     pub const fn pack(self) -> u64 {

@@ -1,6 +1,6 @@
 //! The only room that names glommio and io_uring.
 //!
-//! Owns: the executors (one thread per shard, pinned), the ring of each shard, its listeners and sockets, the mesh between
+//! Owns: the executors (a thread per CPU, pinned), the ring of each, the listeners and sockets of shards, the mesh between
 //! shards, the clock, the signals, and the probe of what the machine can do. What always holds: whatever is here and
 //! not [`uring`], [`listener`], [`connector`], [`executor`], [`syscalls`], [`signals`], `filesystem` or [`probe`] is pure over [`kernel::Kernel`], so that the
 //! simulation runs the same code as production. It must never know what the bytes mean.
@@ -9,7 +9,7 @@
 //!
 //! The executor runs exactly one task of ours, and that task blocks in its own ring's `io_uring_enter`, which takes the
 //! submissions along and returns with the first completion. The mesh wakes it by an eventfd that a poll on the same ring
-//! watches. There is no second ring to wait on, so nothing can be missed between looking and sleeping: the kernel checks
+//! watches, one for each shard that sits there. There is no second ring to wait on, so nothing can be missed between looking and sleeping: the kernel checks
 //! its completion queue itself. The price is that no other task of the same executor ever runs, because ours never yields:
 //! glommio parks when its preemption timer fires before it looks at its tasks, and one that has only woken itself stays
 //! parked with it until something else happens.
@@ -40,7 +40,10 @@ pub use self::{
     kernel::{Errno, Kernel, Socket},
     mesh::{Mesh, MeshPort},
     slots::ConnectionId,
-    uring::{Uring, UringParameters},
+    uring::{
+        Uring, UringParameters,
+        seat::{SEATS, Seat, Table},
+    },
     wake::Wake,
     wires::{Close, CloseCause, ReleasedSocket, Wait, WireHandler, Wires, WiresCounters, WiresParameters},
 };

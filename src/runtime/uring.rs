@@ -1,4 +1,4 @@
-//! The real kernel: one io_uring per shard.
+//! The real kernel: one io_uring per thread, for one shard or for several ([`seat`]).
 //!
 //! Owns: the ring, its pool of receive buffers, and the buffers of sends in flight. What always holds: a send's memory
 //! stays here and unchanged until its completion is taken; the ring is used by the thread that made it. It must never
@@ -33,6 +33,7 @@ use crate::transport::OutBuffer;
 mod alarm;
 mod buffers;
 mod circulation;
+pub mod seat;
 
 /// The sizes of a ring.
 #[derive(Clone, Copy, Debug)]
@@ -81,15 +82,18 @@ pub struct Uring {
     /// Boxed, because the submission queue holds their addresses.
     #[allow(clippy::vec_box, reason = "a spare moves into a send without a copy and back")]
     spare_gathers: Vec<Box<Gather>>,
-    wake: Wake,
+    /// What ends a wait.
+    wakes: Vec<Wake>,
+    /// Who asks: what is asked for from now on completes as its own.
+    seat: u8,
     alarm: Alarm,
     drain: DrainPolicy,
     /// Completions that the next enter is asked for.
     collect: u32,
     /// The turn that is under way: what its enter brought, and what was asked for since.
     turn: TurnCounts,
-    /// The slot that the last reception of this turn was for.
-    last_source: Option<u32>,
+    /// The seat and slot that the last reception of this turn was for.
+    last_source: Option<(u8, u32)>,
     /// Whether the kernel can wait for several completions and settle for one after a while.
     settles_for_one: bool,
     /// So many more turns are taken for ones whose sends may not complete at once.
@@ -113,6 +117,10 @@ struct Gather {
     slices: Vec<libc::iovec>,
 }
 
+/// Where a `user_data` says who asked.
+const SEAT_SHIFT: u32 = 56;
+/// How many can ask.
+const SEATS_MAX: u8 = 16;
 /// Slices of one sendmsg; what is beyond goes out with the next.
 const SLICES_MAX: usize = 128;
 const SPARE_GATHERS_MAX: usize = 64;
@@ -148,7 +156,8 @@ impl Uring {
             sends: Vec::new(),
             vacant_sends: Vec::new(),
             spare_gathers: Vec::new(),
-            wake,
+            wakes: Vec::new(),
+            seat: 0,
             alarm: Alarm::new(),
             drain: DrainPolicy::new(parameters.drain),
             collect: 0,
@@ -159,16 +168,34 @@ impl Uring {
             turns: 0,
             enters: 0,
         };
-        uring.watch_wake();
+        uring.add_wake(wake);
         Ok(uring)
     }
 
+    /// From now on `wake` wakes the thread as well.
+    pub fn add_wake(&mut self, wake: Wake) {
+        self.wakes.push(wake);
+        self.watch_wake(self.wakes.len() as u32 - 1);
+    }
+
     /// Arms the poll that ends a wait. It is multishot, and edge-triggered: nobody needs to read the eventfd.
-    fn watch_wake(&mut self) {
-        let descriptor = types::Fd(self.wake.descriptor());
-        let tag = Tag { kind: OperationKind::Wake, slot: 0, generation: 0 };
+    fn watch_wake(&mut self, index: u32) {
+        let Some(wake) = self.wakes.get(index as usize) else { return };
+        let descriptor = types::Fd(wake.descriptor());
+        let tag = Tag { kind: OperationKind::Wake, slot: index, generation: 0 };
         let poll = opcode::PollAdd::new(descriptor, libc::POLLIN as u32).multi(true).build();
         self.push(poll.user_data(tag.pack()));
+    }
+
+    /// Names an operation of who asks.
+    fn user_data(&self, tag: Tag) -> u64 {
+        tag.pack() | u64::from(self.seat) << SEAT_SHIFT
+    }
+
+    fn cancel(&self, tag: Tag) -> squeue::Entry {
+        let cancelling = Tag { kind: OperationKind::Cancel, ..tag };
+        let entry = opcode::AsyncCancel::new(self.user_data(tag)).build().user_data(self.user_data(cancelling));
+        entry.flags(squeue::Flags::SKIP_SUCCESS)
     }
 
     fn push(&mut self, entry: squeue::Entry) {
@@ -284,14 +311,27 @@ impl Uring {
         }
     }
 
-    fn complete(&mut self, tag: Tag, entry: &cqueue::Entry) -> Option<Completion> {
+    /// The next completion, and whose it is.
+    fn next(&mut self) -> Option<(u8, Completion)> {
+        loop {
+            let entry = self.ring.completion().next()?;
+            let Some(tag) = Tag::unpack(entry.user_data()) else { continue };
+            let seat = (entry.user_data() >> SEAT_SHIFT) as u8 & (SEATS_MAX - 1);
+            if let Some(completion) = self.complete(seat, tag, &entry) {
+                return Some((seat, completion));
+            }
+        }
+    }
+
+    fn complete(&mut self, seat: u8, tag: Tag, entry: &cqueue::Entry) -> Option<Completion> {
         let more = cqueue::more(entry.flags());
         let result = entry.result();
         let errno = Errno(-result);
         match tag.kind {
             OperationKind::Receive => {
                 self.turn.receptions += 1;
-                self.turn.sources += u32::from(self.last_source.replace(tag.slot) != Some(tag.slot));
+                let source = (seat, tag.slot);
+                self.turn.sources += u32::from(self.last_source.replace(source) != Some(source));
                 let reception = match (result, cqueue::buffer_select(entry.flags())) {
                     (1.., Some(buffer)) => {
                         self.turn.received_bytes = self.turn.received_bytes.saturating_add(result as u32);
@@ -329,7 +369,7 @@ impl Uring {
             }
             OperationKind::Wake => {
                 if !more {
-                    self.watch_wake();
+                    self.watch_wake(tag.slot);
                 }
                 Some(Completion::Woken)
             }
@@ -345,7 +385,7 @@ impl Uring {
 impl Kernel for Uring {
     fn accept(&mut self, index: u16, listener: Socket) {
         let accept = opcode::AcceptMulti::new(types::Fd(listener.0)).flags(libc::SOCK_CLOEXEC).build();
-        self.push(accept.user_data(accept_tag(index).pack()));
+        self.push(accept.user_data(self.user_data(accept_tag(index))));
     }
 
     fn receive(&mut self, tag: Tag, socket: Socket, mode: ReceiveMode) {
@@ -358,7 +398,7 @@ impl Kernel for Uring {
                 once.build().flags(squeue::Flags::BUFFER_SELECT)
             }
         };
-        self.push(receive.user_data(tag.pack()));
+        self.push(receive.user_data(self.user_data(tag)));
     }
 
     fn send(&mut self, tag: Tag, socket: Socket, buffer: Box<OutBuffer>, skip_bytes: usize) {
@@ -381,15 +421,15 @@ impl Kernel for Uring {
         debug_assert!(place < SLOTS_MAX);
         self.sends[place as usize] = Some(Sending { tag, turn: self.turns, buffer, gather });
         self.turn.sends += 1;
-        self.push(send.user_data(Tag { slot: place, ..tag }.pack()));
+        self.push(send.user_data(self.user_data(Tag { slot: place, ..tag })));
     }
 
     fn cancel_receive(&mut self, tag: Tag) {
-        self.push(cancel(tag));
+        self.push(self.cancel(tag));
     }
 
     fn cancel_accept(&mut self, index: u16) {
-        self.push(cancel(accept_tag(index)));
+        self.push(self.cancel(accept_tag(index)));
     }
 
     fn accept_now(&mut self, listener: Socket) -> Result<Socket, Errno> {
@@ -448,13 +488,7 @@ impl Kernel for Uring {
     }
 
     fn next_completion(&mut self) -> Option<Completion> {
-        loop {
-            let entry = self.ring.completion().next()?;
-            let Some(tag) = Tag::unpack(entry.user_data()) else { continue };
-            if let Some(completion) = self.complete(tag, &entry) {
-                return Some(completion);
-            }
-        }
+        self.next().map(|(_, completion)| completion)
     }
 
     fn buffer(&mut self, buffer: BufferIndex, length: usize) -> &mut [u8] {
@@ -512,12 +546,6 @@ impl Gather {
 
 const fn accept_tag(index: u16) -> Tag {
     Tag { kind: OperationKind::Accept, slot: index as u32, generation: 0 }
-}
-
-fn cancel(tag: Tag) -> squeue::Entry {
-    let cancelling = Tag { kind: OperationKind::Cancel, ..tag };
-    let entry = opcode::AsyncCancel::new(tag.pack()).build().user_data(cancelling.pack());
-    entry.flags(squeue::Flags::SKIP_SUCCESS)
 }
 
 fn errno_of(error: &std::io::Error) -> Errno {

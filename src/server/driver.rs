@@ -130,6 +130,15 @@ impl<K: Kernel, T: Time> Driver<K, T> {
         Rest { wait: wires.begin_turn(&mut handler, wait, now), sleeps: sleep_until.is_some() }
     }
 
+    /// Says that the shard is awake, when its turn is not finished at once.
+    pub fn awaken(&mut self, rest: Rest) -> Rest {
+        if rest.sleeps {
+            self.shared.clocks.unpark(usize::from(self.index));
+            self.mesh.awake();
+        }
+        Rest { sleeps: false, ..rest }
+    }
+
     /// The second half of a turn: into the kernel and back, and everything that follows from what it brought.
     pub fn finish_turn(&mut self, rest: Rest) {
         let Self { wires, shard, mesh, shared, time, .. } = self;

@@ -1,10 +1,11 @@
 //! The broker process: marries the runtime to the pure rooms. No protocol is in it.
 //!
-//! Owns: the start (limits, listeners, store, mesh, a thread per shard), what is printed then, and the stop (drain, then exit).
+//! Owns: the start (limits, listeners, store, mesh, a thread per CPU), what is printed then, and the stop (drain, then exit).
 //! Always: addresses are bound first, so that one that is taken is told at once; the kernel refuses who connects until
 //! everything that was kept is back where it belongs. Then what listens stands on the standard output, before the first
 //! client is served. A start that fails says in one line what is missing.
 
+mod crew;
 mod driver;
 mod storage;
 
@@ -17,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crew::Crew;
 pub use driver::{Driver, Rest, Time};
 pub use storage::{ReadSoFar, Share, StorageError};
 
@@ -24,10 +26,10 @@ use crate::{
     config::Config,
     routing::HashKey,
     runtime::{
-        Clock, Errno, Mesh, MeshPort, Socket, Uring, UringParameters, Wires, WiresParameters,
+        Clock, Errno, Kernel, Mesh, MeshPort, SEATS, Socket, Table, Uring, UringParameters, Wires, WiresParameters,
         clock::random_seed,
         descriptors::{grow_descriptor_table, raise_descriptor_limit},
-        executor::{Executor, ExecutorError, allowed_cpus},
+        executor::{Crew as CrewLabel, Executor, ExecutorError, allowed_cpus},
         listener::{ListenError, Listeners},
         memory::{give_back_free_pages, refuse_huge_pages},
         mesh::RANKS as MESH_RANKS,
@@ -121,16 +123,20 @@ pub fn run(mut config: Config, watch: &mut dyn FnMut(ReadSoFar)) -> Result<(), S
     }
     let (keeper, shares) = storage.map_or((None, Vec::new()), |storage| (Some(storage.keeper), storage.shares));
     let mut shares = shares.into_iter();
-    let opening = StdArc::new(Opening::of(shards));
+    let crews = crews(shards, &cpus);
+    let opening = StdArc::new(Opening::of(crews.len()));
     let config = StdArc::new(config);
+    let seeds = ports.into_iter().enumerate().map(|(index, port)| {
+        Some(ShardSeed { index, port, facts: listener_facts(&config, &listeners), share: shares.next() })
+    });
+    let mut seeds: Vec<_> = seeds.collect();
     let mut executors = Vec::new();
-    for (index, port) in ports.into_iter().enumerate() {
-        let facts = listener_facts(&config, &listeners);
-        let (share, opening) = (shares.next(), StdArc::clone(&opening));
-        let (config, shared) = (StdArc::clone(&config), Arc::clone(&shared));
-        let seed = ShardSeed { index, config, shared, clock, facts, share, opening };
-        let cpu = cpus[index % cpus.len()] as usize;
-        executors.push(Executor::start(index, Some(cpu), move || run_shard(seed, port))?);
+    for (cpu, members) in crews {
+        let label = CrewLabel { shard: members[0], more: members.len() - 1 };
+        let shards = members.into_iter().filter_map(|index| seeds.get_mut(index).and_then(Option::take)).collect();
+        let (config, shared, opening) = (StdArc::clone(&config), Arc::clone(&shared), StdArc::clone(&opening));
+        let seed = CrewSeed { config, shared, clock, opening, shards };
+        executors.push(Executor::start(label, Some(cpu as usize), move || run_crew(seed))?);
     }
     opening.restored.wait();
     let listened = listen(&config, &listeners);
@@ -153,19 +159,25 @@ pub fn run(mut config: Config, watch: &mut dyn FnMut(ReadSoFar)) -> Result<(), S
     Ok(())
 }
 
-/// What a shard's thread starts from.
-struct ShardSeed {
-    index: usize,
+/// What a thread starts from.
+struct CrewSeed {
     config: StdArc<Config>,
     shared: Arc<Shared>,
     clock: Clock,
+    opening: StdArc<Opening>,
+    shards: Vec<ShardSeed>,
+}
+
+/// What a shard starts from.
+struct ShardSeed {
+    index: usize,
+    port: MeshPort<MeshMessage>,
     facts: Vec<ListenerFacts>,
     /// What it takes over, when anything is kept.
     share: Option<(Share, KeeperPort)>,
-    opening: StdArc<Opening>,
 }
 
-/// Where shards meet before the first of them serves anyone.
+/// Where threads meet before the first of them serves anyone.
 #[derive(Debug)]
 struct Opening {
     /// All of them have taken over what was kept.
@@ -177,8 +189,8 @@ struct Opening {
 }
 
 impl Opening {
-    fn of(shards: usize) -> Self {
-        let barrier = || Barrier::new(shards + 1);
+    fn of(threads: usize) -> Self {
+        let barrier = || Barrier::new(threads + 1);
         Self { restored: barrier(), decided: barrier(), sockets: OnceLock::new() }
     }
 
@@ -188,17 +200,17 @@ impl Opening {
         self.sockets.get_or_init(|| (0..shards).map(of_shard).collect());
     }
 
-    /// Waits for the others. What shard `index` accepts from, if anyone is served.
-    fn wait(&self, index: usize) -> Option<Vec<Socket>> {
+    /// Waits for the others. What each shard accepts from, if anyone is served.
+    fn wait(&self) -> Option<&[Vec<Socket>]> {
         self.restored.wait();
         self.decided.wait();
-        self.sockets.get()?.get(index).cloned()
+        self.sockets.get().map(Vec::as_slice)
     }
 }
 
-/// A shard, from its first turn to its last.
-async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), ServerError> {
-    let ShardSeed { index, config, shared, clock, facts, share, opening } = seed;
+/// The shards of one thread, from their first turn to their last.
+async fn run_crew(seed: CrewSeed) -> Result<(), ServerError> {
+    let CrewSeed { config, shared, clock, opening, shards } = seed;
     let limits = &config.runtime;
     let parameters = UringParameters {
         submissions: limits.ring_entries,
@@ -207,45 +219,99 @@ async fn run_shard(seed: ShardSeed, port: MeshPort<MeshMessage>) -> Result<(), S
         buffer_bytes: limits.receive_buffer_bytes,
         drain: limits.enter_completions_min,
     };
-    let uring = Uring::new(parameters, port.wake().clone());
+    let uring = ring_for(parameters, &shards);
     let grace = limits.shutdown_grace;
-    let mesh_capacity = limits.mesh_capacity as usize;
-    let config = Rc::new(Config::clone(&config));
-    let wires_parameters = wires_parameters(&config);
-    let mut shard = Shard::new(index as u16, config, Arc::clone(&shared), facts, clock.now());
-    let store = share.map(|(share, port)| {
-        share.restore(&mut shard, clock.started(), clock.now());
-        give_back_free_pages();
-        port
-    });
-    // Whatever failed here, the others must not wait for this shard.
-    let Some(sockets) = opening.wait(index) else { return Ok(()) };
-    let mut wires = Wires::new(uring?, wires_parameters);
-    for socket in sockets {
-        wires.add_listener(socket);
+    let restored: Vec<_> = shards.into_iter().map(|seed| RestoredShard::of(seed, &config, &shared, clock)).collect();
+    // Whatever failed here, the others must not wait for this thread.
+    let Some(sockets) = opening.wait() else { return Ok(()) };
+    if let [_] = restored.as_slice() {
+        let drivers = restored.into_iter().zip([uring?]);
+        serve(Crew::alone(drivers.map(|(shard, ring)| shard.driver(ring, &config, &shared, clock, sockets))), grace);
+    } else {
+        let (table, seats) = Table::new(uring?, restored.len());
+        let drivers = restored.into_iter().zip(seats);
+        serve(
+            Crew::at(table, drivers.map(|(shard, seat)| shard.driver(seat, &config, &shared, clock, sockets))),
+            grace,
+        );
     }
-    let mut driver = Driver::new(wires, shard, port, shared, clock, mesh_capacity);
-    if let Some(store) = store {
-        driver.set_store(Box::new(store));
-    }
-    // The loop never yields to its executor. glommio parks when its preemption timer fired before it looked at its tasks,
-    // and a task that has only woken itself then waits for good: on a busy machine that stopped whole shards.
-    while stop_signals() == 0 {
-        driver.turn(true);
-    }
-    drain(&mut driver, grace);
-    driver.submit();
     Ok(())
 }
 
-/// Says goodbye to every client, a few at a time, within the grace period.
-fn drain<K: crate::runtime::Kernel, T: Time>(driver: &mut Driver<K, T>, grace: Duration) {
+/// A ring that all these shards' wake-ups wake.
+fn ring_for(parameters: UringParameters, shards: &[ShardSeed]) -> Result<Uring, ServerError> {
+    let mut wakes = shards.iter().map(|seed| seed.port.wake().clone());
+    let first = wakes.next().map_or_else(probe_wake, Ok)?;
+    let mut uring = Uring::new(parameters, first)?;
+    wakes.for_each(|wake| uring.add_wake(wake));
+    Ok(uring)
+}
+
+/// A shard that has taken over what was kept, and has no sockets yet.
+struct RestoredShard {
+    index: usize,
+    shard: Shard,
+    port: MeshPort<MeshMessage>,
+    store: Option<KeeperPort>,
+}
+
+impl RestoredShard {
+    fn of(seed: ShardSeed, config: &Config, shared: &Arc<Shared>, clock: Clock) -> Self {
+        let ShardSeed { index, port, facts, share } = seed;
+        let config = Rc::new(Config::clone(config));
+        let mut shard = Shard::new(index as u16, config, Arc::clone(shared), facts, clock.now());
+        let store = share.map(|(share, store)| {
+            share.restore(&mut shard, clock.started(), clock.now());
+            give_back_free_pages();
+            store
+        });
+        RestoredShard { index, shard, port, store }
+    }
+
+    fn driver<K: Kernel>(
+        self,
+        kernel: K,
+        config: &Config,
+        shared: &Arc<Shared>,
+        clock: Clock,
+        sockets: &[Vec<Socket>],
+    ) -> Driver<K, Clock> {
+        let mut wires = Wires::new(kernel, wires_parameters(config));
+        for socket in sockets.get(self.index).into_iter().flatten() {
+            wires.add_listener(*socket);
+        }
+        let mesh_capacity = config.runtime.mesh_capacity as usize;
+        let mut driver = Driver::new(wires, self.shard, self.port, Arc::clone(shared), clock, mesh_capacity);
+        if let Some(store) = self.store {
+            driver.set_store(Box::new(store));
+        }
+        driver
+    }
+}
+
+/// Turns until a signal says stop, then the goodbyes.
+fn serve<K: Kernel>(mut crew: Crew<K>, grace: Duration) {
+    // The loop never yields to its executor. glommio parks when its preemption timer fired before it looked at its tasks,
+    // and a task that has only woken itself then waits for good: on a busy machine that stopped whole shards.
+    while stop_signals() == 0 {
+        crew.turn(true);
+    }
     let started = Instant::now();
-    while driver.drain(DRAINED_PER_TURN) && started.elapsed() < grace && stop_signals() < 2 {
-        driver.turn(false);
+    while crew.drain(DRAINED_PER_TURN) && started.elapsed() < grace && stop_signals() < 2 {
+        crew.turn(false);
         // A turn that found nothing to do leaves the CPU to the clients that are leaving.
         std::thread::sleep(DRAIN_PACE);
     }
+    crew.submit();
+}
+
+/// Who shares a thread: shards of one CPU, with it, as many as find a seat at one ring.
+fn crews(shards: usize, cpus: &[u32]) -> Vec<(u32, Vec<usize>)> {
+    let of_cpu = cpus.iter().enumerate().map(|(place, cpu)| (*cpu, (place..shards).step_by(cpus.len()).collect()));
+    let split = of_cpu.flat_map(|(cpu, members): (u32, Vec<usize>)| {
+        members.chunks(SEATS).map(|chunk| (cpu, chunk.to_vec())).collect::<Vec<_>>()
+    });
+    split.collect()
 }
 
 fn choose_cpus(config: &Config) -> Result<Vec<u32>, ServerError> {
@@ -369,3 +435,18 @@ const DRAINED_PER_TURN: usize = 256;
 const DRAIN_PACE: Duration = Duration::from_millis(1);
 /// The table of descriptors is grown for at most this many at start: 8 bytes each.
 const DESCRIPTORS_GROWN_MAX: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_of_one_cpu_share_a_thread() {
+        assert_eq!(crews(2, &[4, 6]), [(4, vec![0]), (6, vec![1])]);
+        assert_eq!(crews(5, &[4, 6]), [(4, vec![0, 2, 4]), (6, vec![1, 3])]);
+        assert_eq!(crews(1, &[4, 6]), [(4, vec![0])]);
+        let many = crews(SEATS + 3, &[0]);
+        assert_eq!(many.iter().map(|(cpu, members)| (*cpu, members.len())).collect::<Vec<_>>(), [(0, SEATS), (0, 3)]);
+        assert_eq!(many.into_iter().flat_map(|(_, members)| members).collect::<Vec<_>>(), Vec::from_iter(0..SEATS + 3));
+    }
+}
