@@ -128,7 +128,13 @@ impl Inbound {
     /// Whether nothing in it is needed. Aliases live as long as the connection.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.stash.is_empty() && self.acknowledgements.is_empty() && self.aliases.is_empty()
+        !self.waits() && self.aliases.is_empty()
+    }
+
+    /// Whether anything in it waits to be handled or answered.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        !(self.stash.is_empty() && self.acknowledgements.is_empty())
     }
 }
 

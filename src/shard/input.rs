@@ -70,12 +70,12 @@ impl Shard {
                     if inbound.stash.len() > STASH_PAUSE_BYTES {
                         self.stop_receiving(id);
                     }
-                    return self.note_speaking(now);
+                    return self.note_speaking(id.slot, now);
                 }
                 self.take_in(id, bytes, now);
                 // A lone PINGREQ leaves nothing behind.
                 if bytes != PINGREQ {
-                    self.note_speaking(now);
+                    self.note_speaking(id.slot, now);
                 }
             }
         }

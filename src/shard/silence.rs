@@ -1,8 +1,9 @@
 //! What a connection needs only while its client speaks: it is let go of once the client has been silent for a while.
 //!
-//! Owns: the rounds that look for such connections. Always: whatever input leaves behind is looked at by a round that begins
-//! after it; when nobody has spoken since the last round began, there is no further one, and a shard of silent clients
-//! sleeps. Never: looks at more than [`STEP`] connections at a time, or takes anything that is still needed.
+//! Owns: who has spoken, and the rounds that look whether they are silent by now. Always: whatever input leaves behind is looked
+//! at by a round that begins after it; when nobody has spoken whom no round has found silent, there is no further one, and a
+//! shard of silent clients sleeps. Never: looks at who has not spoken, at more than [`STEP`] connections at a time, or takes
+//! anything that is still needed.
 
 use std::time::Duration;
 
@@ -14,8 +15,7 @@ use crate::time::Moment;
 pub(super) struct Silence {
     /// A timer is set for the next step.
     is_set: bool,
-    /// Somebody has spoken since the round began, or too shortly before.
-    has_spoken: bool,
+    spoken: Spoken,
     /// Where the round goes on.
     slot: u32,
     /// Connections that something was let go of since memory was last given back.
@@ -24,11 +24,57 @@ pub(super) struct Silence {
     gives_back: bool,
 }
 
-impl Shard {
-    /// Somebody said something that may leave memory behind.
+/// Slots whose clients have spoken: a bit each.
+#[derive(Debug, Default)]
+struct Spoken {
+    words: Vec<u64>,
+    count: usize,
+}
+
+impl Silence {
+    /// When the next round begins, if there is anyone to look at.
+    fn next_round(&self) -> Option<Duration> {
+        (self.spoken.count > 0).then_some(SILENT_AFTER)
+    }
+}
+
+impl Spoken {
     #[inline]
-    pub(super) fn note_speaking(&mut self, now: Moment) {
-        self.silence.has_spoken = true;
+    fn mark(&mut self, slot: u32) {
+        let word = slot as usize / 64;
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        let bit = 1 << (slot % 64);
+        self.count += usize::from(self.words[word] & bit == 0);
+        self.words[word] |= bit;
+    }
+
+    fn unmark(&mut self, slot: u32) {
+        if let Some(word) = self.words.get_mut(slot as usize / 64) {
+            let bit = 1 << (slot % 64);
+            self.count -= usize::from(*word & bit != 0);
+            *word &= !bit;
+        }
+    }
+
+    /// The first that is marked, from `slot` on.
+    fn next(&self, slot: u32) -> Option<u32> {
+        let first = slot as usize / 64;
+        let behind = self.words.get(first..)?.iter().enumerate().map(|(index, word)| {
+            let is_before = if index == 0 { (1 << (slot % 64)) - 1 } else { 0 };
+            (first + index, word & !is_before)
+        });
+        let (word, bits) = behind.into_iter().find(|(_, bits)| *bits != 0)?;
+        Some(word as u32 * 64 + bits.trailing_zeros())
+    }
+}
+
+impl Shard {
+    /// The client in `slot` said something that may leave memory behind.
+    #[inline]
+    pub(super) fn note_speaking(&mut self, slot: u32, now: Moment) {
+        self.silence.spoken.mark(slot);
         if !self.silence.is_set {
             self.silence.is_set = true;
             self.timers.set(now.after(SILENT_AFTER), Timer::Silence);
@@ -40,30 +86,35 @@ impl Shard {
         if std::mem::take(&mut self.silence.gives_back) {
             self.effects.gives_back_memory = true;
             self.silence.freed = 0;
-            return self.set_silence(self.silence.has_spoken.then_some(SILENT_AFTER), now);
+            return self.set_silence(self.silence.next_round(), now);
         }
-        let first = self.silence.slot;
-        if first == 0 {
-            self.silence.has_spoken = false;
+        let mut next = self.silence.spoken.next(self.silence.slot);
+        for _ in 0..STEP {
+            let Some(slot) = next else { break };
+            self.look_whether_silent(slot, now);
+            next = self.silence.spoken.next(slot + 1);
         }
-        let places = self.clients.connections.places();
-        let end = first.saturating_add(STEP).min(places);
-        for slot in first..end {
-            let Some(connection) = self.clients.connections.at_mut(slot) else { continue };
+        self.silence.slot = next.unwrap_or_default();
+        self.silence.gives_back = next.is_none() && self.silence.freed >= GIVEN_BACK_MIN;
+        let pauses = next.is_some() || self.silence.gives_back;
+        self.set_silence(if pauses { Some(PAUSE) } else { self.silence.next_round() }, now);
+    }
+
+    fn look_whether_silent(&mut self, slot: u32, now: Moment) {
+        if let Some(connection) = self.clients.connections.at_mut(slot) {
             if connection.last_seen.after(SILENT_AFTER) > now {
-                self.silence.has_spoken = true;
-                continue;
+                return;
             }
             let inbound = connection.inbound.take_if(|inbound| inbound.is_idle());
+            // What it waits for may come without another word of its client.
+            let waits = connection.inbound.as_ref().is_some_and(|inbound| inbound.waits());
             let session = connection.session;
             self.silence.freed += u32::from(self.free_idle_session(session) || inbound.is_some());
+            if waits {
+                return;
+            }
         }
-        let is_over = end == places;
-        self.silence.slot = if is_over { 0 } else { end };
-        self.silence.gives_back = is_over && self.silence.freed >= GIVEN_BACK_MIN;
-        let pauses = !is_over || self.silence.gives_back;
-        let wait = if pauses { Some(PAUSE) } else { self.silence.has_spoken.then_some(SILENT_AFTER) };
-        self.set_silence(wait, now);
+        self.silence.spoken.unmark(slot);
     }
 
     fn set_silence(&mut self, wait: Option<Duration>, now: Moment) {
@@ -91,3 +142,27 @@ const STEP: u32 = 4096;
 const PAUSE: Duration = Duration::from_millis(100);
 /// What fewer connections leave behind, about a kilobyte each, is kept for those who speak next.
 const GIVEN_BACK_MIN: u32 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_have_spoken_are_found_and_no_others() {
+        let mut spoken = Spoken::default();
+        assert_eq!(spoken.next(0), None);
+        let slots = [0, 63, 64, 130, 1000];
+        slots.iter().for_each(|&slot| spoken.mark(slot));
+        spoken.mark(130);
+        let found = |spoken: &Spoken| {
+            let all = std::iter::successors(spoken.next(0), |&slot| spoken.next(slot + 1));
+            all.collect::<Vec<_>>()
+        };
+        assert_eq!((found(&spoken), spoken.count), (slots.to_vec(), 5));
+        assert_eq!((spoken.next(65), spoken.next(1001), spoken.next(5000)), (Some(130), None, None));
+        for slot in [63, 63, 500, 9999, 1000] {
+            spoken.unmark(slot);
+        }
+        assert_eq!((found(&spoken), spoken.count), (vec![0, 64, 130], 3));
+    }
+}
