@@ -205,7 +205,8 @@ fn connections_are_opened_counted_and_held() {
     let conn = report(&host, &["conn", "--clients", "300", "--version", "5"]);
     assert_eq!(number(&conn, "connections"), 300.0);
     assert!(conn.get("published").is_none());
-    let mut arguments = vec!["idle", "--clients", "100,200,300", "--subscriptions", "20", "--duration", "200ms"];
+    let mut arguments =
+        vec!["idle", "--clients", "100,200,300", "--subscriptions", "20", "--settle", "0s", "--duration", "200ms"];
     if let Some(pid) = &pid {
         arguments.extend(["--pid", pid]);
     }
@@ -336,7 +337,8 @@ fn all_clients_return_from_a_storm_and_those_that_stay_are_answered() {
 fn connections_that_have_spoken_once_take_what_silent_ones_take() {
     let broker = Broker::start(1, &["127.0.0.1"], &[]);
     let pid = broker.pid().map(|pid| pid.to_string());
-    let mut arguments = vec!["idle", "--clients", "2000,8000", "--speak-once", "--qos", "1", "--duration", "100ms"];
+    let mut arguments =
+        vec!["idle", "--clients", "2000,8000", "--speak-once", "--qos", "1", "--settle", "0s", "--duration", "100ms"];
     if let Some(pid) = &pid {
         arguments.extend(["--pid", pid]);
     }
@@ -425,7 +427,7 @@ fn every_scenario_reports_what_is_documented_and_nothing_else() {
         &["sharedsub", "--publishers", "3"],
         &["composite", "--publishers", "10", "--churn-clients", "2", "--rate", "1000"],
         &["conn", "--clients", "5", "--hold", "50ms"],
-        &["idle", "--clients", "5,10,15", "--speak-once", "--duration", "50ms"],
+        &["idle", "--clients", "5,10,15", "--speak-once", "--settle", "0s", "--duration", "50ms"],
         &["retained", "--messages", "50", "--clients", "2"],
         &["offline", "--clients", "2", "--messages", "10"],
         &["storm", "--clients", "5", "--stay", "1", "--calm", "50ms"],

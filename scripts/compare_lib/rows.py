@@ -135,7 +135,7 @@ def _connections(options):
 
 def _connection_memory(_options):
     steps = ",".join(str(CONNECTIONS * part // 3) for part in (1, 2, 3))
-    return ["idle", "--clients", steps, "--duration", "0.1s"]
+    return ["idle", "--clients", steps, "--settle", "0s", "--duration", "0.1s"]
 
 
 def _spoken_memory(_options):
@@ -144,7 +144,7 @@ def _spoken_memory(_options):
 
 def _subscription_memory(_options):
     steps = ",".join(map(str, FILTER_CLIENTS))
-    return ["idle", "--clients", steps, "--subscriptions", str(FILTERS_PER_CLIENT), "--duration", "0.1s"]
+    return ["idle", "--clients", steps, "--subscriptions", str(FILTERS_PER_CLIENT), "--settle", "0s", "--duration", "0.1s"]
 
 
 def _retained_memory(_options):

@@ -106,6 +106,10 @@ pub(super) enum Scenario {
         /// after that, and idle CPU.
         #[arg(long)]
         speak_once: bool,
+        /// How long they have been left alone when idle CPU begins to be measured: what a broker does once behind a crowd, and
+        /// its timers for those who connect, are over then.
+        #[arg(long, value_name = "TIME", default_value = "12s", value_parser = duration)]
+        settle: Duration,
         /// How long idle CPU is measured, with all of them open.
         #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
         duration: Duration,

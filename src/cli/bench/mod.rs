@@ -329,8 +329,8 @@ fn run(scenario: &Scenario, common: &CommonArgs) -> Result<Report, BenchError> {
                 report.outcome = Some(Outcome::Hold(bench.hold(*hold)?));
             }
         }
-        Scenario::Idle { clients, speak_once, duration, .. } => {
-            let (connect, idle) = bench.idle(clients, *speak_once, *duration)?;
+        Scenario::Idle { clients, speak_once, settle, duration, .. } => {
+            let (connect, idle) = bench.idle(clients, *speak_once, *settle, *duration)?;
             (report.connect, report.idle) = (connect, Some(idle));
         }
         Scenario::Retained(_) | Scenario::Offline(_) | Scenario::Storm(_) | Scenario::Preset(_) => {}
@@ -488,6 +488,7 @@ impl Bench {
         &mut self,
         steps: &[u32],
         speak_once: bool,
+        settle: Duration,
         duration: Duration,
     ) -> Result<(ConnectReport, IdleReport), BenchError> {
         let mut steps = steps.to_vec();
@@ -505,6 +506,7 @@ impl Bench {
             Some(silent) if speak_once => Some(self.speak_once(*silent, resident_bytes_per_connection)?),
             _ => None,
         };
+        self.team.run_for(settle, "settling")?;
         let before = self.sample()?;
         self.team.run_for(duration, "idle")?;
         let after = self.sample()?;
