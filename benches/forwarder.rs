@@ -19,7 +19,7 @@ use ringmq::{
     },
     runtime::{
         Clock, CloseCause, ConnectionId, Uring, UringParameters, Wait, Wake, WireHandler, Wires, WiresParameters,
-        executor::{Crew, Executor},
+        executor::{Executor, Members},
         listener::Listeners,
         memory::refuse_huge_pages,
     },
@@ -92,7 +92,7 @@ fn run(address: SocketAddr, cpu: Option<usize>) -> Result<(), String> {
             forwarder.out.send(&mut wires);
         }
     };
-    Executor::start(Crew::of(0), cpu, forward).and_then(Executor::join).map_err(|error| error.to_string())?
+    Executor::start(Members::of(0), cpu, forward).and_then(Executor::join).map_err(|error| error.to_string())?
 }
 
 /// Who sends to whom. Places are slots of the wires.

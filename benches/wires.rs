@@ -18,7 +18,7 @@ use std::{
 use ringmq::{
     runtime::{
         Clock, CloseCause, ConnectionId, Uring, UringParameters, Wait, Wake, WireHandler, Wires, WiresParameters,
-        executor::{Crew, Executor, allowed_cpus},
+        executor::{Executor, Members, allowed_cpus},
         listener::Listeners,
     },
     transport::OutBuffer,
@@ -131,7 +131,7 @@ fn run(name: &str, connections: usize, is_fan_out: bool, drain: u32, duration: D
     let wake = Wake::new().expect("an eventfd");
     let (stopping, waking) = (stop.clone(), wake.clone());
     let cpu = allowed_cpus().first().copied();
-    let server = Executor::start(Crew::of(0), cpu, move || serve(is_fan_out, drain, waking, stopping, told))
+    let server = Executor::start(Members::of(0), cpu, move || serve(is_fan_out, drain, waking, stopping, told))
         .expect("an executor");
     let address = address.recv().expect("the server's address");
     let mut clients: Vec<_> = (0..connections).map(|_| TcpStream::connect(address).expect("a connection")).collect();

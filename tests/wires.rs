@@ -20,7 +20,7 @@ use ringmq::{
     runtime::{
         Clock, Close, CloseCause, ConnectionId, ReleasedSocket, Socket, Uring, UringParameters, Wait, Wake,
         WireHandler, Wires, WiresCounters, WiresParameters,
-        executor::{Crew, Executor},
+        executor::{Executor, Members},
         listener::Listeners,
     },
     transport::OutBuffer,
@@ -471,7 +471,7 @@ fn another_threads_socket_is_adopted() {
 
 #[test]
 fn a_million_parks_leave_nothing_behind() {
-    let parks = Executor::start(Crew::of(0), None, || async {
+    let parks = Executor::start(Members::of(0), None, || async {
         let mut server = Server::small();
         let wake = server.wake.clone();
         let mut before = (0, 0);

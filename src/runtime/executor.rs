@@ -20,37 +20,37 @@ use super::kernel::Errno;
 pub enum ExecutorError {
     /// The thread could not be made.
     #[error("{0}: the thread could not be made: {1}")]
-    Spawn(Crew, Errno),
+    Spawn(Members, Errno),
     /// The executor could not be made on its thread: the CPU isn't ours, or io_uring or locked memory is missing.
     #[error("{0}: the executor could not be made")]
-    Make(Crew),
+    Make(Members),
     /// The future panicked. The message went to the standard error.
     #[error("{0} panicked")]
-    Panicked(Crew),
+    Panicked(Members),
 }
 
 /// The shards of one executor, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Crew {
+pub struct Members {
     /// The first of them.
     pub shard: usize,
     /// How many more there are.
     pub more: usize,
 }
 
-impl Crew {
+impl Members {
     /// One shard.
     #[must_use]
     pub const fn of(shard: usize) -> Self {
-        Crew { shard, more: 0 }
+        Members { shard, more: 0 }
     }
 }
 
-impl fmt::Display for Crew {
+impl fmt::Display for Members {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Crew { shard, more: 0 } => write!(formatter, "shard {shard}"),
-            Crew { shard, more } => write!(formatter, "shard {shard} or one of {more} more on its thread"),
+            Members { shard, more: 0 } => write!(formatter, "shard {shard}"),
+            Members { shard, more } => write!(formatter, "shard {shard} or one of {more} more on its thread"),
         }
     }
 }
@@ -58,19 +58,19 @@ impl fmt::Display for Crew {
 /// A running executor.
 #[derive(Debug)]
 pub struct Executor<T> {
-    crew: Crew,
+    members: Members,
     thread: thread::JoinHandle<Option<T>>,
 }
 
 impl<T: Send + 'static> Executor<T> {
-    /// Starts a thread for `crew`, pinned to `cpu` if one is given, makes the future there and runs it to its end.
+    /// Starts a thread for `members`, pinned to `cpu` if one is given, makes the future there and runs it to its end.
     /// Returns when the future begins.
     ///
     /// # Errors
     ///
     /// When the thread or the executor could not be made.
     pub fn start<F>(
-        crew: Crew,
+        members: Members,
         cpu: Option<usize>,
         task: impl FnOnce() -> F + Send + 'static,
     ) -> Result<Self, ExecutorError>
@@ -93,17 +93,17 @@ impl<T: Send + 'static> Executor<T> {
             }))
         };
         // The kernel shows 15 characters.
-        let name = match crew {
-            Crew { shard, more: 0 } => format!("shard-{shard}"),
-            Crew { shard, more } => format!("shard-{shard}+{more}"),
+        let name = match members {
+            Members { shard, more: 0 } => format!("shard-{shard}"),
+            Members { shard, more } => format!("shard-{shard}+{more}"),
         };
         let spawned = thread::Builder::new().name(name).spawn(run);
-        let thread =
-            spawned.map_err(|error| ExecutorError::Spawn(crew, Errno(error.raw_os_error().unwrap_or(libc::EAGAIN))))?;
+        let thread = spawned
+            .map_err(|error| ExecutorError::Spawn(members, Errno(error.raw_os_error().unwrap_or(libc::EAGAIN))))?;
         if is_ready.recv_timeout(START_MAX).is_err() {
-            return Err(ExecutorError::Make(crew));
+            return Err(ExecutorError::Make(members));
         }
-        Ok(Executor { crew, thread })
+        Ok(Executor { members, thread })
     }
 
     /// Waits for the future's end.
@@ -114,8 +114,8 @@ impl<T: Send + 'static> Executor<T> {
     pub fn join(self) -> Result<T, ExecutorError> {
         match self.thread.join() {
             Ok(Some(output)) => Ok(output),
-            Ok(None) => Err(ExecutorError::Make(self.crew)),
-            Err(_) => Err(ExecutorError::Panicked(self.crew)),
+            Ok(None) => Err(ExecutorError::Make(self.members)),
+            Err(_) => Err(ExecutorError::Panicked(self.members)),
         }
     }
 
@@ -168,19 +168,19 @@ mod tests {
     fn more_executors_than_cpus_run_and_a_panic_is_reported() {
         let cpus = allowed_cpus();
         let start = |shard: usize| {
-            Executor::start(Crew::of(shard), Some(cpus[shard % cpus.len()]), move || async move {
+            Executor::start(Members::of(shard), Some(cpus[shard % cpus.len()]), move || async move {
                 assert_ne!(shard, 3, "a shard that panics, on purpose");
                 shard * 10
             })
         };
         let executors: Vec<_> = (0..5).map(|shard| start(shard).unwrap()).collect();
         let joined: Vec<_> = executors.into_iter().map(Executor::join).collect();
-        assert_eq!(joined, [Ok(0), Ok(10), Ok(20), Err(ExecutorError::Panicked(Crew::of(3))), Ok(40)]);
+        assert_eq!(joined, [Ok(0), Ok(10), Ok(20), Err(ExecutorError::Panicked(Members::of(3))), Ok(40)]);
     }
 
     #[test]
     fn a_cpu_that_is_not_ours_is_an_error() {
-        let started = Executor::start(Crew::of(0), Some(1023), || async {});
-        assert_eq!(started.err(), Some(ExecutorError::Make(Crew::of(0))));
+        let started = Executor::start(Members::of(0), Some(1023), || async {});
+        assert_eq!(started.err(), Some(ExecutorError::Make(Members::of(0))));
     }
 }

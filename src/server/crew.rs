@@ -20,13 +20,13 @@ pub(super) struct Crew<K: Kernel> {
 
 impl<K: Kernel> Crew<K> {
     /// A shard with a ring of its own.
-    pub fn alone(drivers: impl Iterator<Item = Driver<K, Clock>>) -> Self {
-        Crew { table: None, drivers: drivers.collect(), rests: Vec::new() }
+    pub fn alone(driver: Driver<K, Clock>) -> Self {
+        Crew { table: None, drivers: vec![driver], rests: Vec::new() }
     }
 
     /// Shards that sit at `table`.
-    pub fn at(table: Table, drivers: impl Iterator<Item = Driver<K, Clock>>) -> Self {
-        Crew { table: Some(table), drivers: drivers.collect(), rests: Vec::new() }
+    pub fn at(table: Table, drivers: Vec<Driver<K, Clock>>) -> Self {
+        Crew { table: Some(table), drivers, rests: Vec::new() }
     }
 
     /// A turn of each. `may_sleep`: the thread waits when none has anything to do.

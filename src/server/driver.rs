@@ -133,8 +133,7 @@ impl<K: Kernel, T: Time> Driver<K, T> {
     /// Says that the shard is awake, when its turn is not finished at once.
     pub fn awaken(&mut self, rest: Rest) -> Rest {
         if rest.sleeps {
-            self.shared.clocks.unpark(usize::from(self.index));
-            self.mesh.awake();
+            end_sleep(self.index, &self.shared, &self.mesh);
         }
         Rest { sleeps: false, ..rest }
     }
@@ -353,6 +352,12 @@ impl<K: Kernel, T: Time> Driver<K, T> {
     }
 }
 
+/// Tells the others that a shard is awake, before it handles anything: what is handled may probe the tables of interest.
+fn end_sleep(shard: u16, shared: &Shared, mesh: &MeshPort<MeshMessage>) {
+    shared.clocks.unpark(usize::from(shard));
+    mesh.awake();
+}
+
 /// Hands what happens on the sockets to the shard, with the moment of the turn.
 struct Handler<'a, T: Time> {
     shard: &'a mut Shard,
@@ -372,9 +377,7 @@ impl<T: Time> Handler<'_, T> {
 impl<T: Time> WireHandler for Handler<'_, T> {
     fn on_entered(&mut self) {
         if let Some((shared, mesh)) = self.sleeper.take() {
-            // Before anything is handled: what is handled may probe the tables of interest.
-            shared.clocks.unpark(usize::from(self.shard.index()));
-            mesh.awake();
+            end_sleep(self.shard.index(), shared, mesh);
         }
     }
 

@@ -29,7 +29,7 @@ use crate::{
         Clock, Errno, Kernel, Mesh, MeshPort, SEATS, Socket, Table, Uring, UringParameters, Wires, WiresParameters,
         clock::random_seed,
         descriptors::{grow_descriptor_table, raise_descriptor_limit},
-        executor::{Crew as CrewLabel, Executor, ExecutorError, allowed_cpus},
+        executor::{Executor, ExecutorError, Members, allowed_cpus},
         listener::{ListenError, Listeners},
         memory::{give_back_free_pages, refuse_huge_pages},
         mesh::RANKS as MESH_RANKS,
@@ -132,11 +132,12 @@ pub fn run(mut config: Config, watch: &mut dyn FnMut(ReadSoFar)) -> Result<(), S
     let mut seeds: Vec<_> = seeds.collect();
     let mut executors = Vec::new();
     for (cpu, members) in crews {
-        let label = CrewLabel { shard: members[0], more: members.len() - 1 };
+        let Some((&shard, others)) = members.split_first() else { continue };
+        let named = Members { shard, more: others.len() };
         let shards = members.into_iter().filter_map(|index| seeds.get_mut(index).and_then(Option::take)).collect();
         let (config, shared, opening) = (StdArc::clone(&config), Arc::clone(&shared), StdArc::clone(&opening));
         let seed = CrewSeed { config, shared, clock, opening, shards };
-        executors.push(Executor::start(label, Some(cpu as usize), move || run_crew(seed))?);
+        executors.push(Executor::start(named, Some(cpu as usize), move || run_crew(seed))?);
     }
     opening.restored.wait();
     let listened = listen(&config, &listeners);
@@ -224,16 +225,15 @@ async fn run_crew(seed: CrewSeed) -> Result<(), ServerError> {
     let restored: Vec<_> = shards.into_iter().map(|seed| RestoredShard::of(seed, &config, &shared, clock)).collect();
     // Whatever failed here, the others must not wait for this thread.
     let Some(sockets) = opening.wait() else { return Ok(()) };
-    if let [_] = restored.as_slice() {
-        let drivers = restored.into_iter().zip([uring?]);
-        serve(Crew::alone(drivers.map(|(shard, ring)| shard.driver(ring, &config, &shared, clock, sockets))), grace);
-    } else {
-        let (table, seats) = Table::new(uring?, restored.len());
-        let drivers = restored.into_iter().zip(seats);
-        serve(
-            Crew::at(table, drivers.map(|(shard, seat)| shard.driver(seat, &config, &shared, clock, sockets))),
-            grace,
-        );
+    let uring = uring?;
+    match <[RestoredShard; 1]>::try_from(restored) {
+        Ok([shard]) => serve(Crew::alone(shard.driver(uring, &config, &shared, clock, sockets)), grace),
+        Err(restored) => {
+            let (table, seats) = Table::new(uring, restored.len());
+            let seated = restored.into_iter().zip(seats);
+            let drivers = seated.map(|(shard, seat)| shard.driver(seat, &config, &shared, clock, sockets));
+            serve(Crew::at(table, drivers.collect()), grace);
+        }
     }
     Ok(())
 }

@@ -311,6 +311,13 @@ mod tests {
             parcel.push(&publication, Taken::Ignore);
         }
         assert_eq!(parcel.len(), PARCEL_BYTES_MAX / ENTRY_BYTES_MAX);
+        let mut cursor = Cursor::default();
+        let places = std::iter::from_fn(|| {
+            let (_, found, next) = parcel.publication(cursor)?;
+            cursor = next;
+            Some(found.payload.len())
+        });
+        assert_eq!(places.collect::<Vec<_>>(), vec![large.len(); parcel.len()]);
         assert!(!Parcel::takes(&Publication::new("to", b"", &large, Envelope::of(QoS::AtMostOnce))));
     }
 
