@@ -7,7 +7,11 @@
 //! else anything [v3 MQTT-4.5.0-1] [v5 MQTT-4.5.0-1].
 //! Never: waits. A full queue drops or disconnects as configured.
 
-use std::{borrow::Cow, rc::Rc, time::Duration};
+use std::{
+    borrow::{Borrow, Cow},
+    rc::Rc,
+    time::Duration,
+};
 
 use ahash::AHashMap;
 
@@ -26,7 +30,7 @@ use crate::{
         connections::{Connection, Connections, Flags},
         counters::Counters,
         durable::{Durable, Waiter},
-        frames::{FrameKind, Frames, SHARED_PAYLOAD_BYTES_MIN},
+        frames::{Admission, FrameKind, Frames, SHARED_PAYLOAD_BYTES_MIN},
         queues::{Queues, Waiting},
         reserve::may_hold,
     },
@@ -247,6 +251,51 @@ impl Clients {
         frames.append(out, publication, kind, identifier, identifiers, alias);
         self.counters.deliveries[usize::from(order.qos.value())] += 1;
         Delivered::Yes
+    }
+
+    /// Delivers publications that differ in their payloads and properties only to one session, as far as what is asked of each
+    /// is written at once: then that is looked up once for all, and their head made once while they are of one length. The
+    /// others are left in `run`. `frames` was begun with the first.
+    pub fn deliver_alike<'a, P: Borrow<Publication<'a>>>(
+        &mut self,
+        run: &mut impl ExactSizeIterator<Item = P>,
+        frames: &Frames,
+        order: Order<'_>,
+        now: Moment,
+    ) {
+        let Some(session) = self.sessions.at_mut(order.session) else { return };
+        let slot = session.connection;
+        let Some(connection) = self.connections.at(slot) else { return };
+        let is_limited = connection.packet_bytes_max != u32::MAX || connection.flags.any(Flags::TAKES_ALIASES);
+        let is_kept = order.qos != QoS::AtMostOnce && !session.ends_with_connection();
+        if is_limited || is_kept {
+            return;
+        }
+        let version = connection.version;
+        let identifiers = if version == ProtocolVersion::V5 { order.identifiers } else { &[] };
+        let kind = FrameKind { version, qos: order.qos, retain: order.retain };
+        let (quota, unsent) = (u32::from(connection.receive_maximum), connection.unsent_bytes as usize);
+        let bytes_max = self.config.mqtt.out_buffer_bytes_max as usize;
+        let pump_bytes_max = pump_bytes_max(&self.config);
+        let count = run.len();
+        // [v3 MQTT-4.3.1-1] [v5 MQTT-4.3.1-1] [v5 MQTT-4.3.2-2] [v5 MQTT-4.3.3-2]
+        let Some(out) = self.connections.out_for_delivery(slot, now) else { return };
+        let appended = if order.qos == QoS::AtMostOnce {
+            frames.append_alike(out, run, kind, identifiers, |bytes| match unsent + bytes {
+                // One packet is always taken, however large.
+                0 => Admission::Unless(usize::MAX),
+                outbound => Admission::Unless(bytes_max.saturating_sub(outbound)),
+            })
+        } else {
+            let outbox = session.outbox_mut();
+            frames.append_alike(out, run, kind, identifiers, |bytes| {
+                let has_room = unsent + bytes < pump_bytes_max;
+                let identifier = has_room.then(|| outbox.send_unkept(order.qos, quota)).flatten();
+                identifier.map_or(Admission::No, Admission::As)
+            })
+        };
+        self.counters.deliveries[usize::from(order.qos.value())] += appended as u64;
+        self.counters.dropped_out_buffer_full += (count - run.len() - appended) as u64;
     }
 
     /// Puts a delivery into the session's outbox and sends what may be sent.

@@ -6,12 +6,12 @@
 //! job its source waits, and only its source.
 //! Never: more than a slice of a job in one turn.
 
-use std::rc::Rc;
+use std::{borrow::Borrow, rc::Rc};
 
 use smallvec::SmallVec;
 
 use crate::{
-    message::{ApplicationMessage, Publication},
+    message::{ApplicationMessage, Envelope, Publication},
     mqtt::{QoS, RetainHandling},
     routing::Matches,
     runtime::ConnectionId,
@@ -102,9 +102,24 @@ impl Shard {
         report: Taken,
         now: Moment,
     ) -> Here {
+        self.fan_out_alike(&mut std::iter::once(publication), source, report, now)
+    }
+
+    /// Delivers publications that differ in their payloads and properties only, in their order, to the subscribers of this
+    /// shard: the first, and those behind it as well when no job and no merging is needed for that. The others are left in `run`.
+    pub(super) fn fan_out_alike<'a, P: Borrow<Publication<'a>>>(
+        &mut self,
+        run: &mut (impl ExactSizeIterator<Item = P> + Clone),
+        source: Source,
+        report: Taken,
+        now: Moment,
+    ) -> Here {
+        let mut behind = run.clone();
+        let Some(first) = behind.next() else { return Here::default() };
+        let first = first.borrow();
         // [v3 MQTT-3.3.2-3] [v5 MQTT-3.3.2-3]
         let mut found = Matches::new();
-        let (topic, topic_hash) = (publication.topic, publication.envelope.topic_hash);
+        let (topic, topic_hash) = (first.topic, first.envelope.topic_hash);
         let known = match source {
             Source::Shard(_) => {
                 self.last_mesh_topic.note_hashed(topic, topic_hash);
@@ -121,36 +136,46 @@ impl Shard {
         }
         let total: usize = found.iter().map(|slice| slice.len()).sum();
         if total == 0 {
+            run.for_each(drop);
             return Here::default();
         }
-        self.retained_talk.note_live(publication);
-        self.work_this_turn += total * WORK_PER_DELIVERY;
         let publisher = match source {
             Source::Connection { session, .. } => session,
             _ => None,
         };
         if let ([only], true) = (found.as_slice(), total <= SLICE) {
-            let Shard { clients, fan_out, .. } = self;
-            fan_out.frames.begin(publication, total, now);
-            for subscription in *only {
-                if Some(subscription.session) == publisher && subscription.options.no_local() {
-                    continue;
+            self.work_this_turn += run.len() * total * WORK_PER_DELIVERY;
+            let Shard { clients, fan_out: FanOut { frames, .. }, retained_talk, .. } = self;
+            let wants = |subscription: &&Subscription| {
+                Some(subscription.session) != publisher || !subscription.options.no_local()
+            };
+            let others;
+            let subscriptions = if run.len() > 1 && !first.envelope.has_expired(now) {
+                frames.begin(first, total, now);
+                others = deliver_run(clients, frames, only.iter().filter(wants), first, run, now);
+                &others
+            } else {
+                *only
+            };
+            for publication in run {
+                let publication = publication.borrow();
+                retained_talk.note_live(publication);
+                frames.begin(publication, total, now);
+                for subscription in subscriptions.iter().filter(wants) {
+                    let identifiers = [subscription.identifier];
+                    let order = order_of(subscription, &publication.envelope, &identifiers);
+                    clients.deliver(publication, frames, order, now);
                 }
-                let identifiers = [subscription.identifier];
-                let order = Order {
-                    session: subscription.session,
-                    qos: publication.envelope.qos.min(subscription.options.qos()),
-                    retain: publication.envelope.retain && subscription.options.retain_as_published(),
-                    identifiers: if subscription.identifier == 0 { &[] } else { &identifiers },
-                    share: None,
-                };
-                clients.deliver(publication, &mut fan_out.frames, order, now);
             }
             return Here { matched: true, job: false };
         }
-        merge(&mut self.clients, &mut self.fan_out.targets, &found, publication, publisher);
+        self.retained_talk.note_live(first);
+        self.work_this_turn += total * WORK_PER_DELIVERY;
+        merge(&mut self.clients, &mut self.fan_out.targets, &found, first, publisher);
         drop(found);
-        self.fan_out_to_targets(publication, source, report, now)
+        let here = self.fan_out_to_targets(first, source, report, now);
+        *run = behind;
+        here
     }
 
     /// Makes the deliveries at once when they are few, as a job when they are many.
@@ -212,7 +237,7 @@ impl Shard {
         }
         match job.source {
             Source::Connection { id, .. } => self.stop_waiting(id, Flags::WAITS_FOR_JOB),
-            Source::Shard(shard) => self.ledger.count_received(shard, RANK_DELIVERY, job.report.is_awaited()),
+            Source::Shard(shard) => self.ledger.count_received(shard, RANK_DELIVERY, 1, job.report.is_awaited()),
             Source::Broker => {}
         }
         let Some(answer) = job.answer else { return };
@@ -253,6 +278,55 @@ impl Shard {
 impl Target {
     fn order(&self) -> Order<'_> {
         Order { session: self.session, qos: self.qos, retain: self.retain, identifiers: &self.identifiers, share: None }
+    }
+}
+
+/// Delivers a run that begins with `first`, which `frames` was begun with, at once to each subscriber where that can be.
+/// Returns those whom it was not delivered to; of a run for one subscriber, what is left of it is left to be delivered.
+fn deliver_run<'a, 's, P: Borrow<Publication<'a>>>(
+    clients: &mut super::Clients,
+    frames: &Frames,
+    subscriptions: impl Iterator<Item = &'s Subscription>,
+    first: &Publication<'_>,
+    run: &mut (impl ExactSizeIterator<Item = P> + Clone),
+    now: Moment,
+) -> SmallVec<[Subscription; 4]> {
+    debug_assert!(!first.envelope.retain, "each would have a stamp of its own");
+    let mut subscriptions = subscriptions.peekable();
+    let mut others = SmallVec::new();
+    let mut is_only = true;
+    while let Some(subscription) = subscriptions.next() {
+        is_only &= subscriptions.peek().is_none();
+        let identifiers = [subscription.identifier];
+        let order = order_of(subscription, &first.envelope, &identifiers);
+        if is_only {
+            clients.deliver_alike(run, frames, order, now);
+            others.push(*subscription);
+            continue;
+        }
+        let mut all = run.clone();
+        // What is kept for many is kept once: their QoS 1 and 2 go message by message.
+        if order.qos == QoS::AtMostOnce {
+            clients.deliver_alike(&mut all, frames, order, now);
+        }
+        if all.len() > 0 {
+            others.push(*subscription);
+        }
+    }
+    if !is_only && others.is_empty() {
+        run.for_each(drop);
+    }
+    others
+}
+
+/// What a subscription asks for of a publication. `identifiers` has its own.
+fn order_of<'a>(subscription: &Subscription, envelope: &Envelope, identifiers: &'a [u32; 1]) -> Order<'a> {
+    Order {
+        session: subscription.session,
+        qos: envelope.qos.min(subscription.options.qos()),
+        retain: envelope.retain && subscription.options.retain_as_published(),
+        identifiers: if subscription.identifier == 0 { &[] } else { identifiers },
+        share: None,
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Owns: the encoded form of one publication for each kind of subscriber that it met, so that a thousand alike
 //! subscribers cost one encoding and a thousand copies.
-//! Always: belongs to one publication; `begin` forgets the one before and keeps the memory.
+//! Always: belongs to one publication, or to a run of those that are alike; `begin` forgets the one before and keeps the memory.
+
+use std::{borrow::Borrow, ops::Range};
 
 use crate::{
     message::Publication,
@@ -21,6 +23,28 @@ pub struct FrameKind {
     pub qos: QoS,
     /// The delivery's RETAIN flag.
     pub retain: bool,
+}
+
+/// Whether a frame is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// At QoS 0, unless its payload is longer.
+    Unless(usize),
+    /// At QoS 1 or 2, with this identifier.
+    As(PacketIdentifier),
+    /// Neither it nor what is behind it.
+    No,
+}
+
+/// A frame that others are like.
+#[derive(Debug)]
+struct Appended<'a> {
+    /// Where all before its payload stands.
+    head: Range<usize>,
+    /// Where its identifier is in that.
+    identifier_at: Option<usize>,
+    properties: &'a [u8],
+    payload_len: usize,
 }
 
 /// The frames of one publication.
@@ -91,6 +115,61 @@ impl Frames {
         // Lengths were checked when the message was taken over: it fits a packet.
         let encoded = publish::encode(out.bytes_mut(), kind.version, &head, payload);
         debug_assert!(encoded.is_ok());
+    }
+
+    /// Appends the frames of publications that differ in their payloads and properties only, the first of which was begun with
+    /// and none of which is large enough to be shared. Before each, `admit` is given the bytes in `out`. Returns how many were
+    /// appended; the first that was not admitted and those behind it are left in `run`.
+    pub fn append_alike<'a, P: Borrow<Publication<'a>>>(
+        &self,
+        out: &mut OutBuffer,
+        run: &mut impl ExactSizeIterator<Item = P>,
+        kind: FrameKind,
+        subscription_identifiers: &[u32],
+        mut admit: impl FnMut(usize) -> Admission,
+    ) -> usize {
+        let shared_bytes = out.len() - out.bytes_mut().len();
+        let bytes = out.bytes_mut();
+        let mut last: Option<Appended<'_>> = None;
+        let mut appended = 0;
+        while run.len() > 0 {
+            let (identifier, payload_max) = match admit(shared_bytes + bytes.len()) {
+                Admission::Unless(payload_max) => (None, payload_max),
+                Admission::As(identifier) => (Some(identifier), usize::MAX),
+                Admission::No => break,
+            };
+            let Some(publication) = run.next() else { break };
+            let publication = publication.borrow();
+            let Publication { properties, payload, .. } = *publication;
+            debug_assert!(payload.len() < SHARED_PAYLOAD_BYTES_MIN);
+            if payload.len() > payload_max {
+                continue;
+            }
+            appended += 1;
+            let start = bytes.len();
+            match &last {
+                Some(last) if last.payload_len == payload.len() && last.properties == properties => {
+                    bytes.extend_from_within(last.head.clone());
+                    bytes.extend_from_slice(payload);
+                    if let (Some(at), Some(identifier), Some(frame)) =
+                        (last.identifier_at, identifier, bytes.get_mut(start..))
+                    {
+                        publish::patch_packet_identifier(frame, at, identifier);
+                    }
+                }
+                _ => {
+                    let head =
+                        head(publication, kind, identifier, self.message_expiry_interval, subscription_identifiers);
+                    // Lengths were checked when the message was taken over: it fits a packet.
+                    let encoded = publish::encode(bytes, kind.version, &head, payload);
+                    debug_assert!(encoded.is_ok());
+                    let head = start..bytes.len() - payload.len();
+                    let identifier_at = encoded.unwrap_or_default();
+                    last = Some(Appended { head, identifier_at, properties, payload_len: payload.len() });
+                }
+            }
+        }
+        appended
     }
 
     fn kept(&mut self, publication: &Publication<'_>, kind: FrameKind) -> &Kept {

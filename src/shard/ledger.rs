@@ -75,10 +75,10 @@ impl Ledger {
         waits.push_back((wait.count, answer));
     }
 
-    /// Counts a message that was handled here.
-    pub fn count_received(&mut self, from: u16, rank: usize, wants_report: bool) {
+    /// Counts messages that were handled here.
+    pub fn count_received(&mut self, from: u16, rank: usize, count: u64, wants_report: bool) {
         let stream = &mut self.streams[usize::from(from) * RANKS + rank];
-        stream.received += 1;
+        stream.received += count;
         stream.report_due |= wants_report;
     }
 
@@ -175,12 +175,12 @@ mod tests {
     #[test]
     fn a_report_is_due_once_for_a_turn() {
         let mut ledger = Ledger::new(2);
-        ledger.count_received(1, 1, false);
+        ledger.count_received(1, 1, 1, false);
         let mut reports = Vec::new();
         ledger.poll_reports(false, |shard, rank, count, _| reports.push((shard, rank, count)));
         assert!(reports.is_empty());
-        ledger.count_received(1, 1, true);
-        ledger.count_received(1, 1, false);
+        ledger.count_received(1, 1, 1, true);
+        ledger.count_received(1, 1, 1, false);
         ledger.poll_reports(false, |shard, rank, count, _| reports.push((shard, rank, count)));
         ledger.poll_reports(false, |shard, rank, count, _| reports.push((shard, rank, count)));
         assert_eq!(reports, [(1, 1, 3)]);
@@ -192,7 +192,7 @@ mod tests {
         let mut reports = Vec::new();
         ledger.note_asked(1, 1, 7);
         for is_last_word in [false, true, false] {
-            ledger.count_received(1, 1, true);
+            ledger.count_received(1, 1, 1, true);
             ledger.poll_reports(is_last_word, |_, _, count, batch| reports.push((count, batch)));
         }
         assert_eq!(reports, [(1, 7), (2, 7), (3, 0)]);

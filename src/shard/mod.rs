@@ -327,7 +327,7 @@ impl Shard {
             self.note_asked_since(asked, from, rank);
         }
         if handled {
-            self.ledger.count_received(from, rank, wants_report);
+            self.ledger.count_received(from, rank, 1, wants_report);
         }
     }
 

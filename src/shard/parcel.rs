@@ -139,27 +139,49 @@ impl Parcel {
         self.is_awaited
     }
 
-    /// The publication at `cursor`, where it lies, and the place of the next.
+    /// What is left at `cursor` of the run there, where it lies.
     #[inline]
-    fn publication(&self, cursor: Cursor) -> Option<(Taken, Publication<'_>, Cursor)> {
+    fn alike(&self, cursor: Cursor) -> Option<(Taken, Alike<'_>)> {
         let run = self.runs.get(cursor.run)?;
         let stamp = match run.stamp {
             Some(place) => *self.stamps.get(usize::from(place))?,
             None => Stamp::default(),
         };
         let Run { topic_hash, expires_at, origin, qos, retain, .. } = *run;
-        let envelope = Envelope { qos, retain, expires_at, topic_hash, stamp, origin };
-        let (payload_len, behind) = self.bytes.get(cursor.start..)?.split_first_chunk()?;
-        let (properties, behind) = behind.split_at_checked(usize::from(run.properties_len))?;
-        let payload = behind.get(..usize::from(u16::from_ne_bytes(*payload_len)))?;
-        let report = if run.is_awaited { Taken::Report } else { Taken::Ignore };
-        let start = cursor.start + payload_len.len() + properties.len() + payload.len();
-        let is_last = cursor.index + 1 == run.count;
-        let next = match is_last {
-            true => Cursor { run: cursor.run + 1, index: 0, start },
-            false => Cursor { index: cursor.index + 1, start, ..cursor },
+        let alike = Alike {
+            topic: text_of(&self.text, run),
+            envelope: Envelope { qos, retain, expires_at, topic_hash, stamp, origin },
+            properties_len: usize::from(run.properties_len),
+            bytes: self.bytes.get(cursor.start..)?,
+            left: usize::from(run.count - cursor.index),
         };
-        Some((report, Publication::new(text_of(&self.text, run), properties, payload, envelope), next))
+        Some((if run.is_awaited { Taken::Report } else { Taken::Ignore }, alike))
+    }
+
+    /// Where `alike` stands, which was the run at `cursor`.
+    #[inline]
+    fn cursor_of(&self, cursor: Cursor, alike: &Alike<'_>) -> Cursor {
+        let start = self.bytes.len() - alike.bytes.len();
+        match (alike.left, self.runs.get(cursor.run)) {
+            (1.., Some(run)) => Cursor { index: run.count - alike.left as u8, start, ..cursor },
+            _ => Cursor { run: cursor.run + 1, index: 0, start },
+        }
+    }
+
+    /// The same, a parcel for each publication.
+    #[cfg(test)]
+    pub fn apart(&self) -> Vec<Parcel> {
+        let mut parcels = Vec::new();
+        let mut cursor = Cursor::default();
+        while let Some((report, mut alike)) = self.alike(cursor) {
+            for publication in alike.by_ref() {
+                let mut parcel = Parcel::default();
+                parcel.push(&publication, report);
+                parcels.push(parcel);
+            }
+            cursor = self.cursor_of(cursor, &alike);
+        }
+        parcels
     }
 
     fn clear(&mut self) {
@@ -171,6 +193,38 @@ impl Parcel {
         self.is_awaited = false;
     }
 }
+
+/// The publications of a run, from one on.
+#[derive(Clone, Debug)]
+struct Alike<'a> {
+    topic: &'a str,
+    envelope: Envelope,
+    properties_len: usize,
+    /// Theirs, and what lies behind.
+    bytes: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Iterator for Alike<'a> {
+    type Item = Publication<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Publication<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let (payload_len, behind) = self.bytes.split_first_chunk()?;
+        let (properties, behind) = behind.split_at_checked(self.properties_len)?;
+        let (payload, behind) = behind.split_at_checked(usize::from(u16::from_ne_bytes(*payload_len)))?;
+        self.bytes = behind;
+        Some(Publication::new(self.topic, properties, payload, self.envelope))
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Alike<'_> {}
 
 fn text_of<'a>(text: &'a str, run: &Run) -> &'a str {
     text.get(usize::from(run.topic_start)..usize::from(run.topic_end)).unwrap_or_default()
@@ -222,16 +276,18 @@ impl Shard {
 
     fn go_on_with_parcel(&mut self, from: u16, parcel: Parcel, mut cursor: Cursor, now: Moment) {
         let mut may_have_to_wait = true;
-        while let Some((report, publication, next)) = parcel.publication(cursor) {
+        while let Some((report, mut alike)) = parcel.alike(cursor) {
             if may_have_to_wait && self.leaves_in_mesh(from, RANK_DELIVERY) {
                 return self.parcels.begun.push_back((from, parcel, cursor));
             }
-            cursor = next;
+            let left = alike.len();
             // Only a job keeps the next one waiting.
-            may_have_to_wait = self.fan_out_here(&publication, Source::Shard(from), report, now).job;
+            may_have_to_wait = self.fan_out_alike(&mut alike, Source::Shard(from), report, now).job;
             if !may_have_to_wait {
-                self.ledger.count_received(from, RANK_DELIVERY, report.is_awaited());
+                let delivered = (left - alike.len()) as u64;
+                self.ledger.count_received(from, RANK_DELIVERY, delivered, report.is_awaited());
             }
+            cursor = parcel.cursor_of(cursor, &alike);
         }
         self.parcels.recycle(parcel);
     }
@@ -289,15 +345,23 @@ mod tests {
             assert!(parcel.wants_report());
             assert_eq!((parcel.len(), parcel.text.as_str()), (publications.len(), "a/ba/cda/b"));
             assert_eq!(parcel.runs.iter().map(|run| run.count).collect::<Vec<_>>(), [3, 2, 1, 1, 1, 1, 1]);
-            let mut cursor = Cursor::default();
-            for (put, report) in &publications {
-                let (reported, found, next) = parcel.publication(cursor).expect("it was put in");
-                assert_eq!(reported, *report);
-                assert_eq!((found.topic, found.properties, found.payload), (put.topic, put.properties, put.payload));
-                assert_eq!(found.envelope, put.envelope);
-                cursor = next;
+            for step in 1..=3 {
+                let mut cursor = Cursor::default();
+                let mut put = publications.iter();
+                while let Some((report, mut alike)) = parcel.alike(cursor) {
+                    for found in alike.by_ref().take(step) {
+                        let (put, put_report) = put.next().expect("no more than was put in");
+                        assert_eq!(report, *put_report);
+                        assert_eq!(
+                            (found.topic, found.properties, found.payload),
+                            (put.topic, put.properties, put.payload)
+                        );
+                        assert_eq!(found.envelope, put.envelope);
+                    }
+                    cursor = parcel.cursor_of(cursor, &alike);
+                }
+                assert!(put.next().is_none(), "all that was put in, {step} at a time");
             }
-            assert!(parcel.publication(cursor).is_none());
             parcel.clear();
         }
     }
@@ -311,13 +375,8 @@ mod tests {
             parcel.push(&publication, Taken::Ignore);
         }
         assert_eq!(parcel.len(), PARCEL_BYTES_MAX / ENTRY_BYTES_MAX);
-        let mut cursor = Cursor::default();
-        let places = std::iter::from_fn(|| {
-            let (_, found, next) = parcel.publication(cursor)?;
-            cursor = next;
-            Some(found.payload.len())
-        });
-        assert_eq!(places.collect::<Vec<_>>(), vec![large.len(); parcel.len()]);
+        let (_, alike) = parcel.alike(Cursor::default()).expect("a run");
+        assert_eq!(alike.map(|found| found.payload.len()).collect::<Vec<_>>(), vec![large.len(); parcel.len()]);
         assert!(!Parcel::takes(&Publication::new("to", b"", &large, Envelope::of(QoS::AtMostOnce))));
     }
 

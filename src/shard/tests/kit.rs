@@ -112,7 +112,7 @@ pub(super) struct Broker {
     vacant: Vec<Vec<ConnectionId>>,
     next_slot: u32,
     /// By (to, from, rank).
-    mesh: BTreeMap<(u16, u16, usize), VecDeque<MeshMessage>>,
+    pub mesh: BTreeMap<(u16, u16, usize), VecDeque<MeshMessage>>,
     /// Clients between two shards, by (to, from).
     moving: BTreeMap<(u16, u16), VecDeque<usize>>,
     sent: Vec<(u16, ConnectionId, Box<OutBuffer>)>,

@@ -1,5 +1,6 @@
 //! Scripts for whole shards: what clients send and what they must be told, without a socket or a driver.
 
+mod alike;
 mod connect;
 mod deliver;
 mod durability;

@@ -1,0 +1,204 @@
+//! Publications that come alike and together reach subscribers as those that come one by one.
+
+use std::{
+    num::{NonZeroU16, NonZeroU32},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+
+use super::kit::{Broker, Client, V5, V31, V311, durable, encoded, options, publish};
+use crate::{
+    mqtt::{Connect, ProtocolVersion, Publish, PublishProperties},
+    shard::{Counters, MeshMessage, RANK_DELIVERY},
+};
+
+/// What a subscriber is, and how it subscribes.
+#[derive(Clone, Debug)]
+struct Wish {
+    version: ProtocolVersion,
+    kind: Kind,
+    filter: &'static str,
+    qos: u8,
+    identifier: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Plain,
+    /// Its session outlives its connection.
+    Durable,
+    /// It is not connected any more.
+    Away,
+    /// It takes packets of so many bytes.
+    Limited(u32),
+    /// It takes aliases.
+    Aliased,
+    /// It takes so many messages before it has answered.
+    Windowed(u16),
+    /// It reads nothing of what it is sent meanwhile.
+    Slow,
+}
+
+/// Publications behind one another that may differ in how often there is one.
+#[derive(Clone, Debug)]
+struct Burst {
+    topic: &'static str,
+    qos: u8,
+    retain: bool,
+    expiry_s: Option<u32>,
+    /// They take turns.
+    properties: [Option<&'static str>; 2],
+    payload_bytes: Vec<usize>,
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let kind = prop_oneof![
+        4 => Just(Kind::Plain),
+        1 => Just(Kind::Durable),
+        1 => Just(Kind::Away),
+        1 => (20_u32..60).prop_map(Kind::Limited),
+        1 => Just(Kind::Aliased),
+        2 => (1_u16..20).prop_map(Kind::Windowed),
+        2 => Just(Kind::Slow),
+    ];
+    let filter = prop_oneof![8 => Just("a/b"), 2 => Just("a/#"), 1 => Just("c")];
+    let version = prop_oneof![Just(V31), Just(V311), Just(V5)];
+    (version, kind, filter, 0_u8..3, 0_u32..3).prop_map(|(version, kind, filter, qos, identifier)| Wish {
+        version,
+        kind,
+        filter,
+        qos,
+        identifier: if version == V5 { identifier } else { 0 },
+    })
+}
+
+fn burst() -> impl Strategy<Value = Burst> {
+    let topic = prop_oneof![6 => Just("a/b"), 1 => Just("c")];
+    let properties =
+        prop_oneof![3 => Just([None; 2]), 1 => Just([Some("one"); 2]), 1 => Just([Some("one"), Some("two")])];
+    let expiry_s = prop_oneof![4 => Just(None), 1 => Just(Some(EXPIRY_S))];
+    let payload_bytes = prop_oneof![Just(7_usize), Just(0), Just(30), 0_usize..3000];
+    let payloads = (payload_bytes, 1_usize..30).prop_map(|(len, count)| vec![len; count]);
+    let mixed = prop::collection::vec(prop_oneof![Just(5_usize), Just(6)], 1..10);
+    let payload_bytes = prop_oneof![3 => payloads, 1 => mixed];
+    (topic, 0_u8..3, prop::bool::weighted(0.1), expiry_s, properties, payload_bytes).prop_map(
+        |(topic, qos, retain, expiry_s, properties, payload_bytes)| Burst {
+            topic,
+            qos,
+            retain,
+            expiry_s,
+            properties,
+            payload_bytes,
+        },
+    )
+}
+
+fn client_id_of(broker: &Broker, number: usize) -> String {
+    broker.client_id_at(1, &format!("subscriber-{number}-"))
+}
+
+fn subscriber(broker: &mut Broker, wish: &Wish, number: usize) -> Client {
+    let client_id = client_id_of(broker, number);
+    let mut connect = match wish.kind {
+        Kind::Durable | Kind::Away => durable(wish.version, &client_id, 1000),
+        _ => Connect::new(wish.version, &client_id),
+    };
+    if wish.version == V5 {
+        match wish.kind {
+            Kind::Limited(bytes) => connect.properties.maximum_packet_size = NonZeroU32::new(bytes),
+            Kind::Aliased => connect.properties.topic_alias_maximum = 1,
+            Kind::Windowed(messages) => connect.properties.receive_maximum = NonZeroU16::new(messages),
+            _ => {}
+        }
+    }
+    let client = broker.connect_as(connect);
+    broker.subscribe_with(client, wish.filter, options(wish.qos), wish.identifier);
+    match wish.kind {
+        Kind::Away => broker.hang_up(client),
+        Kind::Slow => broker.reads(client, false),
+        _ => {}
+    }
+    client
+}
+
+/// What subscribers are told, and what is counted where they are at home. Publications cross `late_s` seconds after they came;
+/// `apart`: each alone.
+fn told(wishes: &[Wish], bursts: &[Burst], late_s: u64, apart: bool) -> (Vec<Vec<String>>, Counters) {
+    let mut broker = Broker::with(2, |config| {
+        config.mqtt.out_buffer_bytes_max = 4096;
+        config.mqtt.queue_messages_max = 50;
+        config.mqtt.topic_alias_out_max = 1;
+    });
+    let subscribers: Vec<Client> =
+        wishes.iter().enumerate().map(|(number, wish)| subscriber(&mut broker, wish, number)).collect();
+    let publisher_id = broker.client_id_at(0, "publisher");
+    let publisher = broker.connect(&publisher_id, V5);
+    // Is under way to those who do not read it.
+    for topic in ["a/b", "c"] {
+        broker.publish(publisher, topic, &" ".repeat(1500));
+    }
+    broker.mesh_is_held = true;
+    let mut packet_identifier = 0;
+    let mut input = Vec::new();
+    for burst in bursts {
+        for (&len, property) in burst.payload_bytes.iter().zip(burst.properties.iter().cycle()) {
+            packet_identifier += 1;
+            let payload = format!("{packet_identifier:>len$}");
+            let properties = PublishProperties {
+                message_expiry_interval: burst.expiry_s,
+                content_type: *property,
+                ..PublishProperties::default()
+            };
+            let packet = Publish {
+                properties,
+                retain: burst.retain,
+                ..publish(burst.qos, packet_identifier, burst.topic, &payload)
+            };
+            input.extend(encoded(packet, V5));
+        }
+    }
+    broker.send_bytes(publisher, &input);
+    if apart {
+        let waiting = broker.mesh.entry((1, 0, RANK_DELIVERY)).or_default();
+        *waiting = std::mem::take(waiting)
+            .into_iter()
+            .flat_map(|message| match message {
+                MeshMessage::Parcel(parcel) => parcel.apart().into_iter().map(MeshMessage::Parcel).collect(),
+                other => vec![other],
+            })
+            .collect();
+    }
+    broker.jump(Duration::from_secs(late_s));
+    broker.mesh_is_held = false;
+    broker.settle();
+    for (wish, &client) in wishes.iter().zip(&subscribers) {
+        if matches!(wish.kind, Kind::Slow) {
+            broker.reads(client, true);
+        }
+    }
+    let mut told: Vec<Vec<String>> = subscribers.iter().map(|&client| broker.take(client)).collect();
+    for (number, wish) in wishes.iter().enumerate() {
+        if let Kind::Durable | Kind::Away = wish.kind {
+            let client_id = client_id_of(&broker, number);
+            let client = broker.ask(durable(wish.version, &client_id, 1000));
+            told[number].extend(broker.take(client));
+        }
+    }
+    (told, *broker.counters(1))
+}
+
+const EXPIRY_S: u32 = 9;
+
+proptest! {
+    #[test]
+    fn subscribers_are_told_the_same(
+        wishes in prop::collection::vec(wish(), 1..5),
+        bursts in prop::collection::vec(burst(), 1..6),
+        late_s in prop_oneof![2 => Just(0_u64), 1 => Just(EXPIRY_S.into())],
+    ) {
+        let together = told(&wishes, &bursts, late_s, false);
+        let apart = told(&wishes, &bursts, late_s, true);
+        prop_assert_eq!(together, apart);
+    }
+}
