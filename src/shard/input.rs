@@ -19,6 +19,7 @@ use crate::{
     runtime::{CloseCause, ConnectionId},
     shard::{
         ConnectionEffect, Shard,
+        burst::Burst,
         connections::{Flags, Pending, Place},
         ending::Gone,
         timers::Timer,
@@ -233,6 +234,14 @@ impl Shard {
                     let start = usize::from(header_len);
                     let end = start + remaining_len as usize;
                     let Some(body) = rest.get(start..end) else { return used };
+                    let version = connection.version;
+                    if let Some(burst) = Burst::find(rest, start, end, version) {
+                        let taken = self.on_burst(id, burst, version, allowed, now);
+                        if taken > 0 {
+                            used += taken;
+                            continue;
+                        }
+                    }
                     used += end;
                     self.clients.counters.packets_received += 1;
                     self.work_this_turn += WORK_PER_PACKET;
@@ -257,7 +266,7 @@ impl Shard {
         (self.config.runtime.turn_deliveries_max as usize).saturating_mul(WORK_PER_DELIVERY)
     }
 
-    fn has_done(&self, allowed: usize) -> bool {
+    pub(super) fn has_done(&self, allowed: usize) -> bool {
         self.work_this_turn >= allowed || self.fan_outs_are_many()
     }
 
@@ -403,7 +412,7 @@ const WORK_PER_BACKLOG_ENTRY: usize = 512 * WORK_PER_DELIVERY;
 /// What a delivery is counted as.
 pub(super) const WORK_PER_DELIVERY: usize = 4;
 /// What a packet is counted as, whatever it asks for.
-const WORK_PER_PACKET: usize = 1;
+pub(super) const WORK_PER_PACKET: usize = 1;
 const PINGREQ: [u8; 2] = [0xC0, 0x00];
 /// A connection that waits is not received from any more once this much is stashed.
 const STASH_PAUSE_BYTES: usize = 64 * 1024;

@@ -8,6 +8,7 @@
 //! Never: a socket, a clock, a thread, a random number. Whatever waits has a bound, and a connection is paused only for
 //! waits that end without any client's help.
 
+mod burst;
 mod clients;
 mod connect;
 mod connections;

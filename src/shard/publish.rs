@@ -126,7 +126,7 @@ impl Shard {
     }
 
     /// Whether the configuration lets a client publish this.
-    fn check_publish(&self, publish: &Publish<'_>, topic: &str) -> Result<(), Rejection> {
+    pub(super) fn check_publish(&self, publish: &Publish<'_>, topic: &str) -> Result<(), Rejection> {
         let limits = &self.config.mqtt;
         if publish.qos.value() > limits.maximum_qos {
             return Err(Rejection::Connection(ReasonCode::QoSNotSupported));
@@ -217,13 +217,20 @@ impl Shard {
         if routed.job {
             self.start_waiting(id, Flags::WAITS_FOR_JOB, true);
         }
+        self.wait_for_mesh(id);
+    }
+
+    /// Has a publisher wait when too much waits for room in the mesh. Returns whether it does.
+    pub(super) fn wait_for_mesh(&mut self, id: ConnectionId) -> bool {
         let pauses_for_queue = planted(Bug::PauseForFullQueue) && self.own_queue_is_full(id);
-        if self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY) > MESH_WAITING_MAX || pauses_for_queue
-        {
+        let waits = self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY) > MESH_WAITING_MAX
+            || pauses_for_queue;
+        if waits {
             self.clients.counters.paused_for_mesh += 1;
             self.start_waiting(id, Flags::WAITS_FOR_MESH, true);
             self.waiting_for_mesh.push(id);
         }
+        waits
     }
 
     /// Whether the publisher's own session has no room for what it publishes: only asked with a planted bug.
@@ -510,7 +517,7 @@ impl Shard {
 
 /// Why a PUBLISH is not taken over.
 #[derive(Clone, Copy, Debug)]
-enum Rejection {
+pub(super) enum Rejection {
     /// The connection ends with this reason.
     Connection(ReasonCode),
     /// As `Publish` for a v5 client; the connection of a 3.x client ends, since it could not be told.

@@ -9,7 +9,10 @@ use proptest::prelude::*;
 
 use super::kit::{Broker, Client, V5, V31, V311, durable, encoded, options, publish};
 use crate::{
-    mqtt::{Connect, ProtocolVersion, Publish, PublishProperties},
+    mqtt::{
+        Connect, ProtocolVersion, Publish, PublishProperties,
+        frame::{Peek, peek},
+    },
     shard::{Counters, MeshMessage, RANK_DELIVERY},
 };
 
@@ -21,6 +24,8 @@ struct Wish {
     filter: &'static str,
     qos: u8,
     identifier: u32,
+    /// The shard where it is at home. The publisher is at 0.
+    home: u16,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,12 +69,8 @@ fn wish() -> impl Strategy<Value = Wish> {
     ];
     let filter = prop_oneof![8 => Just("a/b"), 2 => Just("a/#"), 1 => Just("c")];
     let version = prop_oneof![Just(V31), Just(V311), Just(V5)];
-    (version, kind, filter, 0_u8..3, 0_u32..3).prop_map(|(version, kind, filter, qos, identifier)| Wish {
-        version,
-        kind,
-        filter,
-        qos,
-        identifier: if version == V5 { identifier } else { 0 },
+    (version, kind, filter, 0_u8..3, 0_u32..3, 0_u16..2).prop_map(|(version, kind, filter, qos, identifier, home)| {
+        Wish { version, kind, filter, qos, identifier: if version == V5 { identifier } else { 0 }, home }
     })
 }
 
@@ -94,12 +95,12 @@ fn burst() -> impl Strategy<Value = Burst> {
     )
 }
 
-fn client_id_of(broker: &Broker, number: usize) -> String {
-    broker.client_id_at(1, &format!("subscriber-{number}-"))
+fn client_id_of(broker: &Broker, wish: &Wish, number: usize) -> String {
+    broker.client_id_at(wish.home, &format!("subscriber-{number}-"))
 }
 
 fn subscriber(broker: &mut Broker, wish: &Wish, number: usize) -> Client {
-    let client_id = client_id_of(broker, number);
+    let client_id = client_id_of(broker, wish, number);
     let mut connect = match wish.kind {
         Kind::Durable | Kind::Away => durable(wish.version, &client_id, 1000),
         _ => Connect::new(wish.version, &client_id),
@@ -122,9 +123,9 @@ fn subscriber(broker: &mut Broker, wish: &Wish, number: usize) -> Client {
     client
 }
 
-/// What subscribers are told, and what is counted where they are at home. Publications cross `late_s` seconds after they came;
-/// `apart`: each alone.
-fn told(wishes: &[Wish], bursts: &[Burst], late_s: u64, apart: bool) -> (Vec<Vec<String>>, Counters) {
+/// What subscribers are told, and what is counted. Publications cross `late_s` seconds after they came; `apart`: each comes
+/// and crosses alone.
+fn told(wishes: &[Wish], bursts: &[Burst], late_s: u64, apart: bool) -> (Vec<Vec<String>>, [Counters; 2]) {
     let mut broker = Broker::with(2, |config| {
         config.mqtt.out_buffer_bytes_max = 4096;
         config.mqtt.queue_messages_max = 50;
@@ -158,6 +159,7 @@ fn told(wishes: &[Wish], bursts: &[Burst], late_s: u64, apart: bool) -> (Vec<Vec
             input.extend(encoded(packet, V5));
         }
     }
+    broker.packets_come_apart = apart;
     broker.send_bytes(publisher, &input);
     if apart {
         let waiting = broker.mesh.entry((1, 0, RANK_DELIVERY)).or_default();
@@ -180,15 +182,50 @@ fn told(wishes: &[Wish], bursts: &[Burst], late_s: u64, apart: bool) -> (Vec<Vec
     let mut told: Vec<Vec<String>> = subscribers.iter().map(|&client| broker.take(client)).collect();
     for (number, wish) in wishes.iter().enumerate() {
         if let Kind::Durable | Kind::Away = wish.kind {
-            let client_id = client_id_of(&broker, number);
+            let client_id = client_id_of(&broker, wish, number);
             let client = broker.ask(durable(wish.version, &client_id, 1000));
             told[number].extend(broker.take(client));
         }
     }
-    (told, *broker.counters(1))
+    (told, [0, 1].map(|shard| *broker.counters(shard)))
+}
+
+/// The packets of `bytes`, and what is left behind them.
+pub(super) fn packets_of(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut packets = Vec::new();
+    while let Ok(Peek::Complete(header)) = peek(bytes, u32::MAX) {
+        let (packet, behind) = bytes.split_at(usize::from(header.header_len) + header.remaining_len as usize);
+        packets.push(packet);
+        bytes = behind;
+    }
+    packets.extend((!bytes.is_empty()).then_some(bytes));
+    packets
 }
 
 const EXPIRY_S: u32 = 9;
+
+#[test]
+fn a_burst_stops_where_its_publisher_has_to_wait() {
+    let mut broker = Broker::new(1);
+    // More than are delivered to in one turn.
+    let subscribers: Vec<Client> = (0..1025).map(|number| broker.connect(&format!("s{number}"), V311)).collect();
+    for &subscriber in &subscribers {
+        broker.subscribe(subscriber, "t", 0);
+    }
+    let publisher = broker.connect("publisher", V311);
+    for payload in ["1", "2", "3"] {
+        broker.write(publisher, publish(0, 0, "t", payload));
+    }
+    for jobs in 1..=3 {
+        broker.turn(0);
+        assert!(broker.counters(0).fan_out_jobs <= jobs, "one after the other");
+    }
+    assert!(broker.counters(0).fan_out_jobs > 0);
+    broker.settle();
+    for subscriber in subscribers {
+        assert_eq!(broker.take(subscriber), ["PUBLISH q0 t=1", "PUBLISH q0 t=2", "PUBLISH q0 t=3"]);
+    }
+}
 
 proptest! {
     #[test]

@@ -28,6 +28,7 @@ use crate::{
     transport::OutBuffer,
 };
 
+use super::alike::packets_of;
 pub(super) use crate::mqtt::ProtocolVersion::{V5, V31, V311};
 
 /// A client of the broker.
@@ -101,6 +102,8 @@ pub(super) struct Broker {
     pub mesh_capacity: usize,
     /// Whether nobody takes messages out of the mesh.
     pub mesh_is_held: bool,
+    /// Whether each packet of a client is received alone.
+    pub packets_come_apart: bool,
     /// What is kept, if anything is.
     store: Option<Kept>,
     /// Shards whose batches do not reach the store.
@@ -151,6 +154,7 @@ impl Broker {
             now,
             mesh_capacity: 1024,
             mesh_is_held: false,
+            packets_come_apart: false,
             store: None,
             store_held: Vec::new(),
             sync_is_held: false,
@@ -467,7 +471,9 @@ impl Broker {
                 remote.receiving = Receiving::No;
             }
             let input = std::mem::take(&mut remote.input);
-            self.shards[usize::from(index)].handle_received(remote.id, &input, self.now);
+            for piece in if self.packets_come_apart { packets_of(&input) } else { vec![&*input] } {
+                self.shards[usize::from(index)].handle_received(remote.id, piece, self.now);
+            }
             any = true;
         }
         any
