@@ -16,6 +16,7 @@ use crate::{
 /// PUBLISHes of QoS 0, without properties, that differ in their payloads only. There are two at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Burst<'a> {
+    /// They, and what lies behind.
     bytes: &'a [u8],
     /// Bytes of each.
     frame_len: usize,
@@ -44,14 +45,14 @@ impl<'a> Burst<'a> {
         }
         // One without a topic has an alias, or is malformed.
         let head = bytes.get(..frame_len)?.get(..head_len).filter(|_| topic_len > 0)?;
-        let is_alike = |frame: &&[u8]| frame.starts_with(head);
-        let count = bytes.chunks_exact(frame_len).take_while(is_alike).take(BURST_MAX).count();
-        let bytes = bytes.get(..count * frame_len)?;
-        (count > 1).then_some(Self { bytes, frame_len, fixed_len, head_len })
+        let second = bytes.get(frame_len..)?.get(..frame_len)?;
+        second.starts_with(head).then_some(Self { bytes, frame_len, fixed_len, head_len })
     }
 
+    /// Each is compared with the first only when it is asked for.
     fn payloads(self) -> impl Iterator<Item = &'a [u8]> {
-        self.bytes.chunks_exact(self.frame_len).filter_map(move |frame| frame.get(self.head_len..))
+        let head = self.bytes.get(..self.head_len).unwrap_or_default();
+        self.bytes.chunks_exact(self.frame_len).map_while(move |frame| frame.strip_prefix(head)).take(BURST_MAX)
     }
 }
 
@@ -97,7 +98,7 @@ impl Shard {
 
 /// The first byte of a PUBLISH of QoS 0 without RETAIN.
 const PUBLISH: u8 = (PacketType::Publish as u8) << 4;
-/// Packets looked ahead at once: what is not taken over in this turn has been looked at for nothing.
+/// Packets handled before what else there is about the connection is looked at again.
 const BURST_MAX: usize = 64;
 
 #[cfg(test)]
