@@ -25,7 +25,7 @@ use ringmq::{
     routing::{FilterTable, HashKey, Matches},
     shard::{Subscription, SubscriptionBits},
 };
-use traffic::{PAYLOAD, Shape, TOPIC, Traffic};
+use traffic::{Crossing, PAYLOAD, Shape, TOPIC, Traffic};
 
 /// The broker's own.
 #[global_allocator]
@@ -64,6 +64,8 @@ fn cases() -> Vec<Case> {
         traffic("qos0-v5-1-to-1-batches-of-64", 128, {
             Shape { version: V5, subscriber: |_| (V5, AtMostOnce), ..Shape::pair(AtMostOnce, 64) }
         }),
+        part("qos0-crossing", 2048, 2, || crossing(1)),
+        part("qos0-crossing-batches-of-64", 64, 128, || crossing(64)),
         traffic("qos0-1-to-1000", 32, Shape::fan_out(AtMostOnce, |_| (V311, AtMostOnce))),
         traffic("qos0-1-to-1000-v5", 32, Shape::fan_out(AtMostOnce, |_| (V5, AtMostOnce))),
         traffic("qos1-1-to-1000", 32, Shape::fan_out(AtLeastOnce, |_| (V311, AtLeastOnce))),
@@ -120,6 +122,12 @@ fn run(case: &Case) {
 #[inline(never)]
 fn counted_rounds(round: &mut dyn FnMut(usize), numbers: std::ops::Range<usize>) {
     numbers.for_each(round);
+}
+
+/// Publishers and subscribers at home on two shards.
+fn crossing(batch: usize) -> Round {
+    let mut crossing = Crossing::new(batch);
+    Box::new(move |_| crossing.round())
 }
 
 /// A publisher that never says the same topic twice in a row, 64 messages a turn.

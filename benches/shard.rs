@@ -8,6 +8,7 @@
 #[allow(dead_code, reason = "each target uses its own part")]
 #[path = "../tests/house/pure.rs"]
 mod pure;
+#[allow(dead_code, reason = "each target uses its own part")]
 #[path = "../tests/house/traffic.rs"]
 mod traffic;
 

@@ -8,6 +8,7 @@ mod house;
 use house::{
     counting::{Counting, counted},
     pure::{PureShard, publish},
+    traffic::Crossing,
 };
 use ringmq::{
     mqtt::{AckKind, Connect, PacketIdentifier, ProtocolVersion, QoS, ack::encode_success},
@@ -123,6 +124,17 @@ fn a_message_that_is_sent_once_allocates_nothing_however_many_get_it() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn a_message_that_crosses_to_another_shard_allocates_nothing() {
+    for batch in [1, 64, 150] {
+        let mut crossing = Crossing::new(batch);
+        (0..ROUNDS).for_each(|_| crossing.round());
+        let before = counted();
+        (0..ROUNDS).for_each(|_| crossing.round());
+        assert_eq!(counted().allocations - before.allocations, 0, "{batch} at once");
     }
 }
 

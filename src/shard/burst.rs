@@ -2,7 +2,7 @@
 //!
 //! Owns: finding them where they were received: PUBLISHes of QoS 0 that are the same byte for byte up to their payloads.
 //! Always: what becomes of each is what would become of it alone, in its order; only what is the same for all is decoded and
-//! checked once.
+//! checked once, and what concerns other shards only is copied to them without being routed one by one.
 //! Never: what has an identifier, properties or RETAIN, and what is refused: that goes one by one.
 
 use crate::{
@@ -50,7 +50,7 @@ impl<'a> Burst<'a> {
     }
 
     /// Each is compared with the first only when it is asked for.
-    fn payloads(self) -> impl Iterator<Item = &'a [u8]> {
+    fn payloads(self) -> impl Iterator<Item = &'a [u8]> + Clone {
         let head = self.bytes.get(..self.head_len).unwrap_or_default();
         self.bytes.chunks_exact(self.frame_len).map_while(move |frame| frame.strip_prefix(head)).take(BURST_MAX)
     }
@@ -74,25 +74,38 @@ impl Shard {
         }
         let envelope = self.envelope(QoS::AtMostOnce, false, None, now);
         let source = Source::Connection { id, session: self.session_of(id) };
+        let mut payloads = burst.payloads();
         let mut taken = 0;
-        for payload in burst.payloads() {
-            let counters = &mut self.clients.counters;
-            counters.packets_received += 1;
-            counters.publishes_received[usize::from(QoS::AtMostOnce.value())] += 1;
-            self.work_this_turn += WORK_PER_PACKET;
+        while !self.has_done(allowed)
+            && let Some(payload) = payloads.next()
+        {
+            self.count_of_burst(1);
             self.clients.durable.begin();
-            let publication = Publication::new(publish.topic, &[], payload, envelope);
-            let routed = self.route(publication, source, Taken::Ignore, now);
-            taken += burst.frame_len;
+            let publication = |payload| Publication::new(publish.topic, &[], payload, envelope);
+            let routed = self.route(publication(payload), source, Taken::Ignore, now);
+            taken += 1;
             if routed.job {
                 self.start_waiting(id, Flags::WAITS_FOR_JOB, true);
             }
-            let waits = self.wait_for_mesh(id) || routed.job;
-            if waits || self.has_done(allowed) {
+            if self.wait_for_mesh(id) || routed.job {
                 break;
             }
+            if routed.matched && !routed.here {
+                // Nothing is left to do here for those behind it but to copy them.
+                let count = allowed.saturating_sub(self.work_this_turn) / WORK_PER_PACKET;
+                let sent = self.send_alike(publication(payload), &mut payloads, count);
+                self.count_of_burst(sent);
+                taken += sent;
+            }
         }
-        taken
+        taken * burst.frame_len
+    }
+
+    fn count_of_burst(&mut self, packets: usize) {
+        let counters = &mut self.clients.counters;
+        counters.packets_received += packets as u64;
+        counters.publishes_received[usize::from(QoS::AtMostOnce.value())] += packets as u64;
+        self.work_this_turn += packets * WORK_PER_PACKET;
     }
 }
 

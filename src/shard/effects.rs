@@ -86,6 +86,32 @@ impl Effects {
         queue.push_back(MeshMessage::Parcel(parcel));
     }
 
+    /// The same with publications like `publication`, which differ in their `payloads`, all of one length. Returns how many that
+    /// are.
+    pub fn send_copies<'a>(
+        &mut self,
+        to: u16,
+        publication: &Publication<'_>,
+        report: Taken,
+        payloads: impl Iterator<Item = &'a [u8]>,
+        mut empty: impl FnMut() -> Parcel,
+    ) -> usize {
+        let Some(queue) = self.outbound.get_mut(usize::from(to) * RANKS + RANK_DELIVERY) else { return 0 };
+        let mut payloads = payloads.peekable();
+        let mut sent = 0;
+        while payloads.peek().is_some() {
+            if let Some(MeshMessage::Parcel(parcel)) = queue.back_mut()
+                && parcel.has_room(publication)
+            {
+                sent += parcel.push_alike(publication, report, &mut payloads);
+                continue;
+            }
+            queue.push_back(MeshMessage::Parcel(empty()));
+        }
+        self.waiting[RANK_DELIVERY] += sent;
+        sent
+    }
+
     /// Lets `take` have what waits for shard `to` at `rank`, when anything does, and returns what it returns.
     pub fn take_out<R>(
         &mut self,

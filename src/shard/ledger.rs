@@ -60,10 +60,10 @@ impl Ledger {
         Self { streams: (0..shards * RANKS).map(|_| Stream::default()).collect() }
     }
 
-    /// Counts a message to shard `to`, and returns what an acknowledgement would wait for.
-    pub fn count_sent(&mut self, to: u16, rank: usize) -> Wait {
+    /// Counts messages to shard `to`, and returns what an acknowledgement of the last would wait for.
+    pub fn count_sent(&mut self, to: u16, rank: usize, count: u64) -> Wait {
         let stream = &mut self.streams[usize::from(to) * RANKS + rank];
-        stream.sent += 1;
+        stream.sent += count;
         Wait { shard: to, rank: rank as u8, count: stream.sent }
     }
 
@@ -156,7 +156,7 @@ mod tests {
         let connection = ConnectionId { slot: 0, generation: 0 };
         let mut answers = Vec::new();
         for value in 1..=3 {
-            let wait = ledger.count_sent(1, 1);
+            let wait = ledger.count_sent(1, 1, 1);
             let answer = Answer::PubAck(PacketIdentifier::new(value).unwrap(), ReasonCode::Success);
             let reference = AnswerReference { connection, number: owed.push(answer, 1) };
             ledger.wait(wait, Durability::Sync, reference);

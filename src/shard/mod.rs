@@ -413,7 +413,7 @@ impl Shard {
         if to == self.index {
             self.to_self.push_back(message);
         } else {
-            self.ledger.count_sent(to, message.rank());
+            self.ledger.count_sent(to, message.rank(), 1);
             self.effects.send(to, message);
         }
     }

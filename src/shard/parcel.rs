@@ -121,6 +121,34 @@ impl Parcel {
         self.is_awaited |= is_awaited;
     }
 
+    /// Copies publications to the end that are like `publication`, which has room, but for their `payloads`, each as long as its
+    /// own: as many as there is room for. Returns how many that are.
+    pub fn push_alike<'a>(
+        &mut self,
+        publication: &Publication<'_>,
+        report: Taken,
+        payloads: &mut impl Iterator<Item = &'a [u8]>,
+    ) -> usize {
+        debug_assert!(publication.envelope.stamp == Stamp::default(), "each would have a stamp of its own");
+        let Some(first) = payloads.next() else { return 0 };
+        self.push(&Publication::new(publication.topic, publication.properties, first, publication.envelope), report);
+        let Some(run) = self.runs.last_mut() else { return 1 };
+        let bytes_each = length(publication) - publication.topic.len();
+        let room_bytes = PARCEL_BYTES_MAX.saturating_sub(self.text.len() + self.bytes.len());
+        let room = (PARCEL_MESSAGES_MAX - self.len).min(room_bytes / bytes_each);
+        let mut pushed = 0;
+        for payload in payloads.take(room) {
+            debug_assert_eq!(payload.len(), publication.payload.len());
+            self.bytes.extend_from_slice(&(payload.len() as u16).to_ne_bytes());
+            self.bytes.extend_from_slice(publication.properties);
+            self.bytes.extend_from_slice(payload);
+            pushed += 1;
+        }
+        run.count += pushed as u8;
+        self.len += pushed;
+        1 + pushed
+    }
+
     /// How many publications there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -377,6 +405,10 @@ mod tests {
         assert_eq!(parcel.len(), PARCEL_BYTES_MAX / ENTRY_BYTES_MAX);
         let (_, alike) = parcel.alike(Cursor::default()).expect("a run");
         assert_eq!(alike.map(|found| found.payload.len()).collect::<Vec<_>>(), vec![large.len(); parcel.len()]);
+        let mut together = Parcel::default();
+        let mut payloads = std::iter::repeat_n(&*large, 20);
+        assert_eq!(together.push_alike(&publication, Taken::Ignore, &mut payloads), parcel.len());
+        assert_eq!((together.len(), payloads.len()), (parcel.len(), 20 - parcel.len()));
         assert!(!Parcel::takes(&Publication::new("to", b"", &large, Envelope::of(QoS::AtMostOnce))));
     }
 

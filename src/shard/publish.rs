@@ -38,6 +38,8 @@ pub(super) struct Routed {
     pub matched: bool,
     /// Other shards that have yet to take it.
     pub waits: SmallVec<[Wait; 4]>,
+    /// Whether a subscription here matched.
+    pub here: bool,
     /// Whether its fan-out here goes on as a job.
     pub job: bool,
     /// Why it was not retained, when it was to be and the home of its topic is here.
@@ -223,14 +225,18 @@ impl Shard {
     /// Has a publisher wait when too much waits for room in the mesh. Returns whether it does.
     pub(super) fn wait_for_mesh(&mut self, id: ConnectionId) -> bool {
         let pauses_for_queue = planted(Bug::PauseForFullQueue) && self.own_queue_is_full(id);
-        let waits = self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY) > MESH_WAITING_MAX
-            || pauses_for_queue;
+        let waits = self.waits_for_mesh() > MESH_WAITING_MAX || pauses_for_queue;
         if waits {
             self.clients.counters.paused_for_mesh += 1;
             self.start_waiting(id, Flags::WAITS_FOR_MESH, true);
             self.waiting_for_mesh.push(id);
         }
         waits
+    }
+
+    /// Messages that wait for room in the mesh.
+    fn waits_for_mesh(&self) -> usize {
+        self.effects.waiting(RANK_HOME) + self.effects.waiting(RANK_DELIVERY)
     }
 
     /// Whether the publisher's own session has no room for what it publishes: only asked with a planted bug.
@@ -313,7 +319,7 @@ impl Shard {
         self.send_shared(&publication, reach.shared, report, &mut routed, now);
         let here = self.fan_out_here(&publication, source, report, now);
         routed.matched |= here.matched;
-        routed.job = here.job;
+        (routed.here, routed.job) = (here.matched, here.job);
         if !routed.matched {
             self.clients.counters.publishes_unmatched += 1;
         }
@@ -357,13 +363,45 @@ impl Shard {
                 self.forward(shard, MeshMessage::Deliver(report, message), routed);
                 continue;
             }
-            let wait = self.ledger.count_sent(shard, RANK_DELIVERY);
+            let wait = self.ledger.count_sent(shard, RANK_DELIVERY, 1);
             if report.is_awaited() {
                 routed.waits.push(wait);
             }
             let Shard { effects, parcels, .. } = self;
             effects.send_copy(shard, publication, report, || parcels.empty());
         }
+    }
+
+    /// Sends publications of QoS 0 after one that was routed just now, concerned nobody here, and is like them but for its
+    /// payload; theirs are as long. As many of `payloads` are taken as may be, `count` at most. Returns how many that are: none
+    /// when they have to be routed one by one.
+    #[inline(never)]
+    pub(super) fn send_alike<'a, P: Iterator<Item = &'a [u8]> + Clone>(
+        &mut self,
+        mut publication: Publication<'_>,
+        payloads: &mut P,
+        count: usize,
+    ) -> usize {
+        debug_assert!(publication.envelope.qos == QoS::AtMostOnce && !publication.envelope.retain);
+        let Some((hash, reach)) = self.last_topic.note_again(publication.topic) else { return 0 };
+        if reach.shared != 0 || !Parcel::takes(&publication) {
+            return 0;
+        }
+        publication.envelope.topic_hash = hash.whole;
+        let me = self.index;
+        let mut others = shards_of(reach.interested, self.shards).filter(|&shard| shard != me);
+        let Some(last) = others.next() else { return 0 };
+        let room = MESH_WAITING_MAX.saturating_sub(self.waits_for_mesh());
+        let count = count.min(room / (1 + others.clone().count()));
+        let Shard { effects, parcels, ledger, .. } = self;
+        let mut send = |shard, payloads: &mut P| {
+            let sent =
+                effects.send_copies(shard, &publication, Taken::Ignore, payloads.take(count), || parcels.empty());
+            ledger.count_sent(shard, RANK_DELIVERY, sent as u64);
+            sent
+        };
+        others.for_each(|shard| _ = send(shard, &mut payloads.clone()));
+        send(last, payloads)
     }
 
     /// To the homes of share groups that may want it.
@@ -411,7 +449,7 @@ impl Shard {
 
     /// Sends a part of a publication to another shard; its acknowledgement waits for it where that was asked for.
     fn forward(&mut self, to: u16, message: MeshMessage, routed: &mut Routed) {
-        let wait = self.ledger.count_sent(to, message.rank());
+        let wait = self.ledger.count_sent(to, message.rank(), 1);
         if message.wants_report() {
             routed.waits.push(wait);
         }
@@ -530,7 +568,7 @@ pub(super) enum Rejection {
 }
 
 /// The shards whose bits are set. A bit stands for every shard of its number modulo 64.
-fn shards_of(mut mask: u64, shards: u16) -> impl Iterator<Item = u16> {
+fn shards_of(mut mask: u64, shards: u16) -> impl Iterator<Item = u16> + Clone {
     let mut other_of_bit = None;
     std::iter::from_fn(move || {
         let shard = match other_of_bit {

@@ -141,7 +141,7 @@ impl Shard {
             return None;
         }
         let join = ShareJoin { filter: filter.as_str().into(), member, taken: Taken::Report };
-        let wait = self.ledger.count_sent(at_home, RANK_HOME);
+        let wait = self.ledger.count_sent(at_home, RANK_HOME, 1);
         self.effects.send(at_home, MeshMessage::ShareJoin(Box::new(join)));
         Some(wait)
     }

@@ -1,4 +1,4 @@
-//! One shard without sockets, and clients that are slots: bytes in, bytes out, a turn at a time.
+//! One shard without sockets, or two, and clients that are slots: bytes in, bytes out, a turn at a time.
 //!
 //! Owns: the place of the driver. It keeps its memory from turn to turn as the driver does, so that what is allocated or
 //! executed in a steady state is the shard's own.
@@ -11,15 +11,16 @@ use ringmq::{
         Connect, Encode, PacketIdentifier, ProtocolVersion, Publish, PublishProperties, QoS, Subscribe,
         SubscriptionOptions, TopicFilter,
     },
-    routing::HashKey,
+    routing::{HashKey, home},
     runtime::ConnectionId,
-    shard::{ConnectionEffect, ListenerFacts, Shard, Shared},
+    shard::{ConnectionEffect, ListenerFacts, RANKS, Shard, Shared},
     time::Moment,
     transport::OutBuffer,
 };
 
 /// A shard, and what leaves it.
 pub struct PureShard {
+    index: u16,
     shard: Shard,
     shared: Arc<Shared>,
     now: Moment,
@@ -29,16 +30,20 @@ pub struct PureShard {
 
 impl PureShard {
     pub fn new() -> Self {
+        Self::of(0, &shared_by(1))
+    }
+
+    /// The shard of this number, of those that `shared` is for.
+    fn of(index: u16, shared: &Arc<Shared>) -> Self {
         let mut config = Config::default();
         config.log.connections = false;
         // Its messages would come in between.
         config.sys.enabled = false;
-        let shared = Arc::new(Shared::new(1, 1, HashKey::from_seed(7), 1 << 20));
         let now = Moment::from_micros(1_000_000_000_000);
         let facts = vec![ListenerFacts { admits_anonymous: true, port: 1883, durability: Durability::Sync }];
-        let shard = Shard::new(0, Rc::new(config), Arc::clone(&shared), facts, now);
-        shared.clocks.unpark(0);
-        Self { shard, shared, now, sent: Vec::new(), next_slot: 0 }
+        let shard = Shard::new(index, Rc::new(config), Arc::clone(shared), facts, now);
+        shared.clocks.unpark(usize::from(index));
+        Self { index, shard, shared: Arc::clone(shared), now, sent: Vec::new(), next_slot: 0 }
     }
 
     /// A client that has connected.
@@ -96,7 +101,7 @@ impl PureShard {
         shard.end_turn(*now);
         let closed = |effect| matches!(effect, ConnectionEffect::Close(..) | ConnectionEffect::HandOff(..));
         assert!(!shard.effects_mut().connections.drain(..).any(closed), "nobody is sent away");
-        self.shared.clocks.publish_turn(0);
+        self.shared.clocks.publish_turn(usize::from(self.index));
         shard.handle_mesh_room();
         shard.drain_dirty(*now, |id, buffer| sent.push((id, buffer)));
         let buffers = sent.len();
@@ -107,6 +112,44 @@ impl PureShard {
         }
         buffers
     }
+}
+
+/// Two shards of one broker. Nothing of theirs is in the mesh between two turns of the pair.
+pub struct PurePair {
+    pub shards: [PureShard; 2],
+}
+
+impl PurePair {
+    pub fn new() -> Self {
+        let shared = shared_by(2);
+        Self { shards: [0, 1].map(|index| PureShard::of(index, &shared)) }
+    }
+
+    /// A ClientId that begins with `name` and is at home at `shard`.
+    pub fn client_id_at(&self, shard: u16, name: &str) -> String {
+        let key = self.shards[0].shared.key;
+        let is_there = |client_id: &String| home(key.client_id(client_id), self.shards.len()) == usize::from(shard);
+        (0..).map(|number| format!("{name}-{number}")).find(is_there).expect("any number")
+    }
+
+    /// A turn of each in which they hear what the others have to say to them, and another.
+    pub fn turn(&mut self, mut told: impl FnMut(ConnectionId, &OutBuffer)) {
+        self.shards.iter_mut().for_each(|shard| _ = shard.turn(&mut told));
+        for from in [0, 1] {
+            let [first, second] = &mut self.shards;
+            let (from, to) = if from == 0 { (first, second) } else { (second, first) };
+            for rank in 0..RANKS {
+                from.shard.effects_mut().take_out(to.index, rank, |messages| {
+                    messages.drain(..).for_each(|message| to.shard.handle_mesh(from.index, message, to.now));
+                });
+            }
+        }
+        self.shards.iter_mut().for_each(|shard| _ = shard.turn(&mut told));
+    }
+}
+
+fn shared_by(shards: u16) -> Arc<Shared> {
+    Arc::new(Shared::new(shards, 1, HashKey::from_seed(7), 1 << 20))
 }
 
 /// An encoded PUBLISH of `payload`; at QoS 0 without the identifier.

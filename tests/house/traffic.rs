@@ -9,7 +9,7 @@ use ringmq::{
     transport::OutBuffer,
 };
 
-use super::pure::{PureShard, publish};
+use super::pure::{PurePair, PureShard, publish};
 
 /// Who publishes to whom.
 #[derive(Clone, Copy)]
@@ -142,6 +142,48 @@ impl Traffic {
         }
         assert_eq!(delivered, self.shape.deliveries(), "every message arrives");
         self.bytes_a_round = (self.shape.qos == QoS::AtMostOnce).then_some(bytes);
+    }
+}
+
+/// A publisher at each of two shards, and its subscriber at the other: 3.1.1 at QoS 0.
+pub struct Crossing {
+    pair: PurePair,
+    publishers: [ConnectionId; 2],
+    /// What each sends in a round.
+    frames: [Vec<u8>; 2],
+}
+
+impl Crossing {
+    pub fn new(batch: usize) -> Self {
+        let (version, qos) = (ProtocolVersion::V311, QoS::AtMostOnce);
+        let mut pair = PurePair::new();
+        let publishers = [0_u16, 1].map(|shard| {
+            let topic = Self::topic_from(shard);
+            let (here, there) = (usize::from(shard), usize::from(1 - shard));
+            let subscriber_id = pair.client_id_at(1 - shard, "subscriber");
+            let subscriber = pair.shards[there].connect(version, &subscriber_id);
+            pair.shards[there].subscribe(subscriber, version, topic, qos);
+            let publisher_id = pair.client_id_at(shard, "publisher");
+            pair.shards[here].connect(version, &publisher_id)
+        });
+        let frames = [0, 1].map(|shard| publish(version, qos, 0, Self::topic_from(shard), &PAYLOAD).repeat(batch));
+        Self { pair, publishers, frames }
+    }
+
+    /// As long as [`TOPIC`].
+    fn topic_from(shard: u16) -> &'static str {
+        ["building/0/floor/3/temperature", "building/1/floor/3/temperature"][usize::from(shard)]
+    }
+
+    /// All messages of a round, which arrive.
+    pub fn round(&mut self) {
+        let Self { pair, publishers, frames } = self;
+        for ((shard, publisher), frames) in pair.shards.iter_mut().zip(publishers).zip(&*frames) {
+            shard.receive(*publisher, frames);
+        }
+        let mut bytes = 0;
+        pair.turn(|_, out| bytes += out.len());
+        assert_eq!(bytes, frames.iter().map(Vec::len).sum::<usize>(), "every message arrives");
     }
 }
 

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::kit::{Broker, Client, V5, V31, V311, durable, encoded, options, publish};
 use crate::{
+    config::Config,
     mqtt::{
         Connect, ProtocolVersion, Publish, PublishProperties,
         frame::{Peek, peek},
@@ -67,9 +68,9 @@ fn wish() -> impl Strategy<Value = Wish> {
         2 => (1_u16..20).prop_map(Kind::Windowed),
         2 => Just(Kind::Slow),
     ];
-    let filter = prop_oneof![8 => Just("a/b"), 2 => Just("a/#"), 1 => Just("c")];
+    let filter = prop_oneof![8 => Just("a/b"), 2 => Just("a/#"), 1 => Just("c"), 1 => Just("$share/group/a/b")];
     let version = prop_oneof![Just(V31), Just(V311), Just(V5)];
-    (version, kind, filter, 0_u8..3, 0_u32..3, 0_u16..2).prop_map(|(version, kind, filter, qos, identifier, home)| {
+    (version, kind, filter, 0_u8..3, 0_u32..3, 0..SHARDS).prop_map(|(version, kind, filter, qos, identifier, home)| {
         Wish { version, kind, filter, qos, identifier: if version == V5 { identifier } else { 0 }, home }
     })
 }
@@ -125,8 +126,8 @@ fn subscriber(broker: &mut Broker, wish: &Wish, number: usize) -> Client {
 
 /// What subscribers are told, and what is counted. Publications cross `late_s` seconds after they came; `apart`: each comes
 /// and crosses alone.
-fn told(wishes: &[Wish], bursts: &[Burst], late_s: u64, apart: bool) -> (Vec<Vec<String>>, [Counters; 2]) {
-    let mut broker = Broker::with(2, |config| {
+fn told(wishes: &[Wish], bursts: &[Burst], late_s: u64, apart: bool) -> (Vec<Vec<String>>, Vec<Counters>) {
+    let mut broker = Broker::with(SHARDS, |config| {
         config.mqtt.out_buffer_bytes_max = 4096;
         config.mqtt.queue_messages_max = 50;
         config.mqtt.topic_alias_out_max = 1;
@@ -162,14 +163,16 @@ fn told(wishes: &[Wish], bursts: &[Burst], late_s: u64, apart: bool) -> (Vec<Vec
     broker.packets_come_apart = apart;
     broker.send_bytes(publisher, &input);
     if apart {
-        let waiting = broker.mesh.entry((1, 0, RANK_DELIVERY)).or_default();
-        *waiting = std::mem::take(waiting)
-            .into_iter()
-            .flat_map(|message| match message {
-                MeshMessage::Parcel(parcel) => parcel.apart().into_iter().map(MeshMessage::Parcel).collect(),
-                other => vec![other],
-            })
-            .collect();
+        for shard in 1..SHARDS {
+            let waiting = broker.mesh.entry((shard, 0, RANK_DELIVERY)).or_default();
+            *waiting = std::mem::take(waiting)
+                .into_iter()
+                .flat_map(|message| match message {
+                    MeshMessage::Parcel(parcel) => parcel.apart().into_iter().map(MeshMessage::Parcel).collect(),
+                    other => vec![other],
+                })
+                .collect();
+        }
     }
     broker.jump(Duration::from_secs(late_s));
     broker.mesh_is_held = false;
@@ -187,7 +190,7 @@ fn told(wishes: &[Wish], bursts: &[Burst], late_s: u64, apart: bool) -> (Vec<Vec
             told[number].extend(broker.take(client));
         }
     }
-    (told, [0, 1].map(|shard| *broker.counters(shard)))
+    (told, (0..SHARDS).map(|shard| *broker.counters(shard)).collect())
 }
 
 /// The packets of `bytes`, and what is left behind them.
@@ -203,6 +206,7 @@ pub(super) fn packets_of(mut bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 const EXPIRY_S: u32 = 9;
+const SHARDS: u16 = 3;
 
 #[test]
 fn a_burst_stops_where_its_publisher_has_to_wait() {
@@ -225,6 +229,55 @@ fn a_burst_stops_where_its_publisher_has_to_wait() {
     for subscriber in subscribers {
         assert_eq!(broker.take(subscriber), ["PUBLISH q0 t=1", "PUBLISH q0 t=2", "PUBLISH q0 t=3"]);
     }
+}
+
+/// A publisher at shard 0, and a subscriber to "t" at shard 1.
+fn across(change: impl FnOnce(&mut Config)) -> (Broker, Client, Client) {
+    let mut broker = Broker::with(2, change);
+    let subscriber_id = broker.client_id_at(1, "subscriber");
+    let subscriber = broker.connect(&subscriber_id, V311);
+    broker.subscribe(subscriber, "t", 0);
+    let publisher_id = broker.client_id_at(0, "publisher");
+    let publisher = broker.connect(&publisher_id, V311);
+    (broker, publisher, subscriber)
+}
+
+/// `client` sends a burst behind two others, and nobody takes a turn. Returns what its subscriber is to be told.
+fn write_burst(broker: &mut Broker, client: Client, count: u16) -> Vec<String> {
+    let numbers = (2..count).map(|number| format!("{number:5}"));
+    let payloads: Vec<String> = ["one".into(), "more".into()].into_iter().chain(numbers).collect();
+    for payload in &payloads {
+        broker.write(client, publish(0, 0, "t", payload));
+    }
+    payloads.iter().map(|payload| format!("PUBLISH q0 t={payload}")).collect()
+}
+
+#[test]
+fn a_burst_that_crosses_stops_where_the_turn_is_full() {
+    let (mut broker, publisher, subscriber) = across(|config| config.runtime.turn_deliveries_max = 64);
+    let before = broker.counters(0).packets_received;
+    let expected = write_burst(&mut broker, publisher, 500);
+    broker.turn(0);
+    assert_eq!(broker.counters(0).packets_received - before, 64 * 4, "as much as four deliveries are one packet");
+    assert_eq!(broker.counters(0).paused_for_turn, 1);
+    broker.settle();
+    assert_eq!(broker.take(subscriber), expected);
+}
+
+#[test]
+fn a_burst_that_crosses_stops_where_the_mesh_is_full() {
+    let (mut broker, publisher, subscriber) = across(|_| {});
+    broker.mesh_is_held = true;
+    broker.mesh_capacity = 0;
+    let before = broker.counters(0).packets_received;
+    let expected = write_burst(&mut broker, publisher, 5000);
+    broker.turn(0);
+    assert_eq!(broker.counters(0).packets_received - before, 4097, "one more than may wait");
+    assert_eq!(broker.counters(0).paused_for_mesh, 1);
+    broker.mesh_is_held = false;
+    broker.mesh_capacity = 1024;
+    broker.settle();
+    assert_eq!(broker.take(subscriber), expected);
 }
 
 proptest! {
