@@ -91,11 +91,17 @@ impl Shard {
                 break;
             }
             if routed.matched && !routed.here {
-                // Nothing is left to do here for those behind it but to copy them.
+                // Nothing is left to do for those behind it but to copy them, or to pick members of a share group.
                 let count = allowed.saturating_sub(self.work_this_turn) / WORK_PER_PACKET;
-                let sent = self.send_alike(publication(payload), &mut payloads, count);
-                self.count_of_burst(sent);
-                taken += sent;
+                let mut together = self.send_alike(publication(payload), &mut payloads, count);
+                if together == 0 {
+                    together = self.share_alike(publication(payload), &mut payloads, count, now);
+                }
+                self.count_of_burst(together);
+                taken += together;
+                if self.wait_for_mesh(id) {
+                    break;
+                }
             }
         }
         taken * burst.frame_len

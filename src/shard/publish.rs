@@ -404,6 +404,40 @@ impl Shard {
         send(last, payloads)
     }
 
+    /// The same for publications that concern share groups whose home is here, and nobody else.
+    #[inline(never)]
+    pub(super) fn share_alike<'a>(
+        &mut self,
+        publication: Publication<'_>,
+        payloads: &mut impl Iterator<Item = &'a [u8]>,
+        count: usize,
+        now: Moment,
+    ) -> usize {
+        let Publication { topic, properties, mut envelope, .. } = publication;
+        let known = match self.shards {
+            1 => Some((self.last_topic.note(&self.shared.key, topic, 0), Reach { interested: 0, shared: 1 })),
+            _ => self.last_topic.note_again(topic),
+        };
+        let Some((hash, reach)) = known else { return 0 };
+        let concerns_others = |mask| shards_of(mask, self.shards).any(|shard| shard != self.index);
+        if reach.shared == 0 || concerns_others(reach.interested | reach.shared) {
+            return 0;
+        }
+        envelope.topic_hash = hash.whole;
+        let mut groups = SmallVec::new();
+        self.groups.matches(topic, hash.whole, self.last_topic.share_filters(), &mut groups);
+        let mut shared = 0;
+        for payload in payloads.take(count) {
+            let publication = Publication::new(topic, properties, payload, envelope);
+            self.share_publish(&publication, &groups, Taken::Ignore, now);
+            shared += 1;
+            if self.waits_for_mesh() > MESH_WAITING_MAX {
+                break;
+            }
+        }
+        shared
+    }
+
     /// To the homes of share groups that may want it.
     fn send_shared(
         &mut self,

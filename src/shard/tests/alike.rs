@@ -68,7 +68,7 @@ fn wish() -> impl Strategy<Value = Wish> {
         2 => (1_u16..20).prop_map(Kind::Windowed),
         2 => Just(Kind::Slow),
     ];
-    let filter = prop_oneof![8 => Just("a/b"), 2 => Just("a/#"), 1 => Just("c"), 1 => Just("$share/group/a/b")];
+    let filter = prop_oneof![8 => Just("a/b"), 2 => Just("a/#"), 1 => Just("c"), 1 => Just("$share/group/a/b"), 1 => Just("$share/other/a/b")];
     let version = prop_oneof![Just(V31), Just(V311), Just(V5)];
     (version, kind, filter, 0_u8..3, 0_u32..3, 0..SHARDS).prop_map(|(version, kind, filter, qos, identifier, home)| {
         Wish { version, kind, filter, qos, identifier: if version == V5 { identifier } else { 0 }, home }
@@ -278,6 +278,42 @@ fn a_burst_that_crosses_stops_where_the_mesh_is_full() {
     broker.mesh_capacity = 1024;
     broker.settle();
     assert_eq!(broker.take(subscriber), expected);
+}
+
+/// What three members of a group at home at shard 0 are told of a burst that comes there, and what is counted.
+fn shared(shards: u16, apart: bool) -> (Vec<Vec<String>>, Vec<Counters>) {
+    let mut broker = Broker::new(shards);
+    let group = broker.group_at(0, "group", "t");
+    let members: Vec<Client> = (0..3)
+        .map(|number| {
+            let client_id = broker.client_id_at(number % shards, &format!("member-{number}-"));
+            let member = broker.connect(&client_id, V311);
+            broker.subscribe(member, &format!("$share/{group}/t"), 0);
+            member
+        })
+        .collect();
+    let publisher_id = broker.client_id_at(0, "publisher");
+    let publisher = broker.connect(&publisher_id, V311);
+    broker.packets_come_apart = apart;
+    broker.mesh_capacity = 10_000;
+    let expected = write_burst(&mut broker, publisher, 7000);
+    broker.turn(0);
+    // Two of three go to other shards, and one more than may wait.
+    let received = if shards == 1 { 7000 } else { 6146 };
+    assert_eq!(broker.counters(0).publishes_received[0], received, "{shards} shards, apart: {apart}");
+    broker.settle();
+    let told: Vec<Vec<String>> = members.iter().map(|&member| broker.take(member)).collect();
+    for (number, told) in told.iter().enumerate() {
+        assert!(told.iter().eq(expected.iter().skip(number).step_by(3)), "every third, in order");
+    }
+    (told, (0..shards).map(|shard| *broker.counters(shard)).collect())
+}
+
+#[test]
+fn a_burst_for_a_share_group_goes_round_its_members() {
+    for shards in [1, 3] {
+        assert_eq!(shared(shards, false), shared(shards, true));
+    }
 }
 
 proptest! {
