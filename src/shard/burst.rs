@@ -2,7 +2,8 @@
 //!
 //! Owns: finding them where they were received: PUBLISHes of QoS 0 that are the same byte for byte up to their payloads.
 //! Always: what becomes of each is what would become of it alone, in its order; only what is the same for all is decoded and
-//! checked once, and what concerns other shards only is copied to them without being routed one by one.
+//! checked once, and what nobody here wants but share groups is not routed one by one: it is copied to the other shards, or
+//! given to the groups, which are looked up once.
 //! Never: what has an identifier, properties or RETAIN, and what is refused: that goes one by one.
 
 use crate::{
